@@ -1,0 +1,1 @@
+//! The box's file: TOML text to [`Settings`](crate::model::Settings), every fault reported at once.

@@ -1,0 +1,214 @@
+use std::fmt;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU32;
+use std::str::FromStr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{Invalid, Prefix};
+
+/// Autonomous system number, 4 octets (RFC 6793). Zero is reserved (RFC 7607) and cannot be made.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct Asn(NonZeroU32);
+
+impl Asn {
+    /// AS_TRANS, which stands in a 2-octet field for a number that does not fit (RFC 6793).
+    pub const TRANS: u16 = 23456;
+
+    /// The number.
+    pub fn number(self) -> u32 {
+        self.0.get()
+    }
+}
+
+impl TryFrom<u32> for Asn {
+    type Error = Invalid;
+
+    fn try_from(number: u32) -> Result<Self, Invalid> {
+        NonZeroU32::new(number).map(Self).ok_or_else(|| {
+            Invalid::new(
+                "AS 0 is reserved (RFC 7607)",
+                "write a number from 1 to 4294967295",
+            )
+        })
+    }
+}
+
+impl fmt::Display for Asn {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// BGP Identifier: any four octets but zero (RFC 6286). Prints as a dotted quad.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct RouterId(Ipv4Addr);
+
+impl RouterId {
+    /// The identifier as a dotted quad.
+    pub fn address(self) -> Ipv4Addr {
+        self.0
+    }
+
+    /// The identifier as a number in host order, for comparisons (RFC 4271 section 6.8).
+    pub fn number(self) -> u32 {
+        self.0.to_bits()
+    }
+}
+
+impl TryFrom<Ipv4Addr> for RouterId {
+    type Error = Invalid;
+
+    fn try_from(address: Ipv4Addr) -> Result<Self, Invalid> {
+        if address.is_unspecified() {
+            return Err(Invalid::new(
+                "router id 0.0.0.0 is reserved (RFC 6286)",
+                "write an IPv4 address of this box, for example 192.0.2.10",
+            ));
+        }
+        Ok(Self(address))
+    }
+}
+
+impl fmt::Display for RouterId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Name of a BGP peer: letters, digits, `-`, `_`, `.`, `:`; at most 63. Peers of a range are named by their address.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(transparent)]
+pub struct PeerName(Arc<str>);
+
+impl PeerName {
+    /// The name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl FromStr for PeerName {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let fits = !text.is_empty()
+            && text.len() <= 63
+            && text
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b"-_.:".contains(&b));
+        if !fits {
+            return Err(Invalid::new(
+                format!("`{}` cannot name a peer", text.escape_debug()),
+                "use 1 to 63 letters, digits, `-`, `_`, `.` or `:`",
+            ));
+        }
+        Ok(Self(text.into()))
+    }
+}
+
+impl From<IpAddr> for PeerName {
+    fn from(address: IpAddr) -> Self {
+        Self(address.to_string().into())
+    }
+}
+
+impl fmt::Display for PeerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What a peer is for.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Role {
+    /// A node of the cluster: its routes are learned, nothing is announced to it.
+    Cluster,
+    /// A router above: VIPs are announced to it, its routes are not used to reach pods.
+    Upstream,
+}
+
+impl fmt::Display for Role {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Cluster => "cluster",
+            Self::Upstream => "upstream",
+        })
+    }
+}
+
+/// Who we are in BGP. Changing it ends and reopens every session.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct BgpIdentity {
+    /// Our AS.
+    pub asn: Asn,
+    /// Our BGP Identifier.
+    pub router_id: RouterId,
+    /// Hold time that we offer; zero (off) or at least 3 s (RFC 4271 section 4.2).
+    pub hold_time: Duration,
+}
+
+/// The `[bgp]` section.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Bgp {
+    /// Who we are.
+    pub identity: BgpIdentity,
+    /// Where passive sessions are accepted. Names sockets: a change needs a restart.
+    pub listen: Vec<SocketAddr>,
+    /// Whether best routes and VIPs are written to the kernel.
+    pub install_routes: bool,
+    /// Kernel routing table of learned routes (254 is `main`).
+    pub table: u32,
+    /// Peers by name.
+    pub peers: Vec<Peer>,
+    /// Ranges from which connections are accepted.
+    pub peer_ranges: Vec<PeerRange>,
+}
+
+/// A configured BGP peer.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Peer {
+    /// Its name.
+    pub name: PeerName,
+    /// Where it is.
+    pub address: IpAddr,
+    /// Its TCP port (179).
+    pub port: u16,
+    /// Its AS.
+    pub asn: Asn,
+    /// What it is for.
+    pub role: Role,
+    /// Never dial, only accept.
+    pub passive: bool,
+}
+
+/// Passive neighbours: every address inside `prefix` may connect.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PeerRange {
+    /// Where they are.
+    pub prefix: Prefix,
+    /// Their AS.
+    pub asn: Asn,
+    /// What they are for.
+    pub role: Role,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn reserved_values_cannot_be_made() {
+        assert!(Asn::try_from(0).is_err());
+        assert_eq!(Asn::try_from(4_294_967_295).unwrap().to_string(), "4294967295");
+        assert!(RouterId::try_from(Ipv4Addr::UNSPECIFIED).is_err());
+        for bad in ["", "a b", "ü", &"x".repeat(64)] {
+            assert!(bad.parse::<PeerName>().is_err(), "{bad:?}");
+        }
+    }
+}

@@ -1,0 +1,48 @@
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use serde::Serialize;
+
+use super::{AddressPool, Bgp, CertificateSource, HostPattern, ObjectName, Pool, PoolId, Vip, VirtualHost};
+
+/// What the cluster (or the directory of manifests) asks for: the result of `ingress_controller::translate`.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct ClusterPart {
+    /// HTTP routes by host.
+    pub hosts: OrdMap<HostPattern, Arc<VirtualHost>>,
+    /// Pools that routes and TCP listeners lead to.
+    pub pools: OrdMap<PoolId, Arc<Pool>>,
+    /// TLS hosts. Never [`HostPattern::Any`].
+    pub certificates: OrdMap<HostPattern, Arc<CertificateSource>>,
+    /// TCP listeners on VIPs.
+    pub tcp: OrdMap<SocketAddr, Arc<TcpRoute>>,
+    /// Addresses in use.
+    pub vips: OrdMap<IpAddr, Arc<Vip>>,
+}
+
+/// A TCP listener and where its connections go.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct TcpRoute {
+    /// Where clients connect.
+    pub listen: SocketAddr,
+    /// The Service of type LoadBalancer.
+    pub service: ObjectName,
+    /// Its pool.
+    pub pool: PoolId,
+}
+
+/// Everything that is wished, from file and cluster. The control task owns the only mutable copy.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Desired {
+    /// From the cluster or the directory. `None` until its first complete view.
+    pub cluster: Option<ClusterPart>,
+    /// From the file: HTTP listeners.
+    pub http: Vec<SocketAddr>,
+    /// From the file: HTTPS listeners.
+    pub https: Vec<SocketAddr>,
+    /// From the file: who speaks BGP with us.
+    pub bgp: Option<Bgp>,
+    /// From the file: address pools.
+    pub address_pools: Vec<AddressPool>,
+}

@@ -1,0 +1,32 @@
+//! Plain types shared by every room. `Eq`, ordered maps, no I/O, no locks, no tokio.
+//!
+//! Collections that grow with the cluster are [`imbl::OrdMap`]s of `Arc`s: handing over the whole wished state
+//! costs one pointer, and comparing two of them costs what changed, not what exists.
+
+mod bgp;
+mod certificate;
+mod desired;
+mod finding;
+mod host;
+mod ids;
+mod observed;
+mod pool;
+mod prefix;
+mod route;
+mod secret;
+mod settings;
+mod vip;
+
+pub use bgp::{Asn, Bgp, BgpIdentity, Peer, PeerName, PeerRange, Role, RouterId};
+pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet};
+pub use desired::{ClusterPart, Desired, TcpRoute};
+pub use finding::{Finding, FindingKind};
+pub use host::{HostName, HostPattern};
+pub use ids::{Invalid, NodeName, ObjectName, PoolId, Revision, RouteId, ServiceStatus};
+pub use observed::{ChallengeAnswer, ListenerState, Observed, Reach, RoutedVia, Unroutable, VipServing};
+pub use pool::{Balance, Condition, Endpoint, Ineligible, Pool};
+pub use prefix::Prefix;
+pub use route::{Action, PathMatch, Route, Unavailable, VirtualHost};
+pub use secret::Secret;
+pub use settings::{Acme, Appliance, Http, Listen, Routing, Settings, Source, SourceKind, Timeouts};
+pub use vip::{AddressPool, AnnounceTo, Vip, VipPurpose, Withhold};

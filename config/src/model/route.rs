@@ -1,0 +1,94 @@
+use std::sync::Arc;
+
+use serde::Serialize;
+
+use super::{HostPattern, ObjectName, PoolId, RouteId};
+
+/// All routes of one host, in the order in which they are tried.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct VirtualHost {
+    /// Which host.
+    pub host: HostPattern,
+    /// Its routes, best first: longest path, then `Exact` before `Prefix`, then the older Ingress, then its name.
+    /// Two routes never have the same path match; who lost is a finding.
+    pub routes: Vec<Route>,
+    /// What answers when no route matches: `spec.defaultBackend` of the oldest Ingress that names this host.
+    /// On [`HostPattern::Any`] it is the default of the whole box.
+    pub fallback: Option<Route>,
+}
+
+/// One path of one Ingress rule, with what it leads to.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Route {
+    /// Which one.
+    pub id: RouteId,
+    /// Which request paths it takes.
+    pub path: PathMatch,
+    /// Where they go.
+    pub action: Action,
+}
+
+/// Ingress v1 path types on the normalised request path, without query.
+#[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PathMatch {
+    /// The same octets.
+    Exact(Arc<str>),
+    /// Element-wise prefix: `/aaa` takes `/aaa`, `/aaa/` and `/aaa/b`, not `/aaab`. Holds the path as written.
+    Prefix(Arc<str>),
+}
+
+impl PathMatch {
+    /// The path as the Ingress writes it.
+    pub fn path(&self) -> &str {
+        match self {
+            Self::Exact(path) | Self::Prefix(path) => path,
+        }
+    }
+}
+
+/// What happens with a request that a route takes.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Action {
+    /// To an endpoint of this pool; 503 when it has none that is eligible.
+    Forward(PoolId),
+    /// 503: the route exists and its backend cannot be resolved. It never falls through to another route.
+    Unavailable(Unavailable),
+}
+
+/// Why a route has no pool.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Unavailable {
+    /// The Service does not exist.
+    ServiceMissing {
+        /// Its name.
+        service: ObjectName,
+    },
+    /// The Service has no such port.
+    PortMissing {
+        /// The Service.
+        service: ObjectName,
+        /// Port name or number as the Ingress writes it.
+        port: Arc<str>,
+    },
+    /// The Service is of a type that has no endpoints (ExternalName).
+    UnsupportedService {
+        /// The Service.
+        service: ObjectName,
+    },
+    /// The backend is a `resource`, not a Service.
+    UnsupportedBackend,
+}
+
+impl std::fmt::Display for Unavailable {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::ServiceMissing { service } => write!(f, "Service {service} does not exist"),
+            Self::PortMissing { service, port } => write!(f, "Service {service} has no port {port}"),
+            Self::UnsupportedService { service } => write!(f, "Service {service} is of type ExternalName"),
+            Self::UnsupportedBackend => f.write_str("the backend is a resource, not a Service"),
+        }
+    }
+}

@@ -1,0 +1,190 @@
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::{AddressPool, Bgp, Prefix, Secret};
+
+/// The whole file of the box, read and checked. Defaults are filled in.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// `[appliance]`
+    pub appliance: Appliance,
+    /// `[listen]`
+    pub listen: Listen,
+    /// `[source]`
+    pub source: Source,
+    /// `[bgp]`
+    pub bgp: Option<Bgp>,
+    /// `[[vips]]`
+    pub vips: Vec<AddressPool>,
+    /// `[acme]`
+    pub acme: Option<Acme>,
+    /// `[http]`
+    pub http: Http,
+    /// `[timeouts]`
+    pub timeouts: Timeouts,
+}
+
+/// `[appliance]`: the process itself. Only `name` changes without a restart.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Appliance {
+    /// Name of the box; default: the host name.
+    pub name: Arc<str>,
+    /// Where account, certificates and last good views are kept.
+    pub state_dir: PathBuf,
+    /// Where the unix socket `admin.sock` of the command line is made.
+    pub run_dir: PathBuf,
+    /// Admin address: `/metrics`, `/livez`, `/readyz`, `/api/v1/`.
+    pub admin: SocketAddr,
+    /// Data workers; 0 is one per core.
+    pub workers: usize,
+}
+
+/// `[listen]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Listen {
+    /// HTTP listeners.
+    pub http: Vec<SocketAddr>,
+    /// HTTPS listeners.
+    pub https: Vec<SocketAddr>,
+    /// Addresses that Ingresses get in their status and that are announced for them. Empty: the first of the first
+    /// `[[vips]]` pool of each family, or the listeners' own addresses where there is no pool.
+    pub ingress_addresses: Vec<IpAddr>,
+    /// Networks whose X-Forwarded-* is believed.
+    pub trusted_proxies: Vec<Prefix>,
+    /// Networks whose PROXY header is believed.
+    pub proxy_protocol_from: Vec<Prefix>,
+}
+
+/// `[source]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Source {
+    /// Directory or cluster. A change needs a restart.
+    pub kind: SourceKind,
+    /// Name of our IngressClass.
+    pub ingress_class: Arc<str>,
+    /// Whether an endpoint needs a route.
+    pub routing: Routing,
+}
+
+/// Where objects come from.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum SourceKind {
+    /// A directory of Kubernetes YAML, watched.
+    Manifests(PathBuf),
+    /// A cluster; the path of a kubeconfig.
+    Kubeconfig(PathBuf),
+    /// A cluster, with the service account of the pod we run in (`kubeconfig = "in-cluster"`).
+    InCluster,
+}
+
+/// `routing`
+#[derive(Clone, Copy, Debug, Eq, PartialEq, serde::Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Routing {
+    /// Eligible only with a BGP route.
+    Required,
+    /// A BGP route, else the kernel's own route.
+    Preferred,
+    /// Routes are not looked at.
+    Off,
+}
+
+/// `[acme]`
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Acme {
+    /// Directory URL (RFC 8555 section 7.1.1).
+    pub directory: Arc<str>,
+    /// Contact; `None` is allowed by the RFC.
+    pub email: Option<Arc<str>>,
+    /// PEM file with the root of a private CA, added for talking to the directory only.
+    pub ca_file: Option<PathBuf>,
+    /// External account binding (RFC 8555 section 7.3.4): key identifier and HMAC key.
+    pub eab: Option<(Arc<str>, Secret)>,
+}
+
+/// `[http]`: limits of the HTTP data plane.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Http {
+    /// Octets of a request's header section, 431 beyond it.
+    pub max_header_bytes: usize,
+    /// Fields of a request's header section, 431 beyond it.
+    pub max_headers: usize,
+    /// HTTP/2 streams at a time on one connection (SETTINGS_MAX_CONCURRENT_STREAMS).
+    pub max_concurrent_streams: u32,
+    /// Requests on one keep-alive connection before it is closed.
+    pub max_requests_per_connection: u64,
+    /// Idle connections kept to one endpoint by one worker.
+    pub max_idle_per_endpoint: usize,
+    /// Connections at a time in total; further ones wait in the kernel's queue.
+    pub max_connections: usize,
+    /// Whether every request writes a line of access log.
+    pub access_log: bool,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Self {
+            max_header_bytes: 64 * 1024,
+            max_headers: 128,
+            max_concurrent_streams: 100,
+            max_requests_per_connection: 10_000,
+            max_idle_per_endpoint: 64,
+            max_connections: 100_000,
+            access_log: true,
+        }
+    }
+}
+
+/// `[timeouts]`: every wait of the data plane.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Timeouts {
+    /// TLS handshake, from accept to finished.
+    pub tls_handshake: Duration,
+    /// Request header section, from its first octet (or the handshake) to its end; 408.
+    pub request_header: Duration,
+    /// Between two reads of a request body.
+    pub request_body: Duration,
+    /// Idle keep-alive connection of a client.
+    pub keep_alive: Duration,
+    /// Age of a client connection, after which it is closed at the end of the exchange.
+    pub connection_age: Duration,
+    /// Between two writes to a client that does not read.
+    pub response_write: Duration,
+    /// Connecting to an endpoint.
+    pub connect: Duration,
+    /// First octet of the response, and between two reads of it; 504.
+    pub response_read: Duration,
+    /// Idle connection to an endpoint.
+    pub upstream_idle: Duration,
+    /// Idle WebSocket or other upgraded connection.
+    pub tunnel_idle: Duration,
+    /// Idle TCP connection.
+    pub tcp_idle: Duration,
+    /// Draining at stop: HTTP exchanges.
+    pub drain: Duration,
+    /// Draining at stop: upgraded and TCP connections.
+    pub drain_tunnels: Duration,
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            tls_handshake: seconds(10),
+            request_header: seconds(10),
+            request_body: seconds(60),
+            keep_alive: seconds(75),
+            connection_age: seconds(3600),
+            response_write: seconds(60),
+            connect: seconds(5),
+            response_read: seconds(60),
+            upstream_idle: seconds(60),
+            tunnel_idle: seconds(3600),
+            tcp_idle: seconds(600),
+            drain: seconds(30),
+            drain_tunnels: seconds(240),
+        }
+    }
+}
