@@ -95,6 +95,6 @@ pub enum ListenerState {
 pub struct VipServing {
     /// Sockets that must be bound, with their state (`None`: not heard of yet).
     pub listeners: Vec<(SocketAddr, Option<ListenerState>)>,
-    /// Eligible endpoints in all pools behind it.
-    pub eligible_endpoints: usize,
+    /// Whether any pool behind it has an eligible endpoint.
+    pub can_serve: bool,
 }
