@@ -4,7 +4,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::Serialize;
 
-use super::{AddressPool, Bgp, CertificateSource, HostPattern, ObjectName, Pool, PoolId, Vip, VirtualHost};
+use super::{CertificateSource, HostPattern, ObjectName, Pool, PoolId, Vip, VirtualHost};
 
 /// What the cluster (or the directory of manifests) asks for: the result of `ingress_controller::translate`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -32,7 +32,8 @@ pub struct TcpRoute {
     pub pool: PoolId,
 }
 
-/// Everything that is wished, from file and cluster. The control task owns the only mutable copy.
+/// Everything that is wished and that the compilers need, from file and cluster. The control task owns the only
+/// mutable copy; what only one room reads of the file (peers, limits) goes to that room directly.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Desired {
     /// From the cluster or the directory. `None` until its first complete view.
@@ -41,8 +42,4 @@ pub struct Desired {
     pub http: Vec<SocketAddr>,
     /// From the file: HTTPS listeners.
     pub https: Vec<SocketAddr>,
-    /// From the file: who speaks BGP with us.
-    pub bgp: Option<Bgp>,
-    /// From the file: address pools.
-    pub address_pools: Vec<AddressPool>,
 }

@@ -1,4 +1,3 @@
-use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
@@ -13,11 +12,11 @@ pub struct Observed {
     /// What the RIB says of the addresses that control tracks. Absent: not asked yet.
     pub reach: OrdMap<IpAddr, Reach>,
     /// Certificates that ACME has obtained, by identifiers.
-    pub certificates: BTreeMap<Arc<NameSet>, Arc<Certificate>>,
+    pub certificates: OrdMap<Arc<NameSet>, Arc<Certificate>>,
     /// HTTP-01 answers to serve, by token.
-    pub answers: BTreeMap<Arc<str>, ChallengeAnswer>,
+    pub answers: OrdMap<Arc<str>, ChallengeAnswer>,
     /// Listening sockets.
-    pub listeners: BTreeMap<SocketAddr, ListenerState>,
+    pub listeners: OrdMap<SocketAddr, ListenerState>,
 }
 
 /// Whether and how an address is reached.
