@@ -66,6 +66,9 @@ pub struct Source {
     pub ingress_class: Arc<str>,
     /// Whether an endpoint needs a route.
     pub routing: Routing,
+    /// `allow_loopback_endpoints`: whether an EndpointSlice may name an address of the box itself or of its links (loopback,
+    /// link-local). Default `false`, so that nobody who may write a slice reaches the box's own ports; `true` is for trials.
+    pub allow_loopback_endpoints: bool,
 }
 
 /// Where objects come from.
