@@ -1,0 +1,1 @@
+//! Which sets of names are due (pure).
