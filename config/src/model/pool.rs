@@ -71,3 +71,14 @@ pub enum Ineligible {
     /// Health evidence is against it.
     Unhealthy,
 }
+
+impl std::fmt::Display for Ineligible {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotReady => f.write_str("its EndpointSlice says it is not ready"),
+            Self::Terminating => f.write_str("it is terminating and others are ready"),
+            Self::Unrouted(why) => why.fmt(f),
+            Self::Unhealthy => f.write_str("health evidence is against it"),
+        }
+    }
+}
