@@ -9,4 +9,7 @@
 //!
 //! It does not know what a pod, a Service or a request is.
 
+pub mod announce;
+pub mod fib;
+pub mod rib;
 pub mod wire;

@@ -1,0 +1,223 @@
+//! Which service addresses are announced, and to whom; or why not.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sekisho_config::model::{AnnounceTo, ListenerState, PeerName, Role, Vip, VipServing, Withhold};
+
+/// The whole wanted set of service addresses: what [`plan`] compiles and the speaker diffs.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Plan {
+    /// By address. Every one of them is local to the box, announced or not.
+    pub vips: BTreeMap<IpAddr, PlannedVip>,
+}
+
+/// One service address of a [`Plan`].
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct PlannedVip {
+    /// The address and to whom it belongs.
+    pub vip: Arc<Vip>,
+    /// Whether it is announced, or why it is withheld.
+    pub announce: Result<(), Withhold>,
+}
+
+impl PlannedVip {
+    /// Whether this peer is to hear of it. Peers of role `cluster` never are, not even by name: a node would install
+    /// the host route and pull the service's traffic into the cluster.
+    pub fn goes_to(&self, peer: &PeerName, role: Role) -> bool {
+        self.announce.is_ok()
+            && role != Role::Cluster
+            && self.vip.announce_to.iter().any(|to| match to {
+                AnnounceTo::Role(named) => *named == role,
+                AnnounceTo::Peer(named) => named == peer,
+            })
+    }
+}
+
+impl Plan {
+    /// Addresses to announce to one peer, as host prefixes, ordered.
+    pub fn announced_to<'a>(&'a self, peer: &'a PeerName, role: Role) -> impl Iterator<Item = IpAddr> + 'a {
+        self.vips
+            .iter()
+            .filter(move |(_, planned)| planned.goes_to(peer, role))
+            .map(|(address, _)| *address)
+    }
+
+    /// Addresses that the box must accept packets for, ordered: all of them, also those that are withheld, so that
+    /// connections end by themselves when a service address is withdrawn.
+    pub fn local(&self) -> impl Iterator<Item = IpAddr> + '_ {
+        self.vips.keys().copied()
+    }
+}
+
+/// Compiles the plan. Of several entries with one address the first counts.
+///
+/// `source_ready`: the first complete view of cluster or directory is there. `stopping`: the box is on its way out.
+pub fn plan(vips: &[(Arc<Vip>, VipServing)], source_ready: bool, stopping: bool) -> Plan {
+    let mut plan = Plan::default();
+    for (vip, serving) in vips {
+        plan.vips.entry(vip.address).or_insert_with(|| PlannedVip {
+            vip: Arc::clone(vip),
+            announce: decide(serving, source_ready, stopping),
+        });
+    }
+    plan
+}
+
+/// The most telling reason first: what explains the others is named before them.
+fn decide(serving: &VipServing, source_ready: bool, stopping: bool) -> Result<(), Withhold> {
+    if stopping {
+        return Err(Withhold::Stopping);
+    }
+    if !source_ready {
+        return Err(Withhold::SourceNotReady);
+    }
+    for (listener, state) in &serving.listeners {
+        let error = match state {
+            Some(ListenerState::Bound) => continue,
+            Some(ListenerState::Failed { error }) => Some(error.clone()),
+            None => None,
+        };
+        return Err(Withhold::ListenerNotBound {
+            listener: *listener,
+            error,
+        });
+    }
+    if !serving.can_serve {
+        return Err(Withhold::NoEligibleEndpoint);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use sekisho_config::model::VipPurpose;
+    use std::net::SocketAddr;
+
+    fn vip(address: &str, announce_to: Vec<AnnounceTo>) -> Arc<Vip> {
+        Arc::new(Vip {
+            address: address.parse().unwrap(),
+            pool: "public".into(),
+            announce_to,
+            purpose: VipPurpose::Ingress,
+        })
+    }
+
+    fn socket(text: &str) -> SocketAddr {
+        text.parse().unwrap()
+    }
+
+    #[test]
+    fn announced_only_when_everything_works() {
+        let bound = Some(ListenerState::Bound);
+        let failed = Some(ListenerState::Failed {
+            error: "Address already in use".into(),
+        });
+        let listener = socket("203.0.113.1:443");
+        let not_bound = |error: Option<&str>| {
+            Err(Withhold::ListenerNotBound {
+                listener,
+                error: error.map(str::to_owned),
+            })
+        };
+        // (state of :443, can serve, source ready, stopping) -> decision
+        for (state, can_serve, source_ready, stopping, want) in [
+            (bound.clone(), true, true, false, Ok(())),
+            (
+                bound.clone(),
+                false,
+                true,
+                false,
+                Err(Withhold::NoEligibleEndpoint),
+            ),
+            (None, true, true, false, not_bound(None)),
+            (
+                failed.clone(),
+                true,
+                true,
+                false,
+                not_bound(Some("Address already in use")),
+            ),
+            (
+                failed.clone(),
+                false,
+                true,
+                false,
+                not_bound(Some("Address already in use")),
+            ),
+            (bound.clone(), true, false, false, Err(Withhold::SourceNotReady)),
+            (failed, false, false, false, Err(Withhold::SourceNotReady)),
+            (bound.clone(), true, true, true, Err(Withhold::Stopping)),
+            (None, false, false, true, Err(Withhold::Stopping)),
+        ] {
+            let input = format!("{state:?} {can_serve} {source_ready} {stopping}");
+            let serving = VipServing {
+                listeners: vec![(socket("203.0.113.1:80"), bound.clone()), (listener, state)],
+                can_serve,
+            };
+            let plan = plan(
+                &[(
+                    vip("203.0.113.1", vec![AnnounceTo::Role(Role::Upstream)]),
+                    serving,
+                )],
+                source_ready,
+                stopping,
+            );
+            let planned = plan.vips.values().next().unwrap();
+            assert_eq!(planned.announce, want, "{input}");
+            assert_eq!(plan.local().count(), 1, "local whatever happens: {input}");
+        }
+    }
+
+    #[test]
+    fn goes_to_the_named_and_never_to_the_cluster() {
+        let tor: PeerName = "tor-1".parse().unwrap();
+        let node: PeerName = "node-1".parse().unwrap();
+        let upstream = AnnounceTo::Role(Role::Upstream);
+        let to = |name: &PeerName| AnnounceTo::Peer(name.clone());
+        for (announce_to, peer, role, want) in [
+            (vec![upstream.clone()], &tor, Role::Upstream, true),
+            (vec![to(&tor)], &tor, Role::Upstream, true),
+            (vec![to(&node)], &tor, Role::Upstream, false),
+            (vec![], &tor, Role::Upstream, false),
+            (vec![upstream], &node, Role::Cluster, false),
+            (vec![AnnounceTo::Role(Role::Cluster)], &node, Role::Cluster, false),
+            (vec![to(&node)], &node, Role::Cluster, false),
+        ] {
+            let planned = PlannedVip {
+                vip: vip("2001:db8:1::1", announce_to.clone()),
+                announce: Ok(()),
+            };
+            assert_eq!(
+                planned.goes_to(peer, role),
+                want,
+                "{announce_to:?} to {peer}, {role}"
+            );
+            let withheld = PlannedVip {
+                announce: Err(Withhold::Stopping),
+                ..planned
+            };
+            assert!(!withheld.goes_to(peer, role), "withheld: {announce_to:?}");
+        }
+    }
+
+    #[test]
+    fn the_first_of_one_address_counts() {
+        let serving = |can_serve| VipServing {
+            listeners: vec![],
+            can_serve,
+        };
+        let plan = plan(
+            &[
+                (vip("203.0.113.1", vec![]), serving(true)),
+                (vip("203.0.113.1", vec![]), serving(false)),
+            ],
+            true,
+            false,
+        );
+        assert_eq!(plan.vips.len(), 1);
+        assert!(plan.vips.values().all(|planned| planned.announce.is_ok()));
+    }
+}

@@ -1,0 +1,109 @@
+//! The kernel: best paths and service addresses as routes of our own protocol number, and what the kernel itself
+//! knows of links and routes, for the validity of next hops.
+
+mod metrics;
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+
+use sekisho_config::model::Prefix;
+use serde::Serialize;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use metrics::Metrics;
+
+use crate::rib::{Gateways, NextHops};
+
+/// Protocol number of every route that we write (`ip route show proto 94`). Not in iproute2's `rt_protos`.
+pub const PROTOCOL: u8 = 94;
+
+/// Metric of every route that we write: routes of the kernel, of DHCP, of router advertisements and of the operator
+/// for the same prefix stay preferred, and nothing else is replaced by ours.
+pub const METRIC: u32 = 2048;
+
+/// What the kernel room needs.
+#[derive(Debug)]
+pub struct Inputs {
+    /// What is written, and where.
+    pub settings: Settings,
+    /// Where its task is counted.
+    pub tasks: TaskTracker,
+    /// Ends the task and leaves the routes; [`Handle::finish`] removes them.
+    pub stop: CancellationToken,
+}
+
+/// Changeable while running.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Settings {
+    /// `install_routes`: whether anything is written. Next hops are read in any case.
+    pub install_routes: bool,
+    /// `table`: where best paths go.
+    pub table: u32,
+}
+
+/// Starts the kernel's task. The receiver holds what the kernel knows; it is empty until the first dump.
+///
+/// Never fails: without netlink, or without CAP_NET_ADMIN, [`State::error`] says so and the task keeps trying.
+pub fn start(inputs: Inputs, metrics: Metrics) -> (Handle, watch::Receiver<NextHops>) {
+    let _ = (inputs, metrics);
+    todo!()
+}
+
+/// Speaks to the kernel's task. Nothing here waits, except [`Self::finish`].
+#[derive(Clone, Debug)]
+pub struct Handle {}
+
+impl Handle {
+    /// Wanted routes that changed: [`crate::rib::Delta::fib`].
+    pub fn routes(&self, changes: Vec<(Prefix, Option<Gateways>)>) {
+        let _ = changes;
+        todo!()
+    }
+
+    /// The whole wanted set of local service addresses.
+    pub fn vips(&self, addresses: BTreeSet<IpAddr>) {
+        let _ = addresses;
+        todo!()
+    }
+
+    /// The first convergence is over (every configured peer sent End-of-RIB, or waiting longer is pointless): what
+    /// an earlier process left in the kernel and nobody wants may go. Happens by itself after 60 s.
+    pub fn converged(&self) {
+        todo!()
+    }
+
+    /// New settings: routes move to another table, or all go.
+    pub fn configure(&self, settings: Settings) {
+        let _ = settings;
+        todo!()
+    }
+
+    /// What is in the kernel and what stands in the way.
+    pub fn state(&self) -> State {
+        todo!()
+    }
+
+    /// Removes every route of ours and ends the task. Bounded: 5 s.
+    ///
+    /// Cancel-safe: yes; the removal goes on.
+    pub async fn finish(&self) {
+        todo!()
+    }
+}
+
+/// What is in the kernel and what stands in the way.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct State {
+    /// IPv4 routes of ours in the kernel.
+    pub ipv4: usize,
+    /// IPv6 routes of ours in the kernel.
+    pub ipv6: usize,
+    /// Local service addresses of ours in the kernel.
+    pub vips: usize,
+    /// Wanted, but not there yet.
+    pub pending: usize,
+    /// The last thing that went wrong and has not been put right, with its remedy.
+    pub error: Option<String>,
+}
