@@ -1,3 +1,4 @@
+use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 
@@ -12,6 +13,46 @@ pub enum Family {
     Ipv4Unicast,
     /// AFI 2, SAFI 1.
     Ipv6Unicast,
+}
+
+impl Family {
+    /// Both, IPv4 first.
+    pub const ALL: [Self; 2] = [Self::Ipv4Unicast, Self::Ipv6Unicast];
+
+    /// The family of these numbers, if it is one that we speak.
+    pub fn from_numbers(afi: u16, safi: u8) -> Option<Self> {
+        match (afi, safi) {
+            (1, 1) => Some(Self::Ipv4Unicast),
+            (2, 1) => Some(Self::Ipv6Unicast),
+            _ => None,
+        }
+    }
+
+    /// AFI and SAFI.
+    pub fn numbers(self) -> (u16, u8) {
+        match self {
+            Self::Ipv4Unicast => (1, 1),
+            Self::Ipv6Unicast => (2, 1),
+        }
+    }
+
+    /// The family that `prefix` belongs to.
+    pub fn of(prefix: &Prefix) -> Self {
+        if prefix.is_ipv4() {
+            Self::Ipv4Unicast
+        } else {
+            Self::Ipv6Unicast
+        }
+    }
+}
+
+impl fmt::Display for Family {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Ipv4Unicast => "IPv4 unicast",
+            Self::Ipv6Unicast => "IPv6 unicast",
+        })
+    }
 }
 
 /// A BGP message (RFC 4271 section 4, RFC 2918).
@@ -91,6 +132,13 @@ pub enum Capability {
     EnhancedRouteRefresh,
     /// 71: long-lived graceful restart (RFC 9494): AFI, SAFI, flags, stale time in seconds (24 bits).
     LongLivedGracefulRestart(Vec<(u16, u8, u8, u32)>),
+    /// 73: name of the speaker (FQDN), for people only.
+    Hostname {
+        /// Host name.
+        host: String,
+        /// Domain name, often empty.
+        domain: String,
+    },
     /// Any other code, or a known code with a malformed value: kept as sent.
     Other {
         /// Capability code.
