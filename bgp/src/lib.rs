@@ -10,6 +10,11 @@
 //! It does not know what a pod, a Service or a request is.
 
 pub mod announce;
+mod error;
 pub mod fib;
+mod fsm;
 pub mod rib;
 pub mod wire;
+
+pub use error::StartError;
+pub use fsm::State;

@@ -1,0 +1,353 @@
+use std::time::Duration;
+
+use sekisho_config::model::{Asn, RouterId};
+
+use crate::wire::{Capability, Families, Family, Negotiated, Notification, Open, WireError};
+
+/// What we say of ourselves in an OPEN, and whom we expect on the other side.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Identity {
+    /// Our AS.
+    pub(crate) asn: Asn,
+    /// Our BGP Identifier.
+    pub(crate) router_id: RouterId,
+    /// Hold time that we offer, seconds; 0 or at least 3.
+    pub(crate) hold_time: u16,
+    /// Restart time that we advertise, seconds (RFC 4724): how soon we are back after a crash.
+    pub(crate) restart_time: u16,
+    /// The AS the peer must have.
+    pub(crate) peer_asn: Asn,
+}
+
+/// What both OPENs together allow.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Terms {
+    /// The peer's BGP Identifier.
+    pub(crate) router_id: RouterId,
+    /// The peer's AS.
+    pub(crate) asn: Asn,
+    /// The lower of both hold times; `None`: hold and keepalive timers are off.
+    pub(crate) hold_time: Option<Duration>,
+    /// How messages are written and read from now on.
+    pub(crate) wire: Negotiated,
+    /// What the peer says of its own restart (RFC 4724); `None` without the capability.
+    pub(crate) graceful_restart: Option<GracefulRestart>,
+    /// What the peer offered, for views.
+    pub(crate) capabilities: Vec<Capability>,
+}
+
+/// The peer's graceful restart capability, for the families that both speak.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub(crate) struct GracefulRestart {
+    /// How long its routes may be kept while it is away.
+    pub(crate) time: Duration,
+    /// It has just restarted (R bit).
+    pub(crate) restarted: bool,
+    /// Families it can restart, and whether it kept forwarding state (F bit).
+    pub(crate) families: Vec<(Family, bool)>,
+}
+
+impl Terms {
+    /// Interval between our KEEPALIVEs: a third of the hold time (RFC 4271 section 4.4).
+    pub(crate) fn keepalive_time(&self) -> Option<Duration> {
+        self.hold_time.map(|hold| hold / 3)
+    }
+
+    /// Whether routes of the peer are to be kept when the connection breaks without a word.
+    pub(crate) fn can_restart(&self) -> bool {
+        self.graceful_restart
+            .as_ref()
+            .is_some_and(|restart| !restart.families.is_empty() && !restart.time.is_zero())
+    }
+}
+
+impl Identity {
+    /// The OPEN that we send: both families, route refresh, graceful restart as a receiving speaker (no family is
+    /// listed, because our forwarding ends with our process), 4-octet AS, ADD-PATH receive.
+    pub(crate) fn open(&self) -> Open {
+        let mut capabilities: Vec<_> = Family::ALL.into_iter().map(Capability::Multiprotocol).collect();
+        capabilities.extend([
+            Capability::RouteRefresh,
+            Capability::GracefulRestart {
+                restarted: false,
+                notification: false,
+                time: self.restart_time.min(0x0fff),
+                families: Vec::new(),
+            },
+            Capability::FourOctetAs(self.asn.number()),
+            Capability::AddPath(
+                Family::ALL
+                    .into_iter()
+                    .map(|family| {
+                        let (afi, safi) = family.numbers();
+                        (afi, safi, 1)
+                    })
+                    .collect(),
+            ),
+        ]);
+        Open {
+            my_as: u16::try_from(self.asn.number()).unwrap_or(Asn::TRANS),
+            hold_time: self.hold_time,
+            router_id: self.router_id,
+            capabilities,
+        }
+    }
+
+    /// Judges the peer's OPEN (RFC 4271 section 6.2) and settles what both sides can do.
+    ///
+    /// # Errors
+    /// What to tell the peer: 2/2 for an AS that is not the configured one, 2/3 for our own identifier inside our AS
+    /// (RFC 6286 section 2.2), 2/6 for a hold time of 1 or 2 s, 2/7 when no family is common.
+    pub(crate) fn negotiate(&self, open: &Open) -> Result<Terms, Notification> {
+        let Some(asn) = open.asn().filter(|asn| *asn == self.peer_asn) else {
+            let number = open.asn().map_or(0, Asn::number);
+            return Err(WireError::PeerAs(number).notification());
+        };
+        if asn == self.asn && open.router_id == self.router_id {
+            return Err(WireError::Identifier(open.router_id.address()).notification());
+        }
+        if matches!(open.hold_time, 1 | 2) {
+            return Err(WireError::HoldTime(open.hold_time).notification());
+        }
+        let wire = Negotiated::between(&self.open(), open);
+        if wire.families.is_empty() {
+            let missing = Family::ALL.into_iter().map(Capability::Multiprotocol).collect();
+            return Err(WireError::MissingCapabilities(missing).notification());
+        }
+        let hold_time = self.hold_time.min(open.hold_time);
+        Ok(Terms {
+            router_id: open.router_id,
+            asn,
+            hold_time: (hold_time > 0).then(|| Duration::from_secs(hold_time.into())),
+            graceful_restart: graceful_restart(&open.capabilities, wire.families),
+            capabilities: open.capabilities.clone(),
+            wire,
+        })
+    }
+}
+
+/// The capability for the common families; when it is repeated the last one counts (RFC 4724 section 3).
+fn graceful_restart(capabilities: &[Capability], common: Families) -> Option<GracefulRestart> {
+    capabilities.iter().rev().find_map(|capability| match capability {
+        Capability::GracefulRestart {
+            restarted,
+            time,
+            families,
+            ..
+        } => Some(GracefulRestart {
+            time: Duration::from_secs((*time).into()),
+            restarted: *restarted,
+            families: families
+                .iter()
+                .filter_map(|(afi, safi, kept)| Some((Family::from_numbers(*afi, *safi)?, *kept)))
+                .filter(|(family, _)| common.contains(*family))
+                .collect(),
+        }),
+        _ => None,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    fn identity() -> Identity {
+        Identity {
+            asn: Asn::try_from(64512).unwrap(),
+            router_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),
+            hold_time: 9,
+            restart_time: 120,
+            peer_asn: Asn::try_from(64512).unwrap(),
+        }
+    }
+
+    fn open() -> Open {
+        Open {
+            my_as: 64512,
+            hold_time: 240,
+            router_id: RouterId::try_from(Ipv4Addr::new(10, 0, 0, 1)).unwrap(),
+            capabilities: vec![Capability::FourOctetAs(64512)],
+        }
+    }
+
+    #[test]
+    fn refusals_carry_the_subcode_of_the_rfc() {
+        let own_id = RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap();
+        let cases: [(&str, Open, u8); 7] = [
+            (
+                "other AS",
+                Open {
+                    my_as: 1,
+                    capabilities: vec![],
+                    ..open()
+                },
+                2,
+            ),
+            (
+                "other AS in the capability",
+                Open {
+                    capabilities: vec![Capability::FourOctetAs(7)],
+                    ..open()
+                },
+                2,
+            ),
+            (
+                "AS 0",
+                Open {
+                    my_as: 0,
+                    capabilities: vec![],
+                    ..open()
+                },
+                2,
+            ),
+            (
+                "our identifier, same AS",
+                Open {
+                    router_id: own_id,
+                    ..open()
+                },
+                3,
+            ),
+            (
+                "hold time 1",
+                Open {
+                    hold_time: 1,
+                    ..open()
+                },
+                6,
+            ),
+            (
+                "hold time 2",
+                Open {
+                    hold_time: 2,
+                    ..open()
+                },
+                6,
+            ),
+            (
+                "only a family we do not speak",
+                Open {
+                    capabilities: vec![
+                        Capability::FourOctetAs(64512),
+                        Capability::MultiprotocolOther(25, 70),
+                    ],
+                    ..open()
+                },
+                7,
+            ),
+        ];
+        for (what, open, subcode) in cases {
+            let error = identity().negotiate(&open).unwrap_err();
+            assert_eq!((error.code, error.subcode), (2, subcode), "{what}");
+        }
+    }
+
+    #[test]
+    fn own_identifier_is_fine_in_another_as() {
+        let identity = Identity {
+            peer_asn: Asn::try_from(65001).unwrap(),
+            ..identity()
+        };
+        let open = Open {
+            my_as: 65001,
+            router_id: identity.router_id,
+            capabilities: vec![],
+            ..open()
+        };
+        assert!(!identity.negotiate(&open).unwrap().wire.internal);
+    }
+
+    #[test]
+    fn the_lower_hold_time_counts_and_zero_turns_it_off() {
+        for (ours, theirs, want) in [
+            (9, 240, Some(9)),
+            (240, 9, Some(9)),
+            (9, 0, None),
+            (0, 90, None),
+            (3, 3, Some(3)),
+        ] {
+            let identity = Identity {
+                hold_time: ours,
+                ..identity()
+            };
+            let got = identity
+                .negotiate(&Open {
+                    hold_time: theirs,
+                    ..open()
+                })
+                .unwrap();
+            assert_eq!(
+                got.hold_time,
+                want.map(Duration::from_secs),
+                "{ours} and {theirs}"
+            );
+        }
+    }
+
+    #[test]
+    fn capabilities_of_a_calico_node() {
+        let open = Open {
+            capabilities: vec![
+                Capability::Multiprotocol(Family::Ipv4Unicast),
+                Capability::RouteRefresh,
+                Capability::GracefulRestart {
+                    restarted: true,
+                    notification: false,
+                    time: 120,
+                    families: vec![(1, 1, true), (25, 70, true)],
+                },
+                Capability::FourOctetAs(64512),
+                Capability::AddPath(vec![(1, 1, 3)]),
+                Capability::EnhancedRouteRefresh,
+            ],
+            ..open()
+        };
+        let got = identity().negotiate(&open).unwrap();
+        assert!(got.wire.families.iter().eq([Family::Ipv4Unicast]));
+        assert!(got.wire.add_path_receive.iter().eq([Family::Ipv4Unicast]));
+        assert!(got.wire.route_refresh && got.wire.four_octet_as && got.wire.internal && got.can_restart());
+        assert_eq!(
+            got.graceful_restart,
+            Some(GracefulRestart {
+                time: Duration::from_secs(120),
+                restarted: true,
+                families: vec![(Family::Ipv4Unicast, true)],
+            })
+        );
+    }
+
+    #[test]
+    fn a_peer_that_only_receives_paths_sends_none() {
+        for (direction, want) in [(1, 0), (2, 1), (3, 1), (0, 0), (9, 0)] {
+            let open = Open {
+                capabilities: vec![Capability::AddPath(vec![(1, 1, direction)])],
+                ..open()
+            };
+            let got = identity().negotiate(&open).unwrap();
+            assert_eq!(
+                got.wire.add_path_receive.iter().count(),
+                want,
+                "direction {direction}"
+            );
+        }
+    }
+
+    #[test]
+    fn our_own_open_is_acceptable_to_us() {
+        let ours = Identity {
+            asn: Asn::try_from(4_200_000_000).unwrap(),
+            ..identity()
+        };
+        let open = ours.open();
+        assert_eq!(open.my_as, Asn::TRANS);
+        let theirs = Identity {
+            peer_asn: ours.asn,
+            ..identity()
+        };
+        let got = theirs.negotiate(&open).unwrap();
+        assert_eq!(got.wire.families, Families::ALL);
+        assert!(!got.can_restart() && got.wire.add_path_receive.is_empty());
+    }
+}
