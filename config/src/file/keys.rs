@@ -1,0 +1,402 @@
+//! The one table of what may stand in the file: reading, unknown keys and the page `docs/configuration.md` come from it.
+
+use std::fmt::Write as _;
+use std::time::Duration;
+
+use super::scalar::{write_duration, write_size};
+
+/// A table of the file.
+#[derive(Clone, Copy, Debug)]
+pub struct Section {
+    /// Its name between the brackets.
+    pub name: &'static str,
+    /// Whether it is an array of tables, written `[[name]]`.
+    pub repeated: bool,
+    /// Whether the file must have it.
+    pub required: bool,
+    /// What it is about.
+    pub meaning: &'static str,
+}
+
+/// A key of a section.
+#[derive(Clone, Copy, Debug)]
+pub struct Key {
+    /// The section it stands in.
+    pub section: &'static str,
+    /// Its name.
+    pub name: &'static str,
+    /// Type and range.
+    pub kind: Kind,
+    /// What holds where it is not written.
+    pub absent: Absent,
+    /// A value as TOML; where there is a default that is a value, the default.
+    pub example: &'static str,
+    /// What a change of a running box needs.
+    pub change: Change,
+    /// What it is, with its unit where the type does not say it.
+    pub meaning: &'static str,
+}
+
+/// Type and range of a value.
+#[derive(Clone, Copy, Debug)]
+pub enum Kind {
+    /// A string, and what it holds.
+    Text(&'static str),
+    /// A list of strings, and what they hold.
+    List(&'static str),
+    /// One of these strings.
+    OneOf(&'static [&'static str]),
+    /// `true` or `false`.
+    Bool,
+    /// A whole number.
+    Integer {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// Octets: a whole number, or a string with `KiB` or `MiB`.
+    Size {
+        /// Smallest.
+        min: u64,
+        /// Largest.
+        max: u64,
+    },
+    /// A string with `ms`, `s`, `m` or `h`.
+    Duration {
+        /// Shortest.
+        min: Duration,
+        /// Longest.
+        max: Duration,
+    },
+    /// A string or a whole number, and what they hold.
+    TextOrInteger(&'static str),
+}
+
+/// What holds where a key is not written.
+#[derive(Clone, Copy, Debug)]
+pub enum Absent {
+    /// It must be written.
+    Required,
+    /// The value of `example`.
+    Example,
+    /// Something that is not a value of the key.
+    Means(&'static str),
+    /// The key is known and refused: what it asks for does not exist yet.
+    NotSupportedYet,
+}
+
+/// What a change of a running box needs.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Change {
+    /// A reload; nothing that it does not touch is disturbed.
+    Live,
+    /// A restart: it names a socket or a file of the process, or is fixed when the process starts.
+    Restart,
+}
+
+/// The sections, in the order of the page.
+pub const SECTIONS: &[Section] = &[
+    section("appliance", false, false, "The process itself."),
+    section("listen", false, false, "Where HTTP and HTTPS clients connect."),
+    section(
+        "source",
+        false,
+        true,
+        "Where Kubernetes objects come from: exactly one of `manifests` and `kubeconfig`.",
+    ),
+    section(
+        "bgp",
+        false,
+        false,
+        "Who the box is in BGP. Without this section it speaks no BGP.",
+    ),
+    section("bgp.peers", true, false, "One BGP peer each."),
+    section(
+        "bgp.peer_ranges",
+        true,
+        false,
+        "Passive neighbours: every address inside `prefix` may connect.",
+    ),
+    section(
+        "vips",
+        true,
+        false,
+        "One pool of addresses each, for Services of type LoadBalancer and for the Ingress listeners.",
+    ),
+    section(
+        "acme",
+        false,
+        false,
+        "The CA that certificates are ordered from. Without this section they come from Secrets only.",
+    ),
+    section("http", false, false, "Limits of the HTTP data plane."),
+    section("timeouts", false, false, "Every wait of the data plane."),
+];
+
+/// The keys, in the order of the page.
+#[rustfmt::skip] // one row a key
+pub const KEYS: &[Key] = &[
+    key("appliance", "name", Kind::Text("name"), Absent::Means("host name"), "\"edge-1\"", RESTART,
+        "Name of the box in logs, metrics and forwarded headers: 1 to 63 letters, digits, `-`, `_`, `.`."),
+    key("appliance", "state_dir", Kind::Text("path"), Absent::Example, "\"/var/lib/sekisho\"", RESTART,
+        "Where the ACME account, certificates and last good views are kept."),
+    key("appliance", "run_dir", Kind::Text("path"), Absent::Example, "\"/run/sekisho\"", RESTART,
+        "Where the unix socket `admin.sock` of the command line is made."),
+    key("appliance", "admin", Kind::Text("socket address"), Absent::Example, "\"127.0.0.1:9901\"", RESTART,
+        "Where `/metrics`, `/livez`, `/readyz` and `/api/v1/` answer. It asks for no password: keep it on a private address."),
+    key("appliance", "workers", Kind::Integer { min: 0, max: 1024 }, Absent::Example, "0", RESTART,
+        "Data workers, one thread each; 0 is one per core."),
+    key("listen", "http", Kind::List("socket addresses"), Absent::Example, "[\"0.0.0.0:80\", \"[::]:80\"]", LIVE,
+        "HTTP listeners; an empty list is none."),
+    key("listen", "https", Kind::List("socket addresses"), Absent::Example, "[\"0.0.0.0:443\", \"[::]:443\"]", LIVE,
+        "HTTPS listeners; an empty list is none."),
+    key("listen", "ingress_addresses", Kind::List("IP addresses"), Absent::Means("the first address of each family of the first `[[vips]]` pool, else the listeners' own"), "[\"203.0.113.1\"]", LIVE,
+        "Addresses that Ingresses get in their status; those inside a `[[vips]]` pool are announced."),
+    key("listen", "trusted_proxies", Kind::List("prefixes"), Absent::Example, "[]", LIVE,
+        "Networks whose `X-Forwarded-*` headers are believed."),
+    key("listen", "proxy_protocol_from", Kind::List("prefixes"), Absent::Example, "[]", LIVE,
+        "Networks whose PROXY header is believed. Not supported yet: only the empty list is accepted."),
+    key("source", "manifests", Kind::Text("path"), Absent::Means("objects come from `kubeconfig`"), "\"/etc/sekisho/manifests\"", RESTART,
+        "Directory of Kubernetes YAML, watched for changes."),
+    key("source", "kubeconfig", Kind::Text("path"), Absent::Means("objects come from `manifests`"), "\"/etc/sekisho/kubeconfig\"", RESTART,
+        "A cluster: the path of a kubeconfig, or `\"in-cluster\"` for the service account of the pod the process runs in."),
+    key("source", "ingress_class", Kind::Text("name"), Absent::Example, "\"sekisho\"", LIVE,
+        "Name of the IngressClass that is ours."),
+    key("source", "routing", Kind::OneOf(&["required", "preferred", "off"]), Absent::Means("`\"required\"`; without `[bgp]` `\"off\"`"), "\"off\"", RESTART,
+        "Whether an endpoint needs a route: a BGP route; a BGP route or else the kernel's own; none."),
+    key("source", "allow_loopback_endpoints", Kind::Bool, Absent::Example, "false", LIVE,
+        "Whether endpoints may be addresses of the box itself or of its links. For trials only: it opens the box's own ports to whoever may write an EndpointSlice."),
+    key("bgp", "asn", Kind::Integer { min: 1, max: u32::MAX as u64 }, Absent::Required, "64512", LIVE,
+        "Our AS number. A change ends and reopens every session."),
+    key("bgp", "router_id", Kind::Text("IPv4 address"), Absent::Required, "\"192.0.2.10\"", LIVE,
+        "Our BGP identifier, different on every box. A change ends and reopens every session."),
+    key("bgp", "listen", Kind::List("socket addresses"), Absent::Example, "[\"0.0.0.0:179\"]", RESTART,
+        "Where peers may connect; an empty list is nowhere."),
+    key("bgp", "hold_time", duration(0, 65_535_000), Absent::Example, "\"9s\"", LIVE,
+        "Hold time that we offer, whole seconds: 0s (off) or 3s and more (RFC 4271). A change ends and reopens every session."),
+    key("bgp", "install_routes", Kind::Bool, Absent::Example, "true", RESTART,
+        "Whether best routes and VIPs are written to the kernel."),
+    key("bgp", "table", Kind::TextOrInteger("`\"main\"`, or a number from 1 to 4294967295 but 255"), Absent::Example, "\"main\"", RESTART,
+        "Kernel routing table of learned routes."),
+    key("bgp.peers", "name", Kind::Text("name"), Absent::Means("its address"), "\"node-1\"", LIVE,
+        "Name of the peer: 1 to 63 letters, digits, `-`, `_`, `.`, `:`."),
+    key("bgp.peers", "address", Kind::Text("IP address"), Absent::Required, "\"10.0.0.11\"", LIVE,
+        "Where it is."),
+    key("bgp.peers", "asn", Kind::Integer { min: 1, max: u32::MAX as u64 }, Absent::Required, "64512", LIVE,
+        "Its AS number."),
+    key("bgp.peers", "role", Kind::OneOf(ROLES), Absent::Required, "\"cluster\"", LIVE,
+        "What it is for: `cluster` is a node, pod routes are learned from it; `upstream` is a router above, VIPs are announced to it."),
+    key("bgp.peers", "passive", Kind::Bool, Absent::Example, "false", LIVE,
+        "Never dial, only accept."),
+    key("bgp.peers", "port", Kind::Integer { min: 1, max: 65_535 }, Absent::Example, "179", LIVE,
+        "Its TCP port."),
+    later("bgp.peers", "password_file"),
+    later("bgp.peers", "bfd"),
+    later("bgp.peers", "ttl_security"),
+    later("bgp.peers", "multihop"),
+    later("bgp.peers", "import"),
+    later("bgp.peers", "export"),
+    key("bgp.peer_ranges", "prefix", Kind::Text("prefix"), Absent::Required, "\"10.0.0.0/24\"", LIVE,
+        "Where they are."),
+    key("bgp.peer_ranges", "asn", Kind::Integer { min: 1, max: u32::MAX as u64 }, Absent::Required, "64512", LIVE,
+        "Their AS number."),
+    key("bgp.peer_ranges", "role", Kind::OneOf(ROLES), Absent::Required, "\"cluster\"", LIVE,
+        "What they are for, as for a peer."),
+    later("bgp.peer_ranges", "password_file"),
+    later("bgp.peer_ranges", "bfd"),
+    later("bgp.peer_ranges", "ttl_security"),
+    later("bgp.peer_ranges", "multihop"),
+    later("bgp.peer_ranges", "import"),
+    later("bgp.peer_ranges", "export"),
+    key("vips", "name", Kind::Text("name"), Absent::Required, "\"public\"", LIVE,
+        "Name of the pool: 1 to 63 letters, digits, `-`, `_`, `.`."),
+    key("vips", "addresses", Kind::List("prefixes"), Absent::Required, "[\"203.0.113.0/28\", \"2001:db8:1::/112\"]", LIVE,
+        "Its addresses. Pools never overlap."),
+    key("vips", "announce_to", Kind::List("roles or peer names"), Absent::Example, "[]", LIVE,
+        "To whom its addresses in use are announced: `\"upstream\"`, or names of upstream peers."),
+    key("acme", "directory", Kind::Text("https URL"), Absent::Required, "\"https://acme.example/directory\"", LIVE,
+        "Directory of an RFC 8555 CA."),
+    key("acme", "email", Kind::Text("email address"), Absent::Means("no contact"), "\"ops@example.com\"", LIVE,
+        "Whom the CA may write to."),
+    key("acme", "ca_file", Kind::Text("path"), Absent::Means("the public roots"), "\"/etc/sekisho/acme-ca.pem\"", LIVE,
+        "PEM file with the root of a private CA, used for talking to the directory only."),
+    key("acme", "eab_key_id", Kind::Text("text"), Absent::Means("no external account binding"), "\"kid-1\"", LIVE,
+        "Key identifier of an external account binding (RFC 8555 section 7.3.4); with `eab_hmac_key_file`."),
+    key("acme", "eab_hmac_key_file", Kind::Text("path"), Absent::Means("no external account binding"), "\"/etc/sekisho/eab.key\"", LIVE,
+        "File with its HMAC key, base64url as the CA prints it; with `eab_key_id`."),
+    key("http", "max_header_bytes", Kind::Size { min: 8192, max: 1024 * 1024 }, Absent::Example, "\"64KiB\"", LIVE,
+        "Octets of a request's header section; 431 beyond it."),
+    key("http", "max_headers", Kind::Integer { min: 16, max: 4096 }, Absent::Example, "128", LIVE,
+        "Fields of a request's header section; 431 beyond it."),
+    key("http", "max_concurrent_streams", Kind::Integer { min: 1, max: 65_535 }, Absent::Example, "100", LIVE,
+        "HTTP/2 streams at a time on one connection."),
+    key("http", "max_requests_per_connection", Kind::Integer { min: 1, max: 1_000_000_000 }, Absent::Example, "10000", LIVE,
+        "Requests on one client connection before it is closed."),
+    key("http", "max_idle_per_endpoint", Kind::Integer { min: 0, max: 65_535 }, Absent::Example, "64", LIVE,
+        "Idle connections kept to one endpoint by one worker."),
+    key("http", "max_connections", Kind::Integer { min: 1, max: 10_000_000 }, Absent::Example, "100000", LIVE,
+        "Client connections at a time in total; further ones wait in the kernel's queue."),
+    key("http", "access_log", Kind::Bool, Absent::Example, "true", LIVE,
+        "Whether every request writes a line of access log."),
+    key("timeouts", "tls_handshake", duration(10, 5 * MINUTE), Absent::Example, "\"10s\"", LIVE,
+        "TLS handshake, from accept to finished."),
+    key("timeouts", "request_header", duration(10, 10 * MINUTE), Absent::Example, "\"10s\"", LIVE,
+        "Request header section, from its first octet to its end; 408."),
+    key("timeouts", "request_body", duration(10, 24 * HOUR), Absent::Example, "\"1m\"", LIVE,
+        "Between two reads of a request body."),
+    key("timeouts", "keep_alive", duration(10, 24 * HOUR), Absent::Example, "\"75s\"", LIVE,
+        "Idle connection of a client."),
+    key("timeouts", "connection_age", duration(10, 168 * HOUR), Absent::Example, "\"1h\"", LIVE,
+        "Age of a client connection, after which it is closed at the end of the exchange."),
+    key("timeouts", "response_write", duration(10, 24 * HOUR), Absent::Example, "\"1m\"", LIVE,
+        "Between two writes to a client that does not read."),
+    key("timeouts", "connect", duration(10, 5 * MINUTE), Absent::Example, "\"5s\"", LIVE,
+        "Connecting to an endpoint."),
+    key("timeouts", "response_read", duration(10, 24 * HOUR), Absent::Example, "\"1m\"", LIVE,
+        "First octet of the response, and between two reads of it; 504."),
+    key("timeouts", "upstream_idle", duration(10, 24 * HOUR), Absent::Example, "\"1m\"", LIVE,
+        "Idle connection to an endpoint; keep it below the keep-alive of the applications."),
+    key("timeouts", "tunnel_idle", duration(10, 168 * HOUR), Absent::Example, "\"1h\"", LIVE,
+        "Idle WebSocket or other upgraded connection."),
+    key("timeouts", "tcp_idle", duration(10, 168 * HOUR), Absent::Example, "\"10m\"", LIVE,
+        "Idle TCP connection."),
+    key("timeouts", "drain", duration(0, HOUR), Absent::Example, "\"30s\"", LIVE,
+        "Draining at stop: HTTP exchanges."),
+    key("timeouts", "drain_tunnels", duration(0, 24 * HOUR), Absent::Example, "\"4m\"", LIVE,
+        "Draining at stop: upgraded and TCP connections."),
+];
+
+const ROLES: &[&str] = &["cluster", "upstream"];
+const LIVE: Change = Change::Live;
+const RESTART: Change = Change::Restart;
+const MINUTE: u64 = 60 * 1000;
+const HOUR: u64 = 60 * MINUTE;
+
+const fn section(name: &'static str, repeated: bool, required: bool, meaning: &'static str) -> Section {
+    Section {
+        name,
+        repeated,
+        required,
+        meaning,
+    }
+}
+
+const fn key(
+    section: &'static str,
+    name: &'static str,
+    kind: Kind,
+    absent: Absent,
+    example: &'static str,
+    change: Change,
+    meaning: &'static str,
+) -> Key {
+    Key {
+        section,
+        name,
+        kind,
+        absent,
+        example,
+        change,
+        meaning,
+    }
+}
+
+const fn later(section: &'static str, name: &'static str) -> Key {
+    key(
+        section,
+        name,
+        Kind::Text("any"),
+        Absent::NotSupportedYet,
+        "\"\"",
+        LIVE,
+        "Not supported yet: refused.",
+    )
+}
+
+/// Bounds in milliseconds.
+const fn duration(min: u64, max: u64) -> Kind {
+    Kind::Duration {
+        min: Duration::from_millis(min),
+        max: Duration::from_millis(max),
+    }
+}
+
+/// The key `name` of `section`.
+pub(super) fn find(section: &str, name: &str) -> Option<&'static Key> {
+    KEYS.iter().find(|key| key.section == section && key.name == name)
+}
+
+impl Section {
+    /// The header as it is written in the file.
+    pub fn header(&self) -> String {
+        if self.repeated {
+            format!("[[{}]]", self.name)
+        } else {
+            format!("[{}]", self.name)
+        }
+    }
+}
+
+impl std::fmt::Display for Kind {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Text(what) | Self::TextOrInteger(what) => f.write_str(what),
+            Self::List(what) => write!(f, "list of {what}"),
+            Self::OneOf(words) => f.write_str(&one_of(words)),
+            Self::Bool => f.write_str("true or false"),
+            Self::Integer { min, max } => write!(f, "number, {min} to {max}"),
+            Self::Size { min, max } => write!(f, "size, {} to {}", write_size(*min), write_size(*max)),
+            Self::Duration { min, max } => {
+                write!(
+                    f,
+                    "duration, {} to {}",
+                    write_duration(*min),
+                    write_duration(*max)
+                )
+            }
+        }
+    }
+}
+
+/// `"a"`, `"b"` or `"c"`.
+pub(super) fn one_of(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|word| format!("\"{word}\"")).collect();
+    match quoted.split_last() {
+        Some((last, rest)) if !rest.is_empty() => format!("{} or {last}", rest.join(", ")),
+        _ => quoted.concat(),
+    }
+}
+
+/// The reference of every key, as Markdown: the part of `docs/configuration.md` that a test compares with this table.
+pub fn reference() -> String {
+    let mut out = String::new();
+    for section in SECTIONS {
+        // Writing to a String cannot fail.
+        let _ = writeln!(out, "### `{}`\n\n{}\n", section.header(), section.meaning);
+        out.push_str("| Key | Type | Default | Change | Meaning |\n|---|---|---|---|---|\n");
+        for key in KEYS.iter().filter(|key| key.section == section.name) {
+            let default = match key.absent {
+                Absent::Required => "required".to_owned(),
+                Absent::Example => format!("`{}`", key.example),
+                Absent::Means(what) => what.to_owned(),
+                Absent::NotSupportedYet => {
+                    let _ = writeln!(out, "| `{}` | | | | {} |", key.name, key.meaning);
+                    continue;
+                }
+            };
+            let change = match key.change {
+                Change::Live => "live",
+                Change::Restart => "restart",
+            };
+            let kind = key.kind.to_string().replace('|', "\\|");
+            let _ = writeln!(
+                out,
+                "| `{}` | {kind} | {default} | {change} | {} |",
+                key.name, key.meaning
+            );
+        }
+        out.push('\n');
+    }
+    out
+}
