@@ -53,6 +53,13 @@ impl FromStr for HostName {
     }
 }
 
+/// Tables keyed by [`HostName`] are asked with a `&str` in lower case: equality, order and hash are those of the text.
+impl std::borrow::Borrow<str> for HostName {
+    fn borrow(&self) -> &str {
+        &self.0
+    }
+}
+
 impl fmt::Display for HostName {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)

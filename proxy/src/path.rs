@@ -1,0 +1,198 @@
+//! The normal form of a request path, made once: what is matched is what is forwarded and logged.
+//!
+//! Dot segments are resolved (RFC 3986 section 5.2.4), duplicate slashes merged, percent-encodings of unreserved
+//! characters decoded and the others written in upper case, octets beyond ASCII encoded. An encoded slash, backslash
+//! or NUL is refused, since proxies and servers disagree about what it means.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use sekisho_config::model::PathMatch;
+
+/// Why a path is refused (400).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub enum BadPath {
+    /// It does not begin with a slash.
+    #[error("the path does not begin with a slash")]
+    NoSlash,
+    /// A `%` without two hexadecimal digits.
+    #[error("a percent sign is not followed by two hexadecimal digits")]
+    Percent,
+    /// `%2F`, `%5C`, `%00`, or a raw backslash.
+    #[error("the path holds an encoded slash, a backslash or NUL")]
+    Ambiguous,
+    /// A control character, space, `?`, `#`: nothing that a parsed path holds.
+    #[error("the path holds a character that must be encoded")]
+    Character,
+}
+
+/// Whether `path` is already in normal form, seen without building anything.
+fn is_normal(path: &[u8]) -> bool {
+    let mut last = 0;
+    for &octet in path {
+        match octet {
+            b'/' | b'.' if last == b'/' => return false,
+            b'%' | b'\\' | b'?' | b'#' | b' ' => return false,
+            octet if octet.is_ascii_control() || !octet.is_ascii() => return false,
+            _ => {}
+        }
+        last = octet;
+    }
+    path.first() == Some(&b'/')
+}
+
+/// Brings a request path (without query) into normal form; borrows when it already is.
+///
+/// # Errors
+/// [`BadPath`] when it must be refused.
+pub fn normalise(path: &str) -> Result<Cow<'_, str>, BadPath> {
+    if is_normal(path.as_bytes()) {
+        return Ok(Cow::Borrowed(path));
+    }
+    if !path.starts_with('/') {
+        return Err(BadPath::NoSlash);
+    }
+    let decoded = decode(path.as_bytes())?;
+    let mut out = String::with_capacity(decoded.len());
+    let mut rest = decoded.as_str();
+    // Invariant: `out` is empty or a normal path without trailing slash; `rest` is empty or begins with a slash.
+    while let Some(after) = rest.strip_prefix('/') {
+        let end = after.find('/').unwrap_or(after.len());
+        let (segment, next) = after.split_at(end);
+        let last = next.is_empty();
+        match segment {
+            "" | "." => {
+                if last {
+                    out.push('/');
+                }
+            }
+            ".." => {
+                out.truncate(out.rfind('/').unwrap_or(0));
+                if last {
+                    out.push('/');
+                }
+            }
+            _ => {
+                out.push('/');
+                out.push_str(segment);
+            }
+        }
+        rest = next;
+    }
+    Ok(Cow::Owned(out))
+}
+
+fn decode(path: &[u8]) -> Result<String, BadPath> {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    let hex = |digit: Option<&u8>| digit.and_then(|digit| char::from(*digit).to_digit(16));
+    let mut out = String::with_capacity(path.len());
+    let encode = |out: &mut String, octet: u8| {
+        out.push('%');
+        for nibble in [octet >> 4, octet & 15] {
+            out.push(char::from(*HEX.get(usize::from(nibble)).unwrap_or(&b'0')));
+        }
+    };
+    let mut octets = path.iter();
+    while let Some(&octet) = octets.next() {
+        match octet {
+            b'%' => {
+                let (Some(high), Some(low)) = (hex(octets.next()), hex(octets.next())) else {
+                    return Err(BadPath::Percent);
+                };
+                let octet = u8::try_from(high * 16 + low).map_err(|_| BadPath::Percent)?;
+                match octet {
+                    b'/' | b'\\' | 0 => return Err(BadPath::Ambiguous),
+                    b'-' | b'.' | b'_' | b'~' => out.push(char::from(octet)),
+                    octet if octet.is_ascii_alphanumeric() => out.push(char::from(octet)),
+                    octet => encode(&mut out, octet),
+                }
+            }
+            b'\\' => return Err(BadPath::Ambiguous),
+            b'?' | b'#' | b' ' => return Err(BadPath::Character),
+            octet if octet.is_ascii_control() => return Err(BadPath::Character),
+            octet if octet.is_ascii() => out.push(char::from(octet)),
+            octet => encode(&mut out, octet),
+        }
+    }
+    Ok(out)
+}
+
+/// A rule's path in the normal form of requests, so that `/caf%c3%a9` in an Ingress takes what clients send.
+/// Duplicate slashes and dot segments are left as they are: such a rule takes nothing. `None`: it can never match.
+pub(crate) fn rule(path: &PathMatch) -> Option<PathMatch> {
+    let normal = |text: &Arc<str>| -> Option<Arc<str>> {
+        if is_normal(text.as_bytes()) {
+            return Some(Arc::clone(text));
+        }
+        // Spaces and the like are written raw in some Ingresses; no request can hold them.
+        decode(text.as_bytes()).ok().map(Arc::from)
+    };
+    match path {
+        PathMatch::Exact(text) if text.starts_with('/') => normal(text).map(PathMatch::Exact),
+        PathMatch::Prefix(text) if text.is_empty() => Some(PathMatch::Prefix("/".into())),
+        PathMatch::Prefix(text) if text.starts_with('/') => normal(text).map(PathMatch::Prefix),
+        PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn normal_forms() {
+        for (input, want) in [
+            ("/", Ok("/")),
+            ("/a/b", Ok("/a/b")),
+            ("/a/b/", Ok("/a/b/")),
+            ("//", Ok("/")),
+            ("//a///b//", Ok("/a/b/")),
+            ("/.", Ok("/")),
+            ("/..", Ok("/")),
+            ("/../../a", Ok("/a")),
+            ("/a/./b", Ok("/a/b")),
+            ("/a/../b", Ok("/b")),
+            ("/a/b/..", Ok("/a/")),
+            ("/a/b/.", Ok("/a/b/")),
+            ("/a//../b", Ok("/b")),
+            ("/a/%2e%2e/b", Ok("/b")),
+            ("/a/.%2E/b", Ok("/b")),
+            ("/%61dmin", Ok("/admin")),
+            ("/a%7eb%7E", Ok("/a~b~")),
+            ("/a%3ab", Ok("/a%3Ab")),
+            ("/caf\u{e9}", Ok("/caf%C3%A9")),
+            ("/a/.b", Ok("/a/.b")),
+            ("/a/..b/...", Ok("/a/..b/...")),
+            ("/a;x=1/b", Ok("/a;x=1/b")),
+            ("/a%25%32%66", Ok("/a%252f")),
+            ("/a%2fb", Err(BadPath::Ambiguous)),
+            ("/a%2Fb", Err(BadPath::Ambiguous)),
+            ("/a%5cb", Err(BadPath::Ambiguous)),
+            ("/a\\b", Err(BadPath::Ambiguous)),
+            ("/a%00", Err(BadPath::Ambiguous)),
+            ("/a%", Err(BadPath::Percent)),
+            ("/a%4", Err(BadPath::Percent)),
+            ("/a%zz", Err(BadPath::Percent)),
+            ("/a%+1", Err(BadPath::Percent)),
+            ("/a b", Err(BadPath::Character)),
+            ("", Err(BadPath::NoSlash)),
+            ("a", Err(BadPath::NoSlash)),
+        ] {
+            assert_eq!(normalise(input).as_deref(), want.as_ref().copied(), "{input:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn a_normal_form_stays(path in "[/.%a-c2eEfF5cC0\\\\~é;]{0,24}") {
+            if let Ok(normal) = normalise(&path) {
+                proptest::prop_assert_eq!(normalise(&normal), Ok(Cow::Borrowed(normal.as_ref())), "{}", path);
+                proptest::prop_assert!(normal.starts_with('/') && normal.is_ascii());
+                proptest::prop_assert!(!normal.contains("//") && !normal.split('/').any(|s| s == "." || s == ".."));
+            }
+        }
+
+        #[test]
+        fn any_text_is_safe(path: String) { let _ = normalise(&path); }
+    }
+}

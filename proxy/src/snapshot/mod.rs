@@ -1,0 +1,180 @@
+//! Everything the request path reads, immutable, compiled from the wished and the seen.
+//!
+//! [`compile`] takes the previous snapshot and follows the difference: tables are persistent maps of `Arc`s, so that
+//! one endpoint that moves among a hundred thousand costs one pool. What changes per request (requests in flight,
+//! counters) lives in `Arc`s that are carried from one snapshot to the next.
+
+mod certificates;
+mod compile;
+mod pools;
+mod state;
+
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+
+use imbl::{OrdMap, OrdSet};
+use rustls::sign::CertifiedKey;
+use sekisho_config::model::{
+    Certificate, ChallengeAnswer, ClusterPart, HostName, HostPattern, PoolId, Reach, Revision, Routing,
+    TcpRoute,
+};
+
+pub use certificates::{PlaceholderReason, ServedCertificate};
+pub use compile::compile;
+pub use pools::{CompiledEndpoint, CompiledPool};
+pub(crate) use state::{BUCKETS, Finished, InFlight};
+pub use state::{EndpointState, PoolState, PoolTotals};
+
+use crate::route::{self, CompiledHost, Found};
+
+/// What a listening socket is for.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum ListenerKind {
+    /// HTTP/1.1 in the clear.
+    Http,
+    /// HTTP/1.1 and HTTP/2 over TLS.
+    Https,
+    /// TCP connections to a pool.
+    Tcp(Arc<TcpRoute>),
+}
+
+/// One published state of the data plane.
+#[derive(Clone, Debug)]
+pub struct Snapshot {
+    revision: Revision,
+    routing: Routing,
+    /// Whether a first complete view of the source was there.
+    source_ready: bool,
+    /// What this was compiled from, for the next difference.
+    wished: ClusterPart,
+    reach: OrdMap<IpAddr, Reach>,
+    obtained: certificates::Obtained,
+    answers: OrdMap<Arc<str>, ChallengeAnswer>,
+
+    exact: imbl::HashMap<HostName, Arc<CompiledHost>>,
+    /// By suffix.
+    wildcard: imbl::HashMap<HostName, Arc<CompiledHost>>,
+    any: Option<Arc<CompiledHost>>,
+    pools: imbl::HashMap<PoolId, Arc<CompiledPool>>,
+    /// Which pools have an endpoint at an address.
+    by_address: imbl::HashMap<IpAddr, OrdSet<PoolId>>,
+    /// How many routes lead to a pool, with the sum of eligible endpoints over the pools that have any.
+    routes_to: imbl::HashMap<PoolId, u32>,
+    eligible_http: usize,
+    certificates: certificates::Table,
+    placeholder: Option<Arc<CertifiedKey>>,
+    listeners: OrdMap<SocketAddr, ListenerKind>,
+}
+
+impl Default for Snapshot {
+    /// The state before anything is known: nothing listens, every request is answered 503.
+    fn default() -> Self {
+        Self {
+            revision: Revision::default(),
+            routing: Routing::Off,
+            source_ready: false,
+            wished: ClusterPart::default(),
+            reach: OrdMap::new(),
+            obtained: OrdMap::new(),
+            answers: OrdMap::new(),
+            exact: imbl::HashMap::new(),
+            wildcard: imbl::HashMap::new(),
+            any: None,
+            pools: imbl::HashMap::new(),
+            by_address: imbl::HashMap::new(),
+            routes_to: imbl::HashMap::new(),
+            eligible_http: 0,
+            certificates: certificates::Table::default(),
+            placeholder: certificates::placeholder(),
+            listeners: OrdMap::new(),
+        }
+    }
+}
+
+impl Snapshot {
+    /// Number of the published state.
+    pub fn revision(&self) -> Revision {
+        self.revision
+    }
+
+    /// Whether the first complete view of cluster or directory is in it. Until then unknown hosts get 503, not 404.
+    pub fn source_ready(&self) -> bool {
+        self.source_ready
+    }
+
+    /// Finds the route for a host (`None`: an address, or no host at all) and a path in normal form
+    /// ([`crate::path::normalise`]): the winner, and for `explain` the losers with their reasons.
+    pub fn find<'a>(&'a self, host: Option<&HostName>, path: &'a str) -> Found<'a> {
+        self.find_text(host.map(HostName::as_str), path)
+    }
+
+    /// As [`Snapshot::find`], with a host in lower case; allocates nothing.
+    pub(crate) fn find_text<'a>(&'a self, host: Option<&str>, path: &'a str) -> Found<'a> {
+        let exact = host.and_then(|host| self.exact.get(host));
+        let wildcard = host
+            .and_then(|host| host.split_once('.'))
+            .and_then(|(_, suffix)| self.wildcard.get(suffix));
+        route::find(
+            exact.map(AsRef::as_ref),
+            wildcard.map(AsRef::as_ref),
+            self.any.as_deref(),
+            path,
+        )
+    }
+
+    /// A pool, with every endpoint and its verdict.
+    pub fn pool(&self, id: &PoolId) -> Option<&Arc<CompiledPool>> {
+        self.pools.get(id)
+    }
+
+    /// All pools, in no order.
+    pub fn pools(&self) -> impl Iterator<Item = &Arc<CompiledPool>> {
+        self.pools.values()
+    }
+
+    /// Eligible endpoints in all pools that HTTP routes lead to; costs nothing.
+    pub fn eligible_http(&self) -> usize {
+        self.eligible_http
+    }
+
+    /// What a client that sends `host` as SNI would get, and why.
+    pub fn certificate(&self, host: &HostName) -> ServedCertificate<'_> {
+        self.certificates.served(host.as_str())
+    }
+
+    /// Every TLS host with what it gets, ordered.
+    pub fn certificates(&self) -> impl Iterator<Item = ServedCertificate<'_>> {
+        self.wished
+            .certificates
+            .keys()
+            .filter_map(|pattern| self.certificates.of(pattern))
+    }
+
+    /// The certificate for an SNI in lower case; `None` means the placeholder.
+    pub(crate) fn certificate_for(&self, sni: &str) -> Option<&Arc<Certificate>> {
+        self.certificates.certificate(sni)
+    }
+
+    /// The signing key for an SNI in lower case, and whether it is a real one.
+    pub(crate) fn signing_key(&self, sni: Option<&str>) -> (Option<Arc<CertifiedKey>>, bool) {
+        match sni.and_then(|sni| self.certificates.key(sni)) {
+            Some(key) => (Some(Arc::clone(key)), true),
+            None => (self.placeholder.clone(), false),
+        }
+    }
+
+    /// The answer to an HTTP-01 challenge (RFC 8555 section 8.3).
+    pub(crate) fn answer(&self, token: &str) -> Option<&ChallengeAnswer> {
+        self.answers.get(token)
+    }
+
+    /// Sockets that are to listen.
+    pub fn listeners(&self) -> &OrdMap<SocketAddr, ListenerKind> {
+        &self.listeners
+    }
+
+    /// Virtual hosts, ordered by pattern.
+    pub fn hosts(&self) -> &OrdMap<HostPattern, Arc<sekisho_config::model::VirtualHost>> {
+        &self.wished.hosts
+    }
+}
