@@ -93,7 +93,7 @@ impl Open {
                 Capability::FourOctetAs(number) => Some(*number),
                 _ => None,
             })
-            .unwrap_or(u32::from(self.my_as));
+            .unwrap_or_else(|| u32::from(self.my_as));
         Asn::try_from(number).ok()
     }
 }
@@ -297,7 +297,7 @@ pub struct LargeCommunity(pub u32, pub u32, pub u32);
 /// An attribute as octets.
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 pub struct RawAttribute {
-    /// Flags as received.
+    /// Optional, Transitive and Partial bits as received; the others say nothing about the attribute and are clear.
     pub flags: u8,
     /// Type code.
     pub code: u8,

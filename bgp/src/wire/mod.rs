@@ -12,6 +12,7 @@ mod negotiated;
 mod notification;
 mod open;
 mod update;
+mod zetta;
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -102,3 +103,6 @@ fn header(kind: FrameKind, body: usize) -> BytesMut {
     octets.put_u8(kind.number());
     octets
 }
+
+#[cfg(test)]
+mod tests;
