@@ -281,7 +281,7 @@ fn check_ranges(ranges: &[At<PeerRange>], log: &Log) {
     }
 }
 
-/// Pairs of prefixes of which the first covers the second: for each prefix, the nearest one around it.
+/// Pairs of prefixes of which the first covers the second: for each prefix, the nearest one around it (or the first of its equals).
 /// Prefixes nest or are disjoint, so a stack over the sorted list finds them without comparing all with all.
 pub(super) fn overlaps<T: Copy>(mut prefixes: Vec<(Prefix, T)>) -> Vec<(T, T)> {
     prefixes.sort_by_key(|(prefix, _)| (prefix.address(), prefix.length()));
@@ -291,8 +291,11 @@ pub(super) fn overlaps<T: Copy>(mut prefixes: Vec<(Prefix, T)>) -> Vec<(T, T)> {
         while around.last().is_some_and(|(outer, _)| !outer.covers(&prefix)) {
             around.pop();
         }
-        if let Some((_, outer)) = around.last() {
+        if let Some((same, outer)) = around.last() {
             pairs.push((*outer, item));
+            if *same == prefix {
+                continue;
+            }
         }
         around.push((prefix, item));
     }

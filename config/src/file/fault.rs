@@ -169,7 +169,11 @@ impl Log {
         list.borrow_mut().push(Fault {
             file: Arc::clone(&self.file),
             line,
-            key: printable(key),
+            key: if key.is_empty() {
+                "\"\"".to_owned()
+            } else {
+                printable(key)
+            },
             what: printable(what),
             instead: printable(instead),
         });

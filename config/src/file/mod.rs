@@ -149,7 +149,7 @@ impl<'a> Document<'a> {
     /// Judges the names at the top of the file.
     fn new(root: &'a DeTable<'a>, log: &'a Log, base: &'a Path) -> Self {
         let top = || SECTIONS.iter().filter(|section| !section.name.contains('.'));
-        for (name, _) in root {
+        for (name, value) in root {
             let known = name.get_ref().as_ref();
             if top().any(|section| section.name == known) {
                 continue;
@@ -171,7 +171,11 @@ impl<'a> Document<'a> {
                     format!("the sections are {}", all.join(", "))
                 }
             };
-            log.fault(&place, "unknown section", instead);
+            let what = match value.get_ref() {
+                DeValue::Table(_) => "unknown section",
+                _ => "unknown key outside of any section",
+            };
+            log.fault(&place, what, instead);
         }
         for section in top().filter(|section| section.required) {
             let written = root

@@ -137,7 +137,7 @@ pub(super) fn listen(table: &Table<'_>, log: &Log) -> ReadListen {
         log.fault(
             &from.place,
             "the PROXY protocol is not supported yet",
-            "remove it; PROXY headers would be refused as bad requests",
+            "remove it (a PROXY header is a bad request)",
         );
     }
     ReadListen {
@@ -209,7 +209,7 @@ pub(super) fn check_sockets(
         let others = own.iter().skip(index + 1).copied().chain(&listen.sockets);
         for other in others.filter(|other| other.value != at.value && overlap(at.value, other.value)) {
             let what = format!(
-                "{} and {} of {} (line {}) are the same port of one address",
+                "{} and {} of {} (line {}) want one port of one address",
                 at.value, other.value, other.place.key, other.place.line
             );
             log.fault(&at.place, what, "choose another port");

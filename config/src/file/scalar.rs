@@ -80,21 +80,27 @@ pub(super) fn nearest<'a>(word: &str, candidates: impl IntoIterator<Item = &'a s
         .map(|(_, candidate)| candidate)
 }
 
-/// Insertions, deletions and substitutions between two words (Levenshtein).
+/// Insertions, deletions, substitutions and swaps of neighbours between two words (optimal string alignment).
 fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut next = Vec::with_capacity(row.len());
-        let mut left = i + 1;
-        next.push(left);
-        for ((y, above), diagonal) in b.iter().zip(row.iter().skip(1)).zip(&row) {
-            left = (left + 1).min(above + 1).min(diagonal + usize::from(x != *y));
-            next.push(left);
+    let (a, b): (Vec<char>, Vec<char>) = (a.chars().collect(), b.chars().collect());
+    let cell = |row: &[usize], column: usize| row.get(column).copied().unwrap_or_default();
+    let (mut above_two, mut above): (Vec<usize>, Vec<usize>) = (Vec::new(), (0..=b.len()).collect());
+    for (i, x) in a.iter().enumerate() {
+        let mut row = vec![i + 1];
+        for (j, y) in b.iter().enumerate() {
+            let substituted = cell(&above, j) + usize::from(x != y);
+            let mut least = substituted.min(cell(&above, j + 1) + 1).min(cell(&row, j) + 1);
+            if let (Some(i), Some(j)) = (i.checked_sub(1), j.checked_sub(1))
+                && a.get(i) == Some(y)
+                && b.get(j) == Some(x)
+            {
+                least = least.min(cell(&above_two, j) + 1);
+            }
+            row.push(least);
         }
-        row = next;
+        above_two = std::mem::replace(&mut above, row);
     }
-    row.last().copied().unwrap_or_default()
+    cell(&above, b.len())
 }
 
 #[cfg(test)]
@@ -150,6 +156,7 @@ mod tests {
             ("hold-time", Some("hold_time")),
             ("Router_ID", Some("router_id")),
             ("as", Some("asn")),
+            ("ans", Some("asn")),
             ("holdtime", Some("hold_time")),
             ("xyz", None),
             ("password", None),

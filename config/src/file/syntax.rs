@@ -18,12 +18,22 @@ pub(super) fn report(log: &Log, text: &str, document: &DeTable<'_>, errors: &[Er
             continue;
         }
         let key = value_at(document, span.start).unwrap_or_else(|| "syntax".to_owned());
-        let instead = if message.contains("must be quoted") {
-            "write text, durations and addresses in double quotes"
+        if message.contains("must be quoted") {
+            let what = "a value that is no number, true or false, and is not in quotes";
+            log.syntax(
+                line,
+                &key,
+                what,
+                "write text, durations and addresses in double quotes",
+            );
         } else {
-            "correct the TOML of this line (https://toml.io)"
-        };
-        log.syntax(line, &key, message, instead);
+            log.syntax(
+                line,
+                &key,
+                message,
+                "correct the TOML of this line (https://toml.io)",
+            );
+        }
     }
 }
 

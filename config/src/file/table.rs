@@ -58,7 +58,7 @@ impl<'a> Table<'a> {
                 ..
             }) => {
                 self.log
-                    .fault(&place, "not supported yet", "remove it; it would be ignored");
+                    .fault(&place, "not supported yet", "remove it (it would do nothing)");
             }
             Some(_) => {}
             None if SECTIONS
@@ -105,8 +105,11 @@ impl<'a> Table<'a> {
                         line: self.place.line,
                         key: self.path(key.name),
                     };
-                    self.log
-                        .fault(&place, "missing", format!("write {} = {}", key.name, key.example));
+                    self.log.fault(
+                        &place,
+                        "missing",
+                        format!("write for example: {} = {}", key.name, key.example),
+                    );
                 }
                 None
             }
@@ -139,7 +142,7 @@ impl<'a> Table<'a> {
         self.log.fault(
             place,
             format!("{} where {want} is expected", type_name(got)),
-            format!("write {} = {}", key.name, key.example),
+            format!("write for example: {} = {}", key.name, key.example),
         );
     }
 

@@ -50,13 +50,17 @@ pub(super) fn read(tables: &[Table<'_>], bgp: Option<&bgp::Read>, log: &Log) -> 
         );
         log.fault(&inner.place, what, "give each address to one pool, once");
     }
+    let peers = bgp
+        .iter()
+        .flat_map(|bgp| &bgp.peers)
+        .map(|peer| (peer.value.address, &peer.value.name));
+    let peers: BTreeMap<IpAddr, _> = peers.collect();
     for (prefix, at) in addresses() {
-        if let Some(peer) =
-            bgp.and_then(|bgp| bgp.peers.iter().find(|peer| prefix.contains(peer.value.address)))
-        {
+        // The first peer at or after the network address is inside, or none is.
+        let first = peers.range(prefix.address()..).next();
+        if let Some((address, name)) = first.filter(|(address, _)| prefix.contains(**address)) {
             let what = format!(
-                "{prefix} holds {}, the address of the BGP peer {}: the box would answer for it",
-                peer.value.address, peer.value.name
+                "{prefix} holds {address}, the address of the BGP peer {name}: the box would answer for it"
             );
             log.fault(&at.place, what, "leave the addresses of other machines out");
         }

@@ -26,7 +26,7 @@ pub struct Settings {
     pub timeouts: Timeouts,
 }
 
-/// `[appliance]`: the process itself. Only `name` changes without a restart.
+/// `[appliance]`: the process itself. A change needs a restart.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Appliance {
     /// Name of the box; default: the host name.
@@ -103,7 +103,7 @@ pub struct Acme {
     pub email: Option<Arc<str>>,
     /// PEM file with the root of a private CA, added for talking to the directory only.
     pub ca_file: Option<PathBuf>,
-    /// External account binding (RFC 8555 section 7.3.4): key identifier and HMAC key.
+    /// External account binding (RFC 8555 section 7.3.4): key identifier and HMAC key, decoded from base64url.
     pub eab: Option<(Arc<str>, Secret)>,
 }
 
