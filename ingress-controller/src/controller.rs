@@ -1,0 +1,318 @@
+//! The room's own task: takes what the source publishes, translates it and hands it on.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use sekisho_config::model::{ClusterPart, Finding, Source, SourceKind};
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::addresses;
+use crate::metrics::Metrics;
+use crate::source::{Cluster, Directory, Published};
+use crate::translate::{Context, Translation, retain_shared, translate};
+use crate::view::{Health, SourceView};
+use crate::world::{Kind, World};
+
+/// What the controller needs.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// `[source]`
+    pub source: Source,
+    /// What translation needs of the file.
+    pub context: Context,
+    /// Where addresses that were given are kept.
+    pub state_dir: PathBuf,
+    /// Its tasks are tracked here.
+    pub tasks: TaskTracker,
+    /// Ends them.
+    pub stop: CancellationToken,
+}
+
+/// Why the controller cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// A metric has been registered already.
+    #[error("metrics of the ingress controller cannot be registered: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// What the controller says.
+#[derive(Clone, Debug)]
+pub enum Event {
+    /// A new translation, whole. The first one comes after the first complete view of the source.
+    Translated {
+        /// Grows by one each time; for [`Handle::published`].
+        generation: u64,
+        /// What is wished.
+        part: ClusterPart,
+        /// What is wrong with objects and files.
+        findings: Arc<[Finding]>,
+    },
+}
+
+/// The running controller.
+#[derive(Clone, Debug)]
+pub struct Handle {
+    context: watch::Sender<Context>,
+    published: Arc<watch::Sender<u64>>,
+    health: Health,
+    metrics: Metrics,
+}
+
+impl Handle {
+    /// Translates anew with what the file says now.
+    pub fn configure(&self, context: Context) {
+        self.context.send_if_modified(|current| {
+            let differs = *current != context;
+            if differs {
+                *current = context;
+            }
+            differs
+        });
+    }
+
+    /// The translation of this generation is in force: its addresses may be written into the objects' status.
+    pub fn published(&self, generation: u64) {
+        self.published.send_if_modified(|current| {
+            let newer = generation > *current;
+            if newer {
+                *current = generation;
+            }
+            newer
+        });
+    }
+
+    /// The state of the source.
+    pub fn view(&self) -> SourceView {
+        let view = self.health.view();
+        self.metrics.seen(&view);
+        view
+    }
+}
+
+/// Starts the source and the translation. Fails only on its own metrics; a source that cannot be reached is tried again for ever,
+/// and [`Handle::view`] says why.
+///
+/// # Errors
+/// [`StartError`]
+pub fn start(
+    inputs: Inputs,
+    registry: &prometheus::Registry,
+) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
+    let metrics = Metrics::register(registry)?;
+    let Inputs {
+        source,
+        context,
+        state_dir,
+        tasks,
+        stop,
+    } = inputs;
+    let (publish, views) = watch::channel(None);
+    let (context_sender, context) = watch::channel(context);
+    let (published_sender, published) = watch::channel(0);
+    let (translated_sender, translated) = watch::channel(Arc::new(Translated::default()));
+    let (events, receiver) = mpsc::channel(1);
+    let health = match source.kind {
+        SourceKind::Manifests(path) => {
+            let health = Health::new("manifests", path.display().to_string(), &[None]);
+            let directory = Directory {
+                path,
+                health: health.clone(),
+                metrics: metrics.clone(),
+                publish,
+                stop: stop.clone(),
+            };
+            tasks.spawn(directory.run());
+            health
+        }
+        kind @ (SourceKind::Kubeconfig(_) | SourceKind::InCluster) => {
+            let location = match &kind {
+                SourceKind::Kubeconfig(path) => path.display().to_string(),
+                _ => "in-cluster".to_owned(),
+            };
+            let health = Health::new("cluster", location, &Kind::ALL.map(Some));
+            let cluster = Cluster {
+                kind,
+                health: health.clone(),
+                metrics: metrics.clone(),
+                publish,
+                stop: stop.clone(),
+            };
+            tasks.spawn(cluster.run());
+            health
+        }
+    };
+    let controller = Controller {
+        views,
+        context,
+        state_dir,
+        events,
+        translated: translated_sender,
+        health: health.clone(),
+        metrics: metrics.clone(),
+        stop,
+    };
+    drop((published, translated));
+    tasks.spawn(controller.run());
+    let handle = Handle {
+        context: context_sender,
+        published: Arc::new(published_sender),
+        health,
+        metrics,
+    };
+    Ok((handle, receiver))
+}
+
+/// The last translation with the world it was made of: what the status writer compares.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Translated {
+    pub(crate) generation: u64,
+    pub(crate) world: World,
+    pub(crate) translation: Translation,
+}
+
+struct Controller {
+    views: watch::Receiver<Option<Published>>,
+    context: watch::Receiver<Context>,
+    state_dir: PathBuf,
+    events: mpsc::Sender<Event>,
+    translated: watch::Sender<Arc<Translated>>,
+    health: Health,
+    metrics: Metrics,
+    stop: CancellationToken,
+}
+
+impl Controller {
+    async fn run(mut self) {
+        let mut allocations = self.load().await;
+        let mut last: Option<(Arc<Translated>, Arc<[Finding]>)> = None;
+        let next = AtomicU64::new(1);
+        loop {
+            let stop = self.stop.clone();
+            let Some(Some(())) = stop.run_until_cancelled(self.changed()).await else {
+                return;
+            };
+            let Some(published) = self.views.borrow_and_update().clone() else {
+                continue;
+            };
+            let context = self.context.borrow_and_update().clone();
+            let previous = last.as_ref().map(|(translated, _)| translated.clone());
+            let mut world = published.world;
+            world.allocations = allocations.clone();
+            let begin = Instant::now();
+            let work = tokio::task::spawn_blocking(move || {
+                let (mut translation, findings) = translate(&world, &context);
+                if let Some(previous) = previous {
+                    translation.part = retain_shared(&previous.translation.part, translation.part);
+                }
+                (world, translation, findings)
+            });
+            let (world, translation, mut findings) = match work.await {
+                Ok(done) => done,
+                Err(error) => {
+                    // A panic is a bug, and the last good translation outlives it.
+                    tracing::error!(error = %error, "translation failed; what was in force stays");
+                    continue;
+                }
+            };
+            self.metrics
+                .translate_seconds
+                .observe(begin.elapsed().as_secs_f64());
+            findings.splice(0..0, published.findings.iter().cloned());
+            let findings: Arc<[Finding]> = findings.into();
+            if translation.allocations != allocations {
+                allocations = self.save(translation.allocations.clone()).await;
+            }
+            let same = last.as_ref().is_some_and(|(before, found)| {
+                before.translation.part == translation.part && *found == findings
+            });
+            let generation = match &last {
+                Some((before, _)) if same => before.generation,
+                _ => next.fetch_add(1, Ordering::Relaxed),
+            };
+            let translated = Arc::new(Translated {
+                generation,
+                world,
+                translation,
+            });
+            self.translated.send_replace(translated.clone());
+            if !same {
+                self.metrics
+                    .generation
+                    .set(i64::try_from(generation).unwrap_or(i64::MAX));
+                self.metrics
+                    .translated_at
+                    .set(jiff::Timestamp::now().as_duration().as_secs_f64());
+                self.metrics.found(&findings);
+                self.health.translated(generation);
+                report(
+                    last.as_ref().map(|(_, findings)| &**findings).unwrap_or_default(),
+                    &findings,
+                );
+                let event = Event::Translated {
+                    generation,
+                    part: translated.translation.part.clone(),
+                    findings: findings.clone(),
+                };
+                let Some(Ok(())) = stop.run_until_cancelled(self.events.send(event)).await else {
+                    return;
+                };
+            }
+            last = Some((translated, findings));
+        }
+    }
+
+    /// Waits for something new to translate; `None` when nothing can come any more.
+    async fn changed(&mut self) -> Option<()> {
+        tokio::select! {
+            view = self.views.changed() => view.ok(),
+            context = self.context.changed() => context.ok(),
+        }
+    }
+
+    async fn load(&self) -> Allocations {
+        let directory = self.state_dir.clone();
+        let loaded = tokio::task::spawn_blocking(move || addresses::load(&directory)).await;
+        match loaded.map_err(std::io::Error::other).flatten() {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::warn!(error = %error, "addresses given before cannot be read; Services may get others");
+                Allocations::new()
+            }
+        }
+    }
+
+    async fn save(&self, given: Allocations) -> Allocations {
+        let directory = self.state_dir.clone();
+        let saved = given.clone();
+        let done = tokio::task::spawn_blocking(move || addresses::save(&directory, &saved)).await;
+        if let Err(error) = done.map_err(std::io::Error::other).flatten() {
+            tracing::warn!(error = %error, "addresses cannot be saved; after a restart Services may get others");
+        }
+        given
+    }
+}
+
+type Allocations = imbl::OrdMap<sekisho_config::model::ObjectName, Vec<std::net::IpAddr>>;
+
+/// Logs what is new and what is gone, each once.
+fn report(before: &[Finding], now: &[Finding]) {
+    const MOST: usize = 100;
+    let old: std::collections::BTreeSet<&Finding> = before.iter().collect();
+    let new: std::collections::BTreeSet<&Finding> = now.iter().collect();
+    for finding in new.difference(&old).take(MOST) {
+        tracing::warn!(kind = finding.kind.as_str(), finding = %finding, "finding");
+    }
+    let more = new.difference(&old).count().saturating_sub(MOST);
+    if more > 0 {
+        tracing::warn!(more, "further findings");
+    }
+    let gone = old.difference(&new).count();
+    if gone > 0 {
+        tracing::info!(gone, left = new.len(), "findings resolved");
+    }
+}

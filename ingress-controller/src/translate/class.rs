@@ -1,0 +1,98 @@
+//! Which Ingresses are ours (`spec.ingressClassName`, the old annotation, the default class).
+
+use std::sync::Arc;
+
+use sekisho_config::model::FindingKind;
+
+use super::Context;
+use super::findings::Findings;
+use crate::text::printable;
+use crate::world::{Ingress, Kind, World};
+use crate::{ANNOTATION_PREFIX, CLASS_ANNOTATION, CONTROLLER};
+
+/// Our Ingresses, the oldest first: those that win.
+pub(super) fn ours<'a>(
+    world: &'a World,
+    context: &Context,
+    findings: &mut Findings,
+) -> Vec<&'a Arc<Ingress>> {
+    let class = Class::find(world, context);
+    for (name, other) in &world.ingress_classes {
+        if &*other.controller == CONTROLLER && *name.name != *context.ingress_class {
+            findings.add(
+                FindingKind::Unsupported,
+                (Kind::IngressClass, name),
+                "spec.controller",
+                format!(
+                    "names our controller, but this box serves class `{}`; its Ingresses are left alone: write `ingress_class = \
+                     \"{}\"` into [source] of a box that is to serve them",
+                    context.ingress_class, name.name
+                ),
+            );
+        }
+    }
+    let mut ours: Vec<_> = world
+        .ingresses
+        .values()
+        .filter(|ingress| class.takes(ingress, context))
+        .collect();
+    ours.sort_by(|a, b| age(a).cmp(&age(b)));
+    for ingress in &ours {
+        check_annotations(ingress, findings);
+    }
+    ours
+}
+
+/// Older first; without a time (a file) after those that have one, by name.
+fn age(ingress: &Ingress) -> (bool, Option<jiff::Timestamp>, &sekisho_config::model::ObjectName) {
+    (ingress.created.is_none(), ingress.created, &ingress.name)
+}
+
+/// What the IngressClass objects say of our class.
+struct Class {
+    usable: bool,
+    default: bool,
+}
+
+impl Class {
+    fn find(world: &World, context: &Context) -> Self {
+        let name = sekisho_config::model::ObjectName::new("", context.ingress_class.clone());
+        match world.ingress_classes.get(&name) {
+            Some(class) => {
+                let usable = &*class.controller == CONTROLLER;
+                Self {
+                    usable,
+                    default: usable && class.default,
+                }
+            }
+            None => Self {
+                usable: context.class_by_name,
+                default: false,
+            },
+        }
+    }
+
+    fn takes(&self, ingress: &Ingress, context: &Context) -> bool {
+        match (&ingress.class_name, ingress.annotations.get(CLASS_ANNOTATION)) {
+            (Some(name), _) => self.usable && *name == context.ingress_class,
+            // The API text asks to honour the annotation, and that without an IngressClass object.
+            (None, Some(name)) => *name == context.ingress_class,
+            (None, None) => self.default,
+        }
+    }
+}
+
+fn check_annotations(ingress: &Ingress, findings: &mut Findings) {
+    for key in ingress.annotations.keys() {
+        if key.starts_with(ANNOTATION_PREFIX)
+            && !matches!(&**key, crate::ACME_ANNOTATION | crate::BALANCE_ANNOTATION)
+        {
+            findings.add(
+                FindingKind::Unsupported,
+                (Kind::Ingress, &ingress.name),
+                format!("metadata.annotations[{}]", printable(key)),
+                "is not known and has no effect; known are sekisho.io/acme and sekisho.io/balance",
+            );
+        }
+    }
+}

@@ -1,0 +1,276 @@
+//! Hosts and their routes: merging Ingresses, precedence, conflicts.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use sekisho_config::model::{
+    Action, Balance, FindingKind, HostPattern, PathMatch, Route, RouteId, VirtualHost,
+};
+
+use super::findings::Findings;
+use super::{backends, pools};
+use crate::BALANCE_ANNOTATION;
+use crate::text::printable;
+use crate::world::{Ingress, Kind, PathType, RulePath, World};
+
+/// Longest path of a rule; a request line as long is refused anyway.
+const LONGEST_PATH: usize = 4096;
+
+/// One host, while its Ingresses are gathered, the oldest first.
+#[derive(Default)]
+struct Draft {
+    routes: Vec<Route>,
+    taken: BTreeMap<PathMatch, RouteId>,
+    fallback: Option<Route>,
+}
+
+/// The hosts of `ingresses`, which come oldest first; notes the pools they need.
+pub(super) fn hosts(
+    world: &World,
+    ingresses: &[&Arc<Ingress>],
+    wanted: &mut pools::Wanted,
+    findings: &mut Findings,
+) -> OrdMap<HostPattern, Arc<VirtualHost>> {
+    let mut drafts: BTreeMap<HostPattern, Draft> = BTreeMap::new();
+    for ingress in ingresses {
+        let balance = balance(ingress, findings);
+        let mut note = |action: &Action| {
+            if let Action::Forward(pool) = action {
+                wanted.add(pool.clone(), balance.map(|balance| (balance, &ingress.name)));
+            }
+        };
+        let mut named: Vec<HostPattern> = Vec::new();
+        for (rule_index, rule) in ingress.rules.iter().enumerate() {
+            let host: HostPattern = match rule.host.parse() {
+                Ok(host) => host,
+                Err(error) => {
+                    findings.add(
+                        FindingKind::InvalidValue,
+                        (Kind::Ingress, &ingress.name),
+                        format!("spec.rules[{rule_index}].host"),
+                        format!("the rule is left out: {}", bounded(&error)),
+                    );
+                    continue;
+                }
+            };
+            let draft = drafts.entry(host.clone()).or_default();
+            named.push(host.clone());
+            for (path_index, path) in rule.paths.iter().enumerate() {
+                let place = format!("spec.rules[{rule_index}].http.paths[{path_index}]");
+                let Some(matches) = path_match(ingress, path, &place, findings) else {
+                    continue;
+                };
+                let id = RouteId {
+                    ingress: ingress.name.clone(),
+                    place: Some((narrow(rule_index), narrow(path_index))),
+                };
+                if let Some(winner) = draft.taken.get(&matches) {
+                    findings.add(
+                        FindingKind::Conflict,
+                        (Kind::Ingress, &ingress.name),
+                        place,
+                        conflict(&host, &matches, &id, winner),
+                    );
+                    continue;
+                }
+                let action = backends::resolve(
+                    world,
+                    ingress,
+                    &path.backend,
+                    &format!("{place}.backend"),
+                    findings,
+                );
+                note(&action);
+                draft.taken.insert(matches.clone(), id.clone());
+                draft.routes.push(Route {
+                    id,
+                    path: matches,
+                    action,
+                });
+            }
+        }
+        let Some(backend) = &ingress.default_backend else {
+            continue;
+        };
+        let action = backends::resolve(world, ingress, backend, "spec.defaultBackend", findings);
+        if ingress.rules.is_empty() {
+            named.push(HostPattern::Any);
+        }
+        let route = Route {
+            id: RouteId {
+                ingress: ingress.name.clone(),
+                place: None,
+            },
+            path: PathMatch::Prefix("/".into()),
+            action,
+        };
+        for host in named {
+            let fallback = &mut drafts.entry(host.clone()).or_default().fallback;
+            match fallback {
+                None => {
+                    note(&route.action);
+                    *fallback = Some(route.clone());
+                }
+                Some(winner) if winner.id == route.id => {}
+                Some(winner) => findings.add(
+                    FindingKind::Conflict,
+                    (Kind::Ingress, &ingress.name),
+                    "spec.defaultBackend",
+                    format!(
+                        "for host {host} the default backend of the older Ingress {} is used; remove one of the two",
+                        winner.id.ingress
+                    ),
+                ),
+            }
+        }
+    }
+    drafts
+        .into_iter()
+        .map(|(host, draft)| {
+            let mut routes = draft.routes;
+            // Stable: among equals the older Ingress stays in front.
+            routes.sort_by_key(|route| precedence(&route.path));
+            let fallback = draft.fallback;
+            (
+                host.clone(),
+                Arc::new(VirtualHost {
+                    host,
+                    routes,
+                    fallback,
+                }),
+            )
+        })
+        .collect()
+}
+
+/// Smaller is tried first: the longest path; then `Exact`; then the longer spelling.
+///
+/// The trailing slash of a `Prefix` does not count for its length, for it matches without it: for `/foo`, `Exact /foo` is
+/// better than `Prefix /foo/`; for `/foo/`, `Prefix /foo/` is better than `Prefix /foo`.
+fn precedence(path: &PathMatch) -> (Reverse<usize>, bool, Reverse<usize>) {
+    match path {
+        PathMatch::Exact(path) => (Reverse(path.len()), false, Reverse(path.len())),
+        PathMatch::Prefix(path) => (
+            Reverse(path.trim_end_matches('/').len()),
+            true,
+            Reverse(path.len()),
+        ),
+    }
+}
+
+/// The path of a rule as it is matched; `None`, with a finding, when no request can ever have it.
+fn path_match(ingress: &Ingress, path: &RulePath, place: &str, findings: &mut Findings) -> Option<PathMatch> {
+    let mut report = |kind, field: &str, message: String| {
+        findings.add(
+            kind,
+            (Kind::Ingress, &ingress.name),
+            format!("{place}.{field}"),
+            message,
+        );
+    };
+    let text: &str = match &path.path_type {
+        PathType::ImplementationSpecific if path.path.is_empty() => "/",
+        _ => &path.path,
+    };
+    if let Err(why) = check_path(text) {
+        report(
+            FindingKind::InvalidValue,
+            "path",
+            format!(
+                "`{}` {why}: the path is left out; write it as clients ask for it",
+                printable(text)
+            ),
+        );
+        return None;
+    }
+    match &path.path_type {
+        PathType::Exact => Some(PathMatch::Exact(text.into())),
+        PathType::Prefix => Some(PathMatch::Prefix(text.into())),
+        PathType::ImplementationSpecific => {
+            if text.contains(['(', '*', '[', '^', '$', '|', '\\']) {
+                report(
+                    FindingKind::Unsupported,
+                    "path",
+                    format!(
+                        "`{}` looks like a regular expression; ImplementationSpecific is read like Prefix, character by character",
+                        printable(text)
+                    ),
+                );
+            }
+            Some(PathMatch::Prefix(text.into()))
+        }
+        PathType::Other(other) => {
+            report(
+                FindingKind::InvalidValue,
+                "pathType",
+                format!(
+                    "`{}` is not a path type: the path is left out; write Exact, Prefix or ImplementationSpecific",
+                    printable(other)
+                ),
+            );
+            None
+        }
+    }
+}
+
+/// The rules of the API server, and none that a request's normalised path could not meet.
+fn check_path(path: &str) -> Result<(), &'static str> {
+    if path.len() > LONGEST_PATH {
+        return Err("is longer than 4096 octets");
+    }
+    if !path.starts_with('/') {
+        return Err("does not begin with `/`");
+    }
+    if path.bytes().any(|byte| byte.is_ascii_control() || byte == b' ') {
+        return Err("holds a space or a control character");
+    }
+    if path.contains(['?', '#']) {
+        return Err("holds `?` or `#`, and the query is not matched");
+    }
+    if path.contains("//") {
+        return Err("holds `//`");
+    }
+    if path.split('/').any(|element| element == "." || element == "..") {
+        return Err("holds the element `.` or `..`");
+    }
+    Ok(())
+}
+
+fn conflict(host: &HostPattern, path: &PathMatch, loser: &RouteId, winner: &RouteId) -> String {
+    let path = match path {
+        PathMatch::Exact(path) => format!("Exact {}", printable(path)),
+        PathMatch::Prefix(path) => format!("Prefix {}", printable(path)),
+    };
+    if winner.ingress == loser.ingress {
+        format!("host {host} has path {path} twice, {winner} is used; remove one of the two")
+    } else {
+        format!("host {host} path {path} belongs to the older Ingress {winner}; remove one of the two")
+    }
+}
+
+/// Annotation `sekisho.io/balance` of an Ingress.
+fn balance(ingress: &Ingress, findings: &mut Findings) -> Option<Balance> {
+    let value = ingress.annotations.get(BALANCE_ANNOTATION)?;
+    pools::read_balance(value)
+        .map_err(|message| {
+            let place = format!("metadata.annotations[{BALANCE_ANNOTATION}]");
+            findings.add(
+                FindingKind::InvalidValue,
+                (Kind::Ingress, &ingress.name),
+                place,
+                message,
+            );
+        })
+        .ok()
+}
+
+fn narrow(index: usize) -> u32 {
+    u32::try_from(index).unwrap_or(u32::MAX)
+}
+
+/// An error text that quotes a value of an object.
+fn bounded(error: &impl std::fmt::Display) -> String {
+    printable(&error.to_string())
+}
