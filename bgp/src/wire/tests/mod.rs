@@ -1,5 +1,7 @@
 //! Tests of the wire layer as a whole: octets in, octets out.
 
+mod headers;
+mod opens;
 mod properties;
 mod round_trip;
 

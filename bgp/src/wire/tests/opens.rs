@@ -1,0 +1,437 @@
+//! OPEN: octets and what becomes of them.
+
+use std::net::Ipv4Addr;
+
+use sekisho_config::model::RouterId;
+
+use super::*;
+
+/// Version 4, AS 64512, hold time 90, identifier 10.0.0.1.
+const FIXED: &str = "04 fc00 005a 0a000001";
+
+fn open(capabilities: Vec<Capability>) -> Open {
+    Open {
+        my_as: 64512,
+        hold_time: 90,
+        router_id: RouterId::try_from(Ipv4Addr::new(10, 0, 0, 1)).unwrap(),
+        capabilities,
+    }
+}
+
+fn other(code: u8, value: &str) -> Capability {
+    Capability::Other {
+        code,
+        value: hex(value).into(),
+    }
+}
+
+#[test]
+fn capabilities_are_read_and_written() {
+    let restart = |restarted, notification, time, families| Capability::GracefulRestart {
+        restarted,
+        notification,
+        time,
+        families,
+    };
+    let hostname = |host: &str, domain: &str| Capability::Hostname {
+        host: host.to_owned(),
+        domain: domain.to_owned(),
+    };
+    let v4 = Capability::Multiprotocol(Family::Ipv4Unicast);
+    let v6 = Capability::Multiprotocol(Family::Ipv6Unicast);
+    for (octets, want) in [
+        ("0104 00010001", v4.clone()),
+        ("0104 00020001", v6.clone()),
+        ("0104 00190046", Capability::MultiprotocolOther(25, 70)),
+        ("0104 00020002", Capability::MultiprotocolOther(2, 2)),
+        ("0103 000100", other(1, "000100")),
+        ("0105 0001000100", other(1, "0001000100")),
+        ("0100", other(1, "")),
+        ("0200", Capability::RouteRefresh),
+        ("0201 00", other(2, "00")),
+        ("0506 000100010002", Capability::ExtendedNextHop(vec![(1, 1, 2)])),
+        (
+            "050c 000100010002 000100800002",
+            Capability::ExtendedNextHop(vec![(1, 1, 2), (1, 128, 2)]),
+        ),
+        ("0500", Capability::ExtendedNextHop(vec![])),
+        ("0505 0001000100", other(5, "0001000100")),
+        ("0600", Capability::ExtendedMessage),
+        ("0601 01", other(6, "01")),
+        ("0901 04", Capability::Role(4)),
+        ("0900", other(9, "")),
+        ("0902 0401", other(9, "0401")),
+        ("4002 8078", restart(true, false, 120, vec![])),
+        ("4002 4fff", restart(false, true, 4095, vec![])),
+        (
+            "400a 0078 00010180 00020100",
+            restart(false, false, 120, vec![(1, 1, true), (2, 1, false)]),
+        ),
+        ("4000", other(64, "")),
+        ("4001 80", other(64, "80")),
+        ("4005 8078 000101", other(64, "8078 000101")),
+        ("4104 0000fc00", Capability::FourOctetAs(64512)),
+        ("4102 fc00", other(65, "fc00")),
+        ("4105 0000fc0000", other(65, "0000fc0000")),
+        ("4504 00010103", Capability::AddPath(vec![(1, 1, 3)])),
+        (
+            "4508 00010101 00020102",
+            Capability::AddPath(vec![(1, 1, 1), (2, 1, 2)]),
+        ),
+        ("4504 00010100", other(69, "00010100")),
+        ("4508 00010103 00020104", other(69, "00010103 00020104")),
+        ("4503 000101", other(69, "000101")),
+        ("4600", Capability::EnhancedRouteRefresh),
+        ("4601 00", other(70, "00")),
+        (
+            "4707 00010180 000e10",
+            Capability::LongLivedGracefulRestart(vec![(1, 1, 0x80, 3600)]),
+        ),
+        ("4706 00010180 000e", other(71, "00010180 000e")),
+        ("4906 046e6f6465 00", hostname("node", "")),
+        ("4908 046e6f6465 026878", hostname("node", "hx")),
+        ("4902 0000", hostname("", "")),
+        ("4901 00", other(73, "00")),
+        ("4902 0500", other(73, "0500")),
+        ("4903 0000 00", other(73, "0000 00")),
+        ("4904 02ff 4100", other(73, "02ff 4100")),
+        ("4a00", other(74, "")),
+        ("8003 010203", other(128, "010203")),
+        ("0000", other(0, "")),
+        ("ff01 ff", other(255, "ff")),
+    ] {
+        let capability = hex(octets);
+        let body = [
+            hex(FIXED),
+            vec![u8::try_from(capability.len() + 2).unwrap(), 2],
+            vec![u8::try_from(capability.len()).unwrap()],
+            capability,
+        ]
+        .concat();
+        let octets_of_open = message(1, &body);
+        let want = open(vec![want]);
+        assert_eq!(
+            read(&octets_of_open, &Negotiated::default()),
+            Ok(Message::Open(want.clone())),
+            "{octets}"
+        );
+        assert_eq!(
+            encode_open(&want).unwrap(),
+            octets_of_open,
+            "{octets}: written as read"
+        );
+    }
+}
+
+#[test]
+fn optional_parameters_fold_together() {
+    let (v4, refresh) = (
+        Capability::Multiprotocol(Family::Ipv4Unicast),
+        Capability::RouteRefresh,
+    );
+    let both = vec![v4, refresh];
+    for (name, parameters, want) in [
+        ("no parameters", "00", vec![]),
+        ("one empty parameter", "02 0200", vec![]),
+        (
+            "one parameter with both",
+            "0a 0208 010400010001 0200",
+            both.clone(),
+        ),
+        (
+            "one parameter each",
+            "0c 0206 010400010001 0202 0200",
+            both.clone(),
+        ),
+        ("RFC 9072", "ff ff 000b 02 0008 010400010001 0200", both.clone()),
+        (
+            "RFC 9072, one each",
+            "ff ff 000e 02 0006 010400010001 02 0002 0200",
+            both.clone(),
+        ),
+        (
+            "RFC 9072, the one-octet length says something else",
+            "01 ff 000b 02 0008 010400010001 0200",
+            both,
+        ),
+        ("RFC 9072, no parameters", "ff ff 0000", vec![]),
+    ] {
+        let octets = message(1, &hex(&format!("{FIXED} {parameters}")));
+        assert_eq!(
+            read(&octets, &Negotiated::default()),
+            Ok(Message::Open(open(want))),
+            "{name}"
+        );
+    }
+}
+
+#[test]
+fn bad_opens_are_refused() {
+    for (name, body, subcode, data) in [
+        ("version 3", "03 fc00 005a 0a000001 00", 1, "0004"),
+        ("version 5", "05 fc00 005a 0a000001 00", 1, "0004"),
+        ("version 0 and garbage", "00 0000 0001 00000000 ff", 1, "0004"),
+        ("AS 0", "04 0000 005a 0a000001 00", 2, ""),
+        (
+            "4-octet AS 0",
+            "04 fc00 005a 0a000001 08 0206 410400000000",
+            2,
+            "",
+        ),
+        ("identifier 0", "04 fc00 005a 00000000 00", 3, ""),
+        ("hold time 1", "04 fc00 0001 0a000001 00", 6, ""),
+        ("hold time 2", "04 fc00 0002 0a000001 00", 6, ""),
+        (
+            "parameter 1 (authentication)",
+            "04 fc00 005a 0a000001 03 0101 00",
+            4,
+            "",
+        ),
+        ("parameter 3", "04 fc00 005a 0a000001 02 0300", 4, ""),
+        (
+            "parameter 255 inside RFC 9072",
+            "04 fc00 005a 0a000001 ff ff 0003 ff 0000",
+            4,
+            "",
+        ),
+        (
+            "octets after parameter length 0",
+            "04 fc00 005a 0a000001 00 00",
+            0,
+            "",
+        ),
+        (
+            "fewer parameters than told",
+            "04 fc00 005a 0a000001 05 0202 0200",
+            0,
+            "",
+        ),
+        (
+            "more parameters than told",
+            "04 fc00 005a 0a000001 03 0202 0200",
+            0,
+            "",
+        ),
+        ("half a parameter header", "04 fc00 005a 0a000001 01 02", 0, ""),
+        (
+            "parameter longer than the rest",
+            "04 fc00 005a 0a000001 04 0203 0200",
+            0,
+            "",
+        ),
+        (
+            "half a capability header",
+            "04 fc00 005a 0a000001 03 0201 02",
+            0,
+            "",
+        ),
+        (
+            "capability longer than its parameter",
+            "04 fc00 005a 0a000001 04 0202 0201",
+            0,
+            "",
+        ),
+        (
+            "capability running into the next parameter",
+            "04 fc00 005a 0a000001 08 0202 4104 0202 0200",
+            0,
+            "",
+        ),
+        (
+            "RFC 9072 length too large",
+            "04 fc00 005a 0a000001 ff ff 0004 02 0000",
+            0,
+            "",
+        ),
+        (
+            "RFC 9072 length too small",
+            "04 fc00 005a 0a000001 ff ff 0002 02 0000",
+            0,
+            "",
+        ),
+        (
+            "RFC 9072 parameter cut off",
+            "04 fc00 005a 0a000001 ff ff 0002 02 00",
+            0,
+            "",
+        ),
+        (
+            "RFC 9072 parameter too long",
+            "04 fc00 005a 0a000001 ff ff 0003 02 0001",
+            0,
+            "",
+        ),
+        (
+            "RFC 9072 without its length",
+            "04 fc00 005a 0a000001 ff ff 00",
+            0,
+            "",
+        ),
+    ] {
+        let error = read(&message(1, &hex(body)), &Negotiated::default()).expect_err(name);
+        let got = error.notification();
+        assert_eq!((got.code, got.subcode), (2, subcode), "{name}: {error}");
+        assert_eq!(&got.data[..], hex(data), "{name}: {error}");
+    }
+    for hold_time in ["0000", "0003", "ffff"] {
+        let body = hex(&format!("04 fc00 {hold_time} 0a000001 00"));
+        assert!(
+            read(&message(1, &body), &Negotiated::default()).is_ok(),
+            "hold time {hold_time}"
+        );
+    }
+}
+
+#[test]
+fn large_opens_use_rfc_9072_and_too_large_ones_are_refused() {
+    let raw = |length| Capability::Other {
+        code: 200,
+        value: vec![1; length].into(),
+    };
+    // 253 octets of capabilities are the most that fit into the short form.
+    for (lengths, extended) in [
+        (vec![251], false),
+        (vec![252], true),
+        (vec![255; 10], true),
+        (vec![255; 15], true),
+    ] {
+        let want = open(lengths.iter().map(|length| raw(*length)).collect());
+        let octets = encode_open(&want).unwrap();
+        assert_eq!(octets[19 + 10] == 255, extended, "{lengths:?}");
+        assert_eq!(
+            read(&octets, &Negotiated::default()),
+            Ok(Message::Open(want)),
+            "{lengths:?}"
+        );
+    }
+    assert_eq!(encode_open(&open(vec![raw(256)])), Err(EncodeError::Capabilities));
+    assert_eq!(
+        encode_open(&open(vec![raw(255); 16])),
+        Err(EncodeError::Capabilities)
+    );
+}
+
+#[test]
+fn the_offered_as() {
+    for (my_as, four_octet, want) in [
+        (64512, None, 64512),
+        (23456, Some(70000), 70000),
+        (64512, Some(64512), 64512),
+    ] {
+        let mut one = open(four_octet.map(Capability::FourOctetAs).into_iter().collect());
+        one.my_as = my_as;
+        assert_eq!(one.asn().map(|asn| asn.number()), Some(want));
+    }
+    assert_eq!(
+        WireError::MissingCapabilities(vec![Capability::Multiprotocol(Family::Ipv6Unicast)])
+            .notification()
+            .data,
+        hex("0104 00020001")
+    );
+}
+
+#[test]
+fn negotiation() {
+    let v4 = Capability::Multiprotocol(Family::Ipv4Unicast);
+    let v6 = Capability::Multiprotocol(Family::Ipv6Unicast);
+    let none = Negotiated {
+        internal: true,
+        ..Negotiated::default()
+    };
+    let only_v4 = Families::NONE.with(Family::Ipv4Unicast);
+    let only_v6 = Families::NONE.with(Family::Ipv6Unicast);
+    let add_path = |entries: &[(u16, u8, u8)]| Capability::AddPath(entries.to_vec());
+    for (name, ours, theirs, want) in [
+        (
+            "a peer that lists no family means IPv4",
+            vec![v4.clone(), v6.clone()],
+            vec![],
+            Negotiated {
+                families: only_v4,
+                ..none
+            },
+        ),
+        (
+            "a peer that lists IPv6 does not mean IPv4",
+            vec![v4.clone(), v6.clone()],
+            vec![v6.clone()],
+            Negotiated {
+                families: only_v6,
+                ..none
+            },
+        ),
+        ("nothing in common", vec![v4.clone()], vec![v6.clone()], none),
+        (
+            "only foreign families",
+            vec![v4.clone()],
+            vec![Capability::MultiprotocolOther(25, 70)],
+            none,
+        ),
+        (
+            "4-octet AS needs both",
+            vec![Capability::FourOctetAs(64512)],
+            vec![],
+            Negotiated {
+                families: only_v4,
+                ..none
+            },
+        ),
+        (
+            "ADD-PATH: we receive what they send",
+            vec![v4.clone(), v6.clone(), add_path(&[(1, 1, 1), (2, 1, 3)])],
+            vec![v4.clone(), v6.clone(), add_path(&[(1, 1, 3), (2, 1, 1)])],
+            Negotiated {
+                families: Families::ALL,
+                add_path_receive: only_v4,
+                add_path_send: only_v6,
+                ..none
+            },
+        ),
+        (
+            "ADD-PATH for a family that is not in use",
+            vec![v4.clone(), add_path(&[(2, 1, 3)])],
+            vec![v4.clone(), add_path(&[(2, 1, 3), (25, 70, 3)])],
+            Negotiated {
+                families: only_v4,
+                ..none
+            },
+        ),
+        (
+            "extended messages are one-sided",
+            vec![],
+            vec![Capability::ExtendedMessage],
+            Negotiated {
+                families: only_v4,
+                extended_message_send: true,
+                ..none
+            },
+        ),
+        (
+            "IPv6 next hops for IPv4 when we offered them",
+            vec![Capability::ExtendedNextHop(vec![(1, 1, 2)])],
+            vec![],
+            Negotiated {
+                families: only_v4,
+                extended_next_hop_receive: true,
+                ..none
+            },
+        ),
+        (
+            "route refresh is the peer's to take, its extension needs both",
+            vec![Capability::EnhancedRouteRefresh],
+            vec![Capability::RouteRefresh],
+            Negotiated {
+                families: only_v4,
+                route_refresh: true,
+                ..none
+            },
+        ),
+    ] {
+        assert_eq!(Negotiated::between(&open(ours), &open(theirs)), want, "{name}");
+    }
+    let mut foreign = open(vec![]);
+    foreign.my_as = 64513;
+    assert!(!Negotiated::between(&open(vec![]), &foreign).internal);
+    assert_eq!(only_v6.iter().collect::<Families>(), only_v6);
+    assert!(Families::NONE.is_empty());
+}
