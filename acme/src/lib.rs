@@ -10,8 +10,17 @@
 //! It does not serve challenge answers or certificates (the proxy does), knows no Kubernetes object, and orders
 //! nothing that was not asked for by name: an unknown SNI never leads to an order.
 
+mod answers;
+mod ca;
 pub mod due;
+pub mod failure;
+pub mod history;
+mod issuer;
+mod metrics;
+mod order;
+mod store;
 mod view;
+mod worker;
 
 use std::collections::BTreeSet;
 use std::path::PathBuf;
@@ -135,10 +144,30 @@ pub fn start(
     inputs: Inputs,
     registry: &prometheus::Registry,
 ) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
-    let _ = registry;
-    let (wanted, _) = watch::channel(None);
-    let (acme, _) = watch::channel(inputs.acme);
-    let (views, _) = mpsc::channel(4);
-    let (_, events) = mpsc::channel(EVENTS);
-    Ok((Handle { wanted, acme, views }, events))
+    let metrics = metrics::Metrics::register(registry)?;
+    let store = store::Store::open(&inputs.state_dir)
+        .map_err(|(path, source)| StartError::StateDir { path, source })?;
+    let (events, outlet) = mpsc::channel(EVENTS);
+    let (views, views_inlet) = mpsc::channel(4);
+    let (wanted, wanted_inlet) = watch::channel(None);
+    let make_issuer = {
+        let store = store.clone();
+        move |acme: &Acme| issuer::AcmeIssuer::new(acme.clone(), store.clone())
+    };
+    let worker = worker::Worker::new(
+        &inputs.acme,
+        make_issuer,
+        store,
+        events,
+        metrics,
+        Arc::new(jiff::Timestamp::now),
+    );
+    let (acme, acme_inlet) = watch::channel(inputs.acme);
+    inputs.tasks.spawn(worker.run(worker::Inlets {
+        wanted: wanted_inlet,
+        acme: acme_inlet,
+        views: views_inlet,
+        stop: inputs.stop,
+    }));
+    Ok((Handle { wanted, acme, views }, outlet))
 }
