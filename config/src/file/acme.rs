@@ -91,7 +91,13 @@ fn directory(text: &str) -> Result<Arc<str>, Invalid> {
     if fits && text.len() <= 2048 && text.is_ascii() {
         Ok(text.into())
     } else {
-        Err(Invalid::new(format!("{} is not an https URL", quote(text)), HELP))
+        // A user part may be a password.
+        let shown = if text.contains('@') {
+            "the value".to_owned()
+        } else {
+            quote(text)
+        };
+        Err(Invalid::new(format!("{shown} is not an https URL"), HELP))
     }
 }
 
@@ -156,6 +162,7 @@ mod tests {
             ("", false),
         ] {
             assert_eq!(directory(input).is_ok(), want, "{input:?}");
+            assert!(!format!("{:?}", directory(input)).contains("secret"), "{input:?}");
         }
     }
 

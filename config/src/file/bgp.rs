@@ -180,6 +180,23 @@ fn peer(table: &Table<'_>, log: &Log) -> Option<At<Peer>> {
         role: role?,
         passive,
     };
+    // Peers of a range are named by their address: no other may take such a name.
+    if peer
+        .name
+        .as_str()
+        .parse::<IpAddr>()
+        .is_ok_and(|named| named != peer.address)
+    {
+        let what = format!(
+            "{} is an address, and not the one of this peer",
+            quote(peer.name.as_str())
+        );
+        log.fault(
+            &table.place_of("name"),
+            what,
+            "choose another name, or leave it out",
+        );
+    }
     if peer.passive && table.has("port") {
         log.warn(
             &table.place_of("port"),

@@ -122,6 +122,17 @@ fn settings(
     if !log.has_syntax_faults() {
         process::check_sockets(&appliance, &listen, bgp.as_ref(), log);
         vips::check_ingress_addresses(&listen, &vips, bgp.is_some(), log);
+        if let Some(place) = document
+            .section_place("acme")
+            .filter(|_| listen.settings.http.is_empty())
+        {
+            let what = "listen.http is empty, and HTTP-01 validation comes to port 80";
+            log.warn(
+                &place,
+                what,
+                "add an HTTP listener, or take certificates from Secrets only",
+            );
+        }
     }
     Some(Settings {
         appliance: appliance.settings?,
@@ -228,6 +239,12 @@ impl<'a> Document<'a> {
             return None;
         };
         Some(Table::new(section, place, entries, self.log, self.base))
+    }
+
+    /// Where the section `name` is written.
+    fn section_place(&self, name: &str) -> Option<Place> {
+        let section = SECTIONS.iter().find(|section| section.name == name)?;
+        self.find(section).map(|(_, place)| place)
     }
 
     /// A section that is not written: every key at its default.

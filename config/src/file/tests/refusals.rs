@@ -451,6 +451,22 @@ ttl_security = true
             r"box.toml:20: bgp.peer_ranges[3].ttl_security: not supported yet; remove it (it would do nothing)",
             ],
         ),
+        (
+            [SOURCE, BGP, r#"[[bgp.peers]]
+name = "10.0.0.2"
+address = "10.0.0.1"
+asn = 64512
+role = "cluster"
+[[bgp.peers]]
+name = "10.0.0.3"
+address = "10.0.0.3"
+asn = 64512
+role = "cluster"
+"#].concat(),
+            &[
+            r"box.toml:7: bgp.peers[0].name: `10.0.0.2` is an address, and not the one of this peer; choose another name, or leave it out",
+            ],
+        ),
     ]);
 }
 
@@ -645,6 +661,16 @@ max_concurrent_streams = 99999999999999999999
 #[rustfmt::skip]
 fn warnings_do_not_refuse() {
     let table: &[(String, &[&str])] = &[
+        (
+            [SOURCE, r#"[listen]
+http = []
+[acme]
+directory = "https://ca/"
+"#].concat(),
+            &[
+            r"box.toml:5: acme: listen.http is empty, and HTTP-01 validation comes to port 80; add an HTTP listener, or take certificates from Secrets only",
+            ],
+        ),
         (
             [SOURCE, BGP, r""].concat(),
             &[
