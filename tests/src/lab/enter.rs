@@ -92,7 +92,19 @@ fn outside() -> Result<State> {
         fs::write("/proc/self/uid_map", format!("0 {uid} 1"))?;
         fs::write("/proc/self/gid_map", format!("0 {gid} 1"))?;
     }
-    end_with(again("init")?.wait()?)
+    // Asked before the child mounts its own /proc, which this process then sees too.
+    let name = std::env::current_exe()?
+        .file_name()
+        .unwrap_or_default()
+        .to_string_lossy()
+        .into_owned();
+    let mut child = again("init")?;
+    // For tests/lab-shell; a lab works without it.
+    let note = super::daemon::workspace().join(format!("target/lab.{name}.pid"));
+    let _ = fs::write(&note, child.id().to_string());
+    let status = child.wait()?;
+    let _ = fs::remove_file(&note);
+    end_with(status)
 }
 
 fn init() -> Result<State> {
@@ -126,7 +138,6 @@ fn again(stage: &str) -> Result<std::process::Child> {
         std::env::var("PATH").unwrap_or_default(),
         super::daemon::package("iproute2").join("bin").display()
     );
-    // Not /proc/self/exe: /proc of the outer namespace does not know the inner processes.
     Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
         .env(STAGE, stage)

@@ -1,15 +1,52 @@
-//! Interoperability with real daemons, each case in namespaces of its own.
+//! The appliance with real BGP daemons, each case in namespaces of its own.
 //!
-//! `interop [PART OF A NAME]` runs the cases; each is this program started again with `--case NAME`.
+//! `interop [PART OF A NAME …]` runs the cases whose name has one of the parts in it, two at a time; each is this
+//! program started again with `--case NAME`. Without `SEKISHO_REQUIRE_DAEMONS=1` it does nothing but say so, since
+//! `cargo test` alone cannot fetch the daemons: `make test-lab` does.
 
-use std::process::ExitCode;
-use std::time::Duration;
+mod cases;
+mod peer;
+mod rig;
+mod speaker;
 
-use anyhow::{Result, ensure};
-use sekisho_tests::lab::{Lab, NODE1, NODE2, NODE3, State, enter};
+use std::process::{Command, ExitCode};
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use anyhow::{Context, Result};
+use sekisho_tests::lab::{enter, now};
+
+/// A case: what it shows, and the code.
+pub(crate) struct Case {
+    name: String,
+    run: Box<dyn Fn(&sekisho_tests::lab::State) -> Result<()>>,
+}
 
 fn main() -> ExitCode {
-    match enter().and_then(|state| lab_stands(&state)) {
+    let words: Vec<String> = std::env::args().skip(1).collect();
+    match words.split_first() {
+        Some((flag, rest)) if flag == "--case" => one(rest.first().map_or("", String::as_str)),
+        _ if std::env::var_os("SEKISHO_REQUIRE_DAEMONS").is_none() => {
+            println!("interop: not run: needs real daemons; `make test-lab` fetches them and runs it");
+            ExitCode::SUCCESS
+        }
+        _ => all(&words),
+    }
+}
+
+fn one(name: &str) -> ExitCode {
+    let outcome = enter().and_then(|state| {
+        let case = cases::all()
+            .into_iter()
+            .find(|case| case.name == name)
+            .context("no such case")?;
+        let outcome = (case.run)(&state);
+        if outcome.is_err() {
+            eprintln!("{}", state.tails(25));
+        }
+        outcome
+    });
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("{error:#}");
@@ -18,23 +55,63 @@ fn main() -> ExitCode {
     }
 }
 
-/// The lab without the appliance: nodes know each other's blocks and pods reach each other across nodes.
-fn lab_stands(state: &State) -> Result<()> {
-    let mut lab = Lab::raise(state)?;
-    lab.start_pod(NODE1, "web-1", NODE1.pod(2))?;
-    lab.start_pod(NODE3, "web-3", NODE1.pod(5))?;
-    let outcome = lab.wait_for_mesh(Duration::from_secs(40));
-    if outcome.is_err() {
-        eprintln!("{}", state.tails(20));
+fn all(parts: &[String]) -> ExitCode {
+    let names: Vec<String> = cases::all()
+        .into_iter()
+        .map(|case| case.name)
+        .filter(|name| parts.is_empty() || parts.iter().any(|part| name.contains(part.as_str())))
+        .collect();
+    if names.is_empty() {
+        println!("interop: no case has {} in its name", parts.join(" or "));
+        return ExitCode::FAILURE;
     }
-    eprintln!("mesh {:?}", outcome?);
-    let (bird, _) = lab.bird(NODE2)?;
-    eprintln!("{}", bird.birdc("show route")?);
-    eprintln!("{}", bird.birdc("show protocols")?);
-    eprintln!("{}", lab.node(NODE2)?.ip("route")?);
-    eprintln!("{}", lab.node(NODE2)?.ip("-6 route")?);
-    let pod = NODE1.pod(5);
-    let got = lab.node(NODE2)?.ip(&format!("route get {}", pod.v4))?;
-    ensure!(got.contains("10.0.0.13"), "{got}");
-    Ok(())
+    let (next, failed) = (AtomicUsize::new(0), Mutex::new(Vec::new()));
+    std::thread::scope(|scope| {
+        for _ in 0..2 {
+            scope.spawn(|| {
+                while let Some(name) = names.get(next.fetch_add(1, Ordering::Relaxed)) {
+                    let start = now();
+                    let outcome = again(name);
+                    let seconds = start.elapsed().as_secs_f64();
+                    match outcome {
+                        Ok(()) => println!("ok    {name}  [{seconds:.1} s]"),
+                        Err(said) => {
+                            println!("FAIL  {name}  [{seconds:.1} s]\n{said:#}");
+                            if let Ok(mut failed) = failed.lock() {
+                                failed.push(name.clone());
+                            }
+                        }
+                    }
+                }
+            });
+        }
+    });
+    let failed = failed.into_inner().unwrap_or_default();
+    for name in &failed {
+        println!("failed: {name}");
+    }
+    println!(
+        "interop: {} passed, {} failed",
+        names.len() - failed.len(),
+        failed.len()
+    );
+    if failed.is_empty() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    }
+}
+
+fn again(name: &str) -> Result<()> {
+    let out = Command::new(std::env::current_exe()?)
+        .args(["--case", name])
+        .output()?;
+    if out.status.success() {
+        return Ok(());
+    }
+    anyhow::bail!(
+        "{}{}",
+        String::from_utf8_lossy(&out.stdout),
+        String::from_utf8_lossy(&out.stderr)
+    )
 }

@@ -1,0 +1,59 @@
+# Every target works on a fresh Debian 12 or newer with a Rust toolchain; `tests/install` fetches the rest.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+target := $(or $(CARGO_TARGET_DIR),target)
+cargo := cargo
+FUZZ_SECONDS ?= 60
+
+.PHONY: help demo lab-shell test test-unit test-lab lint bench fuzz deb image clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
+
+demo: ## raise the lab, walk through the main job, print what was measured
+	tests/install lab
+	$(cargo) build --quiet --locked --profile lab -p sekisho -p sekisho-tests --bins
+	$(target)/lab/lab-demo
+
+lab-shell: ## a shell in a running demo: `ip netns exec box …`, `client`, `router`, `node1` …
+	@tests/lab-shell
+
+test: test-unit test-lab ## every test: unit, property, whole appliance, real daemons in the lab
+
+test-unit: ## tests beside the code and the whole appliance on loopback
+	tests/install
+	$(cargo) build --locked --workspace --bins
+	$(cargo) test --locked --workspace
+
+test-lab: ## the appliance with BIRD 1.6, BIRD 2, GoBGP and FRR in network namespaces
+	tests/install lab peers
+	$(cargo) build --locked --workspace --bins
+	SEKISHO_REQUIRE_DAEMONS=1 $(cargo) test --locked -p sekisho-tests --test interop -- $(CASES)
+
+lint: ## formatting, clippy without a warning, and cargo-deny where it is installed
+	$(cargo) fmt --all --check
+	$(cargo) clippy --locked --workspace --all-targets -- -D warnings
+	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check; \
+	else echo 'lint: cargo-deny is not installed: licences and advisories were not checked (cargo install --locked cargo-deny)'; fi
+
+bench: ## requests per CPU second beside HAProxy and nginx
+	tests/install lab bench
+	$(cargo) build --quiet --locked --release -p sekisho -p sekisho-tests --bins
+	$(target)/release/lab-bench
+
+fuzz: ## every fuzz target for FUZZ_SECONDS (60) each; needs cargo-fuzz and a nightly toolchain
+	@command -v cargo-fuzz >/dev/null || { echo 'fuzz: cargo-fuzz is missing: cargo install --locked cargo-fuzz, and rustup toolchain install nightly'; exit 1; }
+	cd fuzz && for name in $$(cargo +nightly fuzz list); do cargo +nightly fuzz run $$name -- -max_total_time=$(FUZZ_SECONDS); done
+
+deb: ## a Debian package under target/debian
+	command -v cargo-deb >/dev/null || $(cargo) install --locked cargo-deb
+	$(cargo) deb --locked
+
+image: ## not there yet
+	@echo 'image: there is no container image yet; `make deb` gives a Debian package'; exit 1
+
+clean: ## remove what was built and unpacked
+	$(cargo) clean
+	rm -rf target/daemons target/lab.*.pid
