@@ -12,7 +12,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::addresses;
 use crate::metrics::Metrics;
-use crate::source::{Cluster, Directory, Published};
+use crate::source::{Cluster, Connect, Directory, Published};
+use crate::status::writer::Writer;
 use crate::translate::{Context, Translation, retain_shared, translate};
 use crate::view::{Health, SourceView};
 use crate::world::{Kind, World};
@@ -112,10 +113,8 @@ pub fn start(
         stop,
     } = inputs;
     let (publish, views) = watch::channel(None);
-    let (context_sender, context) = watch::channel(context);
     let (published_sender, published) = watch::channel(0);
     let (translated_sender, translated) = watch::channel(Arc::new(Translated::default()));
-    let (events, receiver) = mpsc::channel(1);
     let health = match source.kind {
         SourceKind::Manifests(path) => {
             let health = Health::new("manifests", path.display().to_string(), &[None]);
@@ -135,17 +134,29 @@ pub fn start(
                 _ => "in-cluster".to_owned(),
             };
             let health = Health::new("cluster", location, &Kind::ALL.map(Some));
+            let (client_sender, client) = watch::channel(None);
             let cluster = Cluster {
-                kind,
+                connect: Connect::Source(kind),
                 health: health.clone(),
                 metrics: metrics.clone(),
                 publish,
+                client: client_sender,
                 stop: stop.clone(),
             };
             tasks.spawn(cluster.run());
+            let writer = Writer {
+                client,
+                translated,
+                published,
+                metrics: metrics.clone(),
+                stop: stop.clone(),
+            };
+            tasks.spawn(writer.run());
             health
         }
     };
+    let (context_sender, context) = watch::channel(context);
+    let (events, receiver) = mpsc::channel(1);
     let controller = Controller {
         views,
         context,
@@ -156,7 +167,6 @@ pub fn start(
         metrics: metrics.clone(),
         stop,
     };
-    drop((published, translated));
     tasks.spawn(controller.run());
     let handle = Handle {
         context: context_sender,

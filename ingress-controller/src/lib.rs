@@ -10,6 +10,7 @@
 //! no listener and knows nothing of BGP, TLS handshakes or ACME.
 
 pub mod addresses;
+mod backoff;
 mod controller;
 mod metrics;
 mod source;

@@ -10,7 +10,7 @@ use sekisho_config::model::Finding;
 
 use crate::world::World;
 
-pub(crate) use cluster::Cluster;
+pub(crate) use cluster::{Cluster, Connect};
 pub(crate) use directory::Directory;
 pub use directory::check_directory;
 
