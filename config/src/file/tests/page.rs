@@ -220,3 +220,41 @@ fn a_section_that_comes_or_goes() {
         ["source.manifests", "source.kubeconfig"]
     );
 }
+
+#[test]
+fn text_of_other_systems_reads_the_same() {
+    let want = read(SOURCE).unwrap();
+    assert_eq!(read(&SOURCE.replace('\n', "\r\n")), Ok(want.clone()));
+    assert_eq!(read(&format!("\u{feff}{SOURCE}")), Ok(want));
+}
+
+#[test]
+fn relative_paths_start_at_the_folder_of_the_file() {
+    for (file, want) in [
+        ("/etc/sekisho/sekisho.toml", "/etc/sekisho/m"),
+        ("lab/box.toml", "lab/m"),
+        ("box.toml", "m"),
+        ("", "m"),
+        ("/", "m"),
+    ] {
+        let reading = super::super::read(file, "[source]\nmanifests = \"m\"\n", &load).unwrap();
+        assert_eq!(
+            reading.settings.source.kind,
+            SourceKind::Manifests(want.into()),
+            "{file:?}"
+        );
+    }
+}
+
+#[test]
+fn the_host_name_is_the_name_only_if_it_can_be_one() {
+    for (host, want) in [
+        (&b"edge-9\n"[..], "edge-9"),
+        (b"", "sekisho"),
+        (b"a b", "sekisho"),
+        (b"\xff", "sekisho"),
+    ] {
+        let reading = super::super::read("f", SOURCE, &|_| Ok(host.to_vec())).unwrap();
+        assert_eq!(&*reading.settings.appliance.name, want, "{host:?}");
+    }
+}
