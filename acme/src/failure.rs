@@ -265,7 +265,7 @@ fn remedy(kind: &str) -> Option<&'static str> {
         }
         "rateLimited" => "a limit of the CA is used up; it is tried again when the CA allows",
         "externalAccountRequired" => {
-            "the CA wants an external account binding; set acme.eab_kid and the key that the CA gave you"
+            "the CA wants an external account binding; set acme.eab_key_id and acme.eab_hmac_key_file"
         }
         "accountDoesNotExist" => "the CA does not know the account; a new one is made at the next attempt",
         "invalidContact" | "unsupportedContact" => {
@@ -347,7 +347,7 @@ mod tests {
             (
                 r#"{"type":"urn:ietf:params:acme:error:externalAccountRequired","detail":"EAB"}"#,
                 FailureKind::Account,
-                "making the order: the CA wants an external account binding; set acme.eab_kid and the key that the CA gave you (externalAccountRequired: EAB)",
+                "making the order: the CA wants an external account binding; set acme.eab_key_id and acme.eab_hmac_key_file (externalAccountRequired: EAB)",
             ),
             (
                 r#"{"type":"about:blank","detail":"no\u001b[31m","status":400}"#,
