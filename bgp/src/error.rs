@@ -8,11 +8,6 @@ pub enum StartError {
     /// A metric could not be registered.
     #[error("BGP metrics cannot be registered: {0}; start the speaker once per registry")]
     Metrics(#[from] prometheus::Error),
-    /// The kernel's routing table cannot be used.
-    #[error(
-        "the kernel routing table cannot be used: {0}; grant CAP_NET_ADMIN, or set bgp.install_routes = false"
-    )]
-    Kernel(#[source] std::io::Error),
 }
 
 /// A listening socket that could not be bound.
@@ -29,8 +24,6 @@ pub(crate) struct ListenError {
 pub(crate) mod cease {
     /// Maximum number of prefixes reached.
     pub(crate) const PREFIX_LIMIT: u8 = 1;
-    /// Administrative shutdown.
-    pub(crate) const SHUTDOWN: u8 = 2;
     /// Peer de-configured.
     pub(crate) const DECONFIGURED: u8 = 3;
     /// Connection rejected.

@@ -13,8 +13,15 @@ pub mod announce;
 mod error;
 pub mod fib;
 mod fsm;
+mod metrics;
 pub mod rib;
+mod session;
+mod speaker;
+mod view;
 pub mod wire;
 
 pub use error::StartError;
 pub use fsm::State;
+pub use session::{CannotAnnounce, EndedBy, LastError, MessageCounts};
+pub use speaker::{Event, Handle, Inputs, start};
+pub use view::{ListenerView, Missing, MissingView, PeerView, VipView};

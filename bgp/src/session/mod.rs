@@ -1,0 +1,604 @@
+//! One peer: the sockets, the clock and the queues around its state machine.
+//!
+//! Each peer has a task of its own, which reads, decodes, writes and keeps time. It hands UPDATEs to the speaker through
+//! a bounded channel whose waiters are served in turn, and reads nothing while it waits for its turn: a peer that
+//! floods slows down itself. It takes orders as one whole wanted state, so that the speaker never waits for it.
+
+mod connection;
+mod outbound;
+mod status;
+#[cfg(test)]
+mod tests;
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::Poll;
+use std::time::Duration;
+
+use imbl::OrdSet;
+use sekisho_config::model::{PeerName, Prefix};
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep_until};
+use tracing::{debug, info, warn};
+
+use self::connection::{Connection, Io};
+use self::outbound::Outbound;
+pub(crate) use self::status::Shared;
+pub use self::status::{CannotAnnounce, EndedBy, LastError, MessageCounts};
+use crate::fsm::{Action, Ended, Event, Fsm, Identity, LinkId, Side, State, Terms, Timers};
+use crate::metrics::PeerMetrics;
+use crate::wire::{self, Message, Notification, RouteRefreshKind, Update};
+
+/// Least time that the peer may take nothing of what we send (RFC 9687); twice the hold time where that is more.
+const SEND_HOLD: Duration = Duration::from_secs(20);
+
+/// Connections that may be on their way out at a time; further ones are dropped on the spot.
+const CLOSING: usize = 8;
+
+/// What never changes in the life of a session; a peer whose settings change gets a new one.
+#[derive(Clone, Debug)]
+pub(crate) struct Settings {
+    pub(crate) name: PeerName,
+    pub(crate) address: SocketAddr,
+    pub(crate) passive: bool,
+    pub(crate) identity: Identity,
+    pub(crate) timers: Timers,
+    pub(crate) seed: u64,
+}
+
+/// What the speaker wants of a session: always the whole of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Orders {
+    /// Host routes that the peer is to have.
+    pub(crate) announce: OrdSet<Prefix>,
+    /// Next hop for the family that is not the connection's own.
+    pub(crate) other_next_hop: Option<IpAddr>,
+    /// End the session for good, with this Cease.
+    pub(crate) stop: Option<Notification>,
+    /// End the session and keep away for a time; obeyed once for each number.
+    pub(crate) reset: Option<(u64, Notification, Duration)>,
+}
+
+/// What a session tells the speaker, in order.
+#[derive(Debug)]
+pub(crate) enum Report {
+    /// The session stands; our own end of the connection is given.
+    Up(Arc<Terms>, Option<SocketAddr>),
+    /// UPDATEs, in order.
+    Updates(Vec<Update>),
+    /// It is over.
+    Down(Ended),
+}
+
+/// Which incarnation of which session a report is from.
+pub(crate) type SessionKey = u64;
+
+/// Ends of the channels of a session.
+pub(crate) struct Channels<S> {
+    pub(crate) key: SessionKey,
+    pub(crate) orders: watch::Receiver<Orders>,
+    pub(crate) accepted: mpsc::Receiver<S>,
+    pub(crate) reports: mpsc::Sender<(SessionKey, Report)>,
+    pub(crate) shared: Shared,
+    pub(crate) metrics: PeerMetrics,
+}
+
+/// A stream that a session can run on: TCP, or a pair in memory for tests.
+pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + Sized + 'static {
+    /// Our end and the peer's.
+    fn ends(&self) -> Option<(SocketAddr, SocketAddr)>;
+
+    /// Opens a connection.
+    fn dial(peer: SocketAddr) -> impl Future<Output = io::Result<Self>> + Send + 'static;
+}
+
+impl Stream for TcpStream {
+    fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+        Some((self.local_addr().ok()?, self.peer_addr().ok()?))
+    }
+
+    async fn dial(peer: SocketAddr) -> io::Result<Self> {
+        let socket = if peer.is_ipv4() {
+            TcpSocket::new_v4()?
+        } else {
+            TcpSocket::new_v6()?
+        };
+        socket.set_nodelay(true)?;
+        socket.connect(peer).await
+    }
+}
+
+/// What a session waits for.
+enum Happening<S> {
+    /// New orders; `false`: nobody gives any more.
+    Orders(bool),
+    /// The speaker took a report.
+    Reported,
+    Accepted(S),
+    Dialed(io::Result<S>),
+    Io(LinkId, Io),
+    Due,
+}
+
+type Dialing<S> = Pin<Box<dyn Future<Output = io::Result<S>> + Send>>;
+
+/// The task of one peer. Ends when its orders say stop, or the speaker is gone.
+pub(crate) struct Session<S> {
+    settings: Settings,
+    channels: Channels<S>,
+    fsm: Fsm,
+    connections: Vec<Connection<S>>,
+    dialing: Option<Dialing<S>>,
+    closing: JoinSet<()>,
+    next_link: u64,
+    /// Reports that wait for their turn with the speaker. While there are any, nothing is read.
+    outbox: Vec<Report>,
+    established: Option<(LinkId, Arc<Terms>)>,
+    outbound: Outbound,
+    resets_done: u64,
+    actions: Vec<Action>,
+}
+
+impl<S: Stream> Session<S> {
+    pub(crate) fn new(settings: Settings, channels: Channels<S>) -> Self {
+        let fsm = Fsm::new(
+            settings.identity.clone(),
+            settings.passive,
+            settings.timers.clone(),
+            settings.seed,
+        );
+        Self {
+            settings,
+            channels,
+            fsm,
+            connections: Vec::new(),
+            dialing: None,
+            closing: JoinSet::new(),
+            next_link: 0,
+            outbox: Vec::new(),
+            established: None,
+            outbound: Outbound::default(),
+            resets_done: 0,
+            actions: Vec::new(),
+        }
+    }
+
+    /// Runs until stopped.
+    pub(crate) async fn run(mut self) {
+        self.on(Event::Start);
+        self.obey();
+        while !self.stopped() {
+            self.turn().await;
+            while self.closing.try_join_next().is_some() {}
+        }
+        // What still waits is of interest to a speaker that runs, not to one that has stopped.
+        for report in std::mem::take(&mut self.outbox) {
+            let _ = self.channels.reports.try_send((self.channels.key, report));
+        }
+        while self.closing.join_next().await.is_some() {}
+    }
+
+    fn stopped(&self) -> bool {
+        let ordered =
+            self.channels.orders.borrow().stop.is_some() || self.channels.orders.has_changed().is_err();
+        ordered && self.fsm.state() == State::Idle && self.connections.is_empty()
+    }
+
+    /// Waits for one thing and deals with it.
+    async fn turn(&mut self) {
+        let deadline = self.deadline();
+        let may_read = self.outbox.is_empty();
+        let due = deadline.is_some_and(|deadline| deadline <= Instant::now());
+        if due {
+            // What has come in counts before the clock does: we may be the ones who are late.
+            if may_read && let Some((id, io)) = self.try_io() {
+                self.io(id, io);
+            }
+            return self.expire();
+        }
+        match self.happening(deadline, may_read).await {
+            Happening::Orders(true) => self.obey(),
+            Happening::Orders(false) => {
+                self.on(Event::Stop(Notification::shutdown("the speaker has stopped")))
+            }
+            Happening::Reported => {}
+            Happening::Accepted(stream) => self.connected(stream, Side::Accepted),
+            Happening::Dialed(result) => {
+                self.dialing = None;
+                match result {
+                    Ok(stream) => self.connected(stream, Side::Dialed),
+                    Err(error) => self.dial_failed(&error),
+                }
+            }
+            Happening::Io(id, io) => self.io(id, io),
+            Happening::Due => self.expire(),
+        }
+    }
+
+    /// Waits for the next thing to happen. Cancel-safe: yes; every branch is.
+    async fn happening(&mut self, deadline: Option<Instant>, may_read: bool) -> Happening<S> {
+        let Self {
+            channels,
+            connections,
+            dialing,
+            outbox,
+            ..
+        } = self;
+        let io = poll_fn(|cx| {
+            for connection in connections.iter_mut() {
+                if let Poll::Ready(io) = connection.poll(cx, may_read) {
+                    return Poll::Ready((connection.id, io));
+                }
+            }
+            Poll::Pending
+        });
+        let dialed = async {
+            match dialing {
+                Some(dialing) => dialing.await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            changed = channels.orders.changed() => Happening::Orders(changed.is_ok()),
+            permit = channels.reports.reserve(), if !outbox.is_empty() => {
+                match permit {
+                    Ok(permit) => permit.send((channels.key, outbox.remove(0))),
+                    Err(_) => outbox.clear(),
+                }
+                Happening::Reported
+            }
+            Some(stream) = channels.accepted.recv() => Happening::Accepted(stream),
+            result = dialed => Happening::Dialed(result),
+            (id, io) = io => Happening::Io(id, io),
+            () = sleep_until(deadline.unwrap_or_else(Instant::now)), if deadline.is_some() => Happening::Due,
+        }
+    }
+
+    /// One look at the connections, without waiting.
+    fn try_io(&mut self) -> Option<(LinkId, Io)> {
+        let mut cx = std::task::Context::from_waker(std::task::Waker::noop());
+        self.connections
+            .iter_mut()
+            .find_map(|connection| match connection.poll(&mut cx, true) {
+                Poll::Ready(io) => Some((connection.id, io)),
+                Poll::Pending => None,
+            })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let fsm = self.fsm.deadline().map(Instant::from_std);
+        let stuck = self
+            .connections
+            .iter()
+            .filter_map(Connection::stuck_since)
+            .map(|since| since + self.send_hold());
+        stuck.chain(fsm).min()
+    }
+
+    fn send_hold(&self) -> Duration {
+        let hold = self.established.as_ref().and_then(|(_, terms)| terms.hold_time);
+        hold.map_or(SEND_HOLD, |hold| SEND_HOLD.max(hold * 2))
+    }
+
+    fn expire(&mut self) {
+        let now = Instant::now();
+        let limit = self.send_hold();
+        let stalled: Vec<_> = self
+            .connections
+            .iter()
+            .filter(|connection| connection.stuck_since().is_some_and(|since| now >= since + limit))
+            .map(|connection| connection.id)
+            .collect();
+        for id in stalled {
+            self.on(Event::Stalled(id));
+        }
+        if !self.outbox.is_empty()
+            && let Some((id, _)) = self.established
+        {
+            self.on(Event::Busy(id));
+        }
+        self.on(Event::Deadline);
+    }
+
+    /// Takes the newest orders.
+    fn obey(&mut self) {
+        let orders = self.channels.orders.borrow_and_update().clone();
+        if let Some(notification) = orders.stop {
+            self.outbound.want(OrdSet::new(), orders.other_next_hop);
+            self.announce();
+            return self.on(Event::Stop(notification));
+        }
+        self.outbound.want(orders.announce, orders.other_next_hop);
+        self.announce();
+        if let Some((number, notification, hold_off)) = orders.reset
+            && number > self.resets_done
+        {
+            self.resets_done = number;
+            self.on(Event::Reset {
+                notification,
+                hold_off,
+            });
+        }
+    }
+
+    fn connected(&mut self, stream: S, side: Side) {
+        let id = LinkId(self.next_link);
+        self.next_link = self.next_link.saturating_add(1);
+        self.connections.push(Connection::new(id, stream));
+        self.on(Event::Connected(id, side));
+    }
+
+    fn dial_failed(&mut self, error: &io::Error) {
+        debug!(peer = %self.settings.name, address = %self.settings.address, %error, "BGP connection attempt failed");
+        let text = format!("cannot connect to {}: {error}", self.settings.address);
+        self.channels.shared.lock().last_error = Some(LastError::new(EndedBy::Network, text));
+        self.on(Event::DialFailed);
+    }
+
+    fn io(&mut self, id: LinkId, io: Io) {
+        match io {
+            Io::Lost(why) => {
+                // Whoever is closed takes a NOTIFICATION that came just before with it; those were read already.
+                self.on(Event::Lost(id, why));
+                self.drop_connection(id);
+            }
+            Io::Read => self.read(id),
+        }
+        self.announce();
+    }
+
+    /// Decodes what is in the input buffer. Between two messages the machine acts, since an OPEN changes how the next
+    /// message is read.
+    fn read(&mut self, id: LinkId) {
+        loop {
+            let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+                return;
+            };
+            let decoded = match connection.next_frame() {
+                Ok(None) => return,
+                Ok(Some(frame)) => wire::decode(&frame, &connection.negotiated),
+                Err(error) => Err(error),
+            };
+            match decoded {
+                Ok(message) => {
+                    self.count_in(&message);
+                    self.on(Event::Message(id, message));
+                }
+                Err(error) => {
+                    warn!(peer = %self.settings.name, %error, "message cannot be read, closing the connection");
+                    self.on(Event::Malformed(id, error.notification()));
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Feeds the machine and does what it says.
+    fn on(&mut self, event: Event) {
+        let before = self.fsm.state();
+        let mut actions = std::mem::take(&mut self.actions);
+        self.fsm.handle(Instant::now().into_std(), event, &mut actions);
+        for action in actions.drain(..) {
+            self.act(action);
+        }
+        self.actions = actions;
+        let state = self.fsm.state();
+        if state != before {
+            debug!(peer = %self.settings.name, %before, %state, "BGP state");
+            self.channels.shared.lock().state = state;
+        }
+    }
+
+    fn act(&mut self, action: Action) {
+        match action {
+            Action::Dial => self.dialing = Some(Box::pin(S::dial(self.settings.address))),
+            Action::StopDial => self.dialing = None,
+            Action::Send(id, message) => self.send(id, &message),
+            Action::Close(id) => self.drop_connection(id),
+            Action::Up(id, terms) => self.up(id, terms),
+            Action::Deliver(message) => self.deliver(message),
+            Action::Down(ended) => self.down(ended),
+            Action::Failed(ended) => self.failed(&ended),
+        }
+    }
+
+    fn send(&mut self, id: LinkId, message: &Message) {
+        let octets = match message {
+            Message::Open(open) => wire::encode_open(open),
+            Message::Keepalive => Ok(wire::encode_keepalive()),
+            Message::Notification(notification) => Ok(wire::encode_notification(notification)),
+            Message::RouteRefresh(refresh) => Ok(wire::encode_route_refresh(refresh)),
+            // UPDATEs go out through `announce`.
+            Message::Update(_) => return,
+        };
+        match octets {
+            Ok(octets) => {
+                if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+                    connection.push(octets);
+                    self.count_out(message);
+                }
+            }
+            Err(error) => warn!(peer = %self.settings.name, %error, "message cannot be written"),
+        }
+    }
+
+    fn drop_connection(&mut self, id: LinkId) {
+        if let Some(at) = self.connections.iter().position(|connection| connection.id == id) {
+            let connection = self.connections.swap_remove(at);
+            if self.closing.len() < CLOSING {
+                self.closing.spawn(connection.close());
+            }
+        }
+    }
+
+    fn up(&mut self, id: LinkId, terms: Arc<Terms>) {
+        let mut ends = None;
+        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+            connection.negotiated = terms.wire;
+            ends = connection.stream().ends();
+        }
+        let local = ends.map(|(local, _)| local);
+        info!(
+            peer = %self.settings.name,
+            address = %self.settings.address.ip(),
+            asn = %terms.asn,
+            router_id = %terms.router_id,
+            hold_time = terms.hold_time.map_or(0, |hold| hold.as_secs()),
+            "BGP session established"
+        );
+        {
+            let mut status = self.channels.shared.lock();
+            status.since = jiff::Timestamp::now();
+            status.terms = Some(Arc::clone(&terms));
+            status.ends = ends;
+        }
+        self.channels.metrics.up.set(1);
+        self.outbound.reset(
+            terms.wire,
+            self.settings.identity.asn,
+            local.map(|local| local.ip()),
+        );
+        self.established = Some((id, Arc::clone(&terms)));
+        self.outbox.push(Report::Up(terms, local));
+        self.announce();
+    }
+
+    fn deliver(&mut self, message: Message) {
+        match message {
+            Message::Update(update) => {
+                if !update.faults.is_empty() {
+                    self.faulty(&update);
+                }
+                match self.outbox.last_mut() {
+                    Some(Report::Updates(updates)) => updates.push(update),
+                    _ => self.outbox.push(Report::Updates(vec![update])),
+                }
+            }
+            Message::RouteRefresh(refresh) if refresh.kind == RouteRefreshKind::Request => {
+                if let Some(family) = wire::Family::from_numbers(refresh.afi, refresh.safi) {
+                    info!(peer = %self.settings.name, %family, "the peer asks for everything again");
+                    self.outbound.refresh(family);
+                    self.announce();
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn faulty(&mut self, update: &Update) {
+        self.channels.metrics.faulty_updates.inc();
+        let mut status = self.channels.shared.lock();
+        status.faulty_updates = status.faulty_updates.saturating_add(1);
+        // The first one of a connection is worth a line; a flood of them is a number.
+        let first = status.last_fault.is_none();
+        status.last_fault = update.faults.first().cloned();
+        drop(status);
+        if first {
+            warn!(
+                peer = %self.settings.name,
+                faults = ?update.faults,
+                "UPDATE with faults; treated as withdrawn or without the attribute (RFC 7606), the session stays"
+            );
+        }
+    }
+
+    fn down(&mut self, ended: Ended) {
+        let error = LastError::of(&ended);
+        warn!(peer = %self.settings.name, by = ?error.by, reason = %error.text, "BGP session down");
+        self.note_end(&ended);
+        {
+            let mut status = self.channels.shared.lock();
+            status.since = error.at;
+            status.last_error = Some(error);
+            status.terms = None;
+            status.ends = None;
+            status.flaps = status.flaps.saturating_add(1);
+            status.announced.clear();
+            status.withheld.clear();
+            status.last_fault = None;
+        }
+        self.channels.metrics.up.set(0);
+        self.channels.metrics.flaps.inc();
+        self.channels.metrics.announced.set(0);
+        self.established = None;
+        self.outbound.forget();
+        self.outbox.push(Report::Down(ended));
+    }
+
+    fn failed(&mut self, ended: &Ended) {
+        let error = LastError::of(ended);
+        info!(peer = %self.settings.name, by = ?error.by, reason = %error.text, "BGP connection did not become a session");
+        self.note_end(ended);
+        self.channels.shared.lock().last_error = Some(error);
+    }
+
+    fn note_end(&self, ended: &Ended) {
+        match ended {
+            Ended::Sent(_) => self.channels.metrics.notifications_sent.inc(),
+            Ended::Received(_) => self.channels.metrics.notifications_received.inc(),
+            Ended::Lost(_) | Ended::Restarted => {}
+        }
+    }
+
+    /// Queues the UPDATEs that make what the peer knows equal to what is wanted, as far as there is room.
+    fn announce(&mut self) {
+        let Some((id, _)) = self.established else {
+            return;
+        };
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+            return;
+        };
+        let mut changed = false;
+        while connection.has_room() {
+            let Some(messages) = self.outbound.next() else {
+                break;
+            };
+            changed = true;
+            for octets in messages {
+                connection.push(octets);
+                self.channels.metrics.messages_sent.update.inc();
+                self.channels.shared.lock().sent.update += 1;
+            }
+        }
+        if changed {
+            let mut status = self.channels.shared.lock();
+            status.announced.clone_from(self.outbound.announced());
+            status.withheld = self.outbound.withheld();
+            self.channels
+                .metrics
+                .announced
+                .set(i64::try_from(status.announced.len()).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn count_in(&self, message: &Message) {
+        let mut status = self.channels.shared.lock();
+        count(&mut status.received, message);
+        drop(status);
+        self.channels.metrics.messages_received.of(message).inc();
+    }
+
+    fn count_out(&self, message: &Message) {
+        let mut status = self.channels.shared.lock();
+        count(&mut status.sent, message);
+        drop(status);
+        self.channels.metrics.messages_sent.of(message).inc();
+    }
+}
+
+fn count(counts: &mut MessageCounts, message: &Message) {
+    let field = match message {
+        Message::Open(_) => &mut counts.open,
+        Message::Update(_) => &mut counts.update,
+        Message::Notification(_) => &mut counts.notification,
+        Message::Keepalive => &mut counts.keepalive,
+        Message::RouteRefresh(_) => &mut counts.route_refresh,
+    };
+    *field = field.saturating_add(1);
+}

@@ -1,0 +1,218 @@
+use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
+
+use bytes::Bytes;
+use imbl::OrdSet;
+use sekisho_config::model::{Asn, Prefix};
+use tracing::error;
+
+use super::CannotAnnounce;
+use crate::wire::{
+    AsPath, Attributes, EncodeError, Families, Family, Negotiated, NextHop, Nlri, Origin, Segment, UpdateOut,
+    encode_update,
+};
+
+/// Prefixes that one turn turns into UPDATEs.
+const BATCH: usize = 512;
+
+/// What one peer has been told and what it is to be told: the adjacency-out, diffed into UPDATEs.
+#[derive(Debug, Default)]
+pub(super) struct Outbound {
+    wanted: OrdSet<Prefix>,
+    other_next_hop: Option<IpAddr>,
+    session: Option<Standing>,
+    announced: BTreeMap<Prefix, IpAddr>,
+    /// Announced before, to be said again (RFC 2918).
+    again: BTreeSet<Prefix>,
+    /// Families whose End-of-RIB is still to be sent.
+    end_of_rib: Families,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Standing {
+    negotiated: Negotiated,
+    asn: Asn,
+    local: Option<IpAddr>,
+}
+
+impl Outbound {
+    /// Sets the whole wanted state.
+    pub(super) fn want(&mut self, prefixes: OrdSet<Prefix>, other_next_hop: Option<IpAddr>) {
+        self.wanted = prefixes;
+        self.other_next_hop = other_next_hop;
+    }
+
+    /// A session stands, and its peer knows nothing yet. `local` is our end of the connection.
+    pub(super) fn reset(&mut self, negotiated: Negotiated, asn: Asn, local: Option<IpAddr>) {
+        self.forget();
+        self.end_of_rib = negotiated.families;
+        self.session = Some(Standing {
+            negotiated,
+            asn,
+            local,
+        });
+    }
+
+    /// No session stands.
+    pub(super) fn forget(&mut self) {
+        self.session = None;
+        self.announced.clear();
+        self.again.clear();
+        self.end_of_rib = Families::NONE;
+    }
+
+    /// The peer wants to hear everything of a family again.
+    pub(super) fn refresh(&mut self, family: Family) {
+        let known = self.announced.keys().filter(|prefix| family_of(prefix) == family);
+        self.again.extend(known.copied());
+        self.end_of_rib = self.end_of_rib.with(family);
+    }
+
+    /// What the peer knows, with the next hop.
+    pub(super) fn announced(&self) -> &BTreeMap<Prefix, IpAddr> {
+        &self.announced
+    }
+
+    /// Families of which something is wanted that cannot be said.
+    pub(super) fn withheld(&self) -> BTreeMap<Family, CannotAnnounce> {
+        let wanted = |family: &Family| self.wanted.iter().any(|prefix| family_of(prefix) == *family);
+        let mut withheld = BTreeMap::new();
+        for family in Family::ALL.into_iter().filter(wanted) {
+            if let Some(Err(why)) = self.session.map(|session| self.next_hop(session, family)) {
+                withheld.insert(family, why);
+            }
+        }
+        withheld
+    }
+
+    /// The next UPDATEs to send, withdrawals first; `None` when the peer knows all it should.
+    pub(super) fn next(&mut self) -> Option<Vec<Bytes>> {
+        let session = self.session?;
+        self.withdrawals(session)
+            .or_else(|| {
+                Family::ALL
+                    .into_iter()
+                    .find_map(|family| self.announcements(session, family))
+            })
+            .or_else(|| self.end_markers(session))
+    }
+
+    fn withdrawals(&mut self, session: Standing) -> Option<Vec<Bytes>> {
+        let gone: Vec<_> = self
+            .announced
+            .keys()
+            .filter(|prefix| {
+                !self.wanted.contains(*prefix) || self.next_hop(session, family_of(prefix)).is_err()
+            })
+            .take(BATCH)
+            .copied()
+            .collect();
+        if gone.is_empty() {
+            return None;
+        }
+        for prefix in &gone {
+            self.announced.remove(prefix);
+            self.again.remove(prefix);
+        }
+        Some(written(encode_update(
+            UpdateOut::Withdraw(&nlri(&gone)),
+            &session.negotiated,
+        )))
+    }
+
+    fn announcements(&mut self, session: Standing, family: Family) -> Option<Vec<Bytes>> {
+        let next_hop = self.next_hop(session, family).ok()?;
+        let new: Vec<_> = self
+            .wanted
+            .iter()
+            .filter(|prefix| family_of(prefix) == family)
+            .filter(|prefix| self.announced.get(prefix) != Some(&next_hop) || self.again.contains(prefix))
+            .take(BATCH)
+            .copied()
+            .collect();
+        if new.is_empty() {
+            return None;
+        }
+        for prefix in &new {
+            self.announced.insert(*prefix, next_hop);
+            self.again.remove(prefix);
+        }
+        let what = UpdateOut::Announce {
+            prefixes: &nlri(&new),
+            next_hop: NextHop {
+                address: next_hop,
+                link_local: None,
+            },
+            attributes: &attributes(session),
+        };
+        Some(written(encode_update(what, &session.negotiated)))
+    }
+
+    fn end_markers(&mut self, session: Standing) -> Option<Vec<Bytes>> {
+        if self.end_of_rib.is_empty() {
+            return None;
+        }
+        let families = std::mem::take(&mut self.end_of_rib);
+        let markers = families
+            .iter()
+            .filter(|family| session.negotiated.families.contains(*family));
+        Some(
+            markers
+                .flat_map(|family| written(encode_update(UpdateOut::EndOfRib(family), &session.negotiated)))
+                .collect(),
+        )
+    }
+
+    /// Our end of the connection for its own family; an address of ours towards the peer for the other one.
+    fn next_hop(&self, session: Standing, family: Family) -> Result<IpAddr, CannotAnnounce> {
+        if !session.negotiated.families.contains(family) {
+            return Err(CannotAnnounce::FamilyNotAgreed);
+        }
+        session
+            .local
+            .into_iter()
+            .chain(self.other_next_hop)
+            .find(|address| address.is_ipv4() == (family == Family::Ipv4Unicast))
+            .ok_or(CannotAnnounce::NoNextHop)
+    }
+}
+
+fn family_of(prefix: &Prefix) -> Family {
+    if prefix.is_ipv4() {
+        Family::Ipv4Unicast
+    } else {
+        Family::Ipv6Unicast
+    }
+}
+
+fn nlri(prefixes: &[Prefix]) -> Vec<Nlri> {
+    let plain = |prefix: &Prefix| Nlri {
+        path_id: None,
+        prefix: *prefix,
+    };
+    prefixes.iter().map(plain).collect()
+}
+
+/// ORIGIN IGP; our AS on the way out of it; LOCAL_PREF inside it.
+fn attributes(session: Standing) -> Attributes {
+    let internal = session.negotiated.internal;
+    let segments = if internal {
+        vec![]
+    } else {
+        vec![Segment::Sequence(vec![session.asn.number()])]
+    };
+    Attributes {
+        origin: Origin::Igp,
+        as_path: AsPath { segments },
+        local_preference: internal.then_some(100),
+        ..Attributes::default()
+    }
+}
+
+/// An UPDATE of ours always fits; if it ever does not, that is a fault of this program and no reason to fall over.
+fn written(result: Result<Vec<Bytes>, EncodeError>) -> Vec<Bytes> {
+    result.unwrap_or_else(|fault| {
+        error!(error = %fault, "announcement cannot be written; please report this");
+        Vec::new()
+    })
+}

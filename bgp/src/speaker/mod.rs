@@ -1,0 +1,194 @@
+//! The speaker: one task that owns the peers and the routing table, and the handle that others hold.
+
+mod import;
+mod listen;
+mod next_hop;
+mod peer;
+mod task;
+#[cfg(test)]
+mod tests;
+
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use imbl::OrdSet;
+use prometheus::Registry;
+use sekisho_config::model::{Bgp, PeerName, Reach, Routing};
+use tokio::sync::{mpsc, oneshot, watch};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub(crate) use self::import::Rejected;
+use crate::announce::Plan;
+use crate::error::StartError;
+use crate::fib;
+use crate::metrics::Metrics;
+use crate::rib::{RouteQuery, RouteView};
+use crate::view::{ListenerView, PeerView, VipView};
+
+/// What the speaker needs.
+#[derive(Debug)]
+pub struct Inputs {
+    /// Who we are and whom we speak with.
+    pub bgp: Bgp,
+    /// Whether the kernel's own routes count for reachability.
+    pub routing: Routing,
+    /// Where its tasks are counted.
+    pub tasks: TaskTracker,
+    /// Ends it: sessions are told, kernel routes stay. For the orderly end call [`Handle::finish`] first.
+    pub stop: CancellationToken,
+}
+
+/// What the speaker tells control. The queue is bounded; what waits is folded, so only the latest of each is kept.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Event {
+    /// Answers about tracked addresses that are new or differ; `None`: no longer tracked.
+    Reach(Vec<(IpAddr, Option<Reach>)>),
+    /// A session came up or went down.
+    Peer {
+        /// Whose.
+        name: PeerName,
+        /// Whether it stands now.
+        established: bool,
+    },
+}
+
+/// Events that may wait for control.
+const EVENTS: usize = 64;
+
+/// Starts the speaker: its task, one for each peer, one for each listening socket, one for the kernel.
+///
+/// Call it inside a tokio runtime. A socket that cannot be bound is no error: it is reported and tried again.
+///
+/// # Errors
+/// [`StartError`] when the metrics are registered already.
+pub async fn start(
+    inputs: Inputs,
+    registry: &Registry,
+) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
+    let metrics = Metrics::register(registry)?;
+    let settings = fib::Settings {
+        install_routes: inputs.bgp.install_routes,
+        table: inputs.bgp.table,
+    };
+    let kernel = fib::Inputs {
+        settings,
+        tasks: inputs.tasks.clone(),
+        stop: inputs.stop.clone(),
+    };
+    let (kernel, next_hops) = fib::start(kernel, fib::Metrics::register(registry)?);
+    let (bgp, bgp_wanted) = watch::channel(inputs.bgp.clone());
+    let (plan, plan_wanted) = watch::channel(Arc::new(Plan::default()));
+    let (tracked, tracked_wanted) = watch::channel(OrdSet::new());
+    let (queries, queries_asked) = mpsc::channel(16);
+    let (events, told) = mpsc::channel(EVENTS);
+    let wishes = task::Wishes {
+        bgp: bgp_wanted,
+        plan: plan_wanted,
+        tracked: tracked_wanted,
+        queries: queries_asked,
+    };
+    let tasks = inputs.tasks.clone();
+    let speaker = task::Speaker::new(inputs, wishes, kernel.clone(), next_hops, events, metrics);
+    tasks.spawn(speaker.run());
+    let handle = Handle {
+        bgp,
+        plan,
+        tracked,
+        queries,
+        kernel,
+    };
+    Ok((handle, told))
+}
+
+/// Speaks to the speaker. Nothing here waits except the views and [`Self::finish`].
+#[derive(Clone, Debug)]
+pub struct Handle {
+    bgp: watch::Sender<Bgp>,
+    plan: watch::Sender<Arc<Plan>>,
+    tracked: watch::Sender<OrdSet<IpAddr>>,
+    queries: mpsc::Sender<Query>,
+    kernel: fib::Handle,
+}
+
+/// A question to the speaker, with the place for the answer.
+#[derive(Debug)]
+enum Query {
+    Peers(oneshot::Sender<Vec<PeerView>>),
+    Routes(RouteQuery, oneshot::Sender<Vec<RouteView>>),
+    Vips(oneshot::Sender<Vec<VipView>>),
+    Listeners(oneshot::Sender<Vec<ListenerView>>),
+    Finish(oneshot::Sender<()>),
+}
+
+impl Handle {
+    /// New settings. Only the peers that differ are touched; `listen` needs a restart.
+    pub fn configure(&self, bgp: Bgp) {
+        self.bgp.send_if_modified(|now| replace(now, bgp));
+    }
+
+    /// The whole set of service addresses.
+    pub fn announce(&self, plan: Arc<Plan>) {
+        self.plan.send_if_modified(|now| replace(now, plan));
+    }
+
+    /// The whole set of addresses whose reachability is wanted.
+    pub fn track(&self, addresses: OrdSet<IpAddr>) {
+        self.tracked.send_if_modified(|now| replace(now, addresses));
+    }
+
+    /// Every peer. Empty when the speaker has ended.
+    ///
+    /// Cancel-safe: yes.
+    pub async fn peers(&self) -> Vec<PeerView> {
+        self.ask(Query::Peers).await
+    }
+
+    /// Paths in the routing table. Empty when the speaker has ended.
+    ///
+    /// Cancel-safe: yes.
+    pub async fn routes(&self, query: RouteQuery) -> Vec<RouteView> {
+        self.ask(|answer| Query::Routes(query, answer)).await
+    }
+
+    /// Every service address, where it is announced, and why not. Empty when the speaker has ended.
+    ///
+    /// Cancel-safe: yes.
+    pub async fn vips(&self) -> Vec<VipView> {
+        self.ask(Query::Vips).await
+    }
+
+    /// The listening sockets. Empty when the speaker has ended.
+    ///
+    /// Cancel-safe: yes.
+    pub async fn listeners(&self) -> Vec<ListenerView> {
+        self.ask(Query::Listeners).await
+    }
+
+    /// What of ours is in the kernel, and what stands in the way.
+    pub fn kernel(&self) -> fib::State {
+        self.kernel.state()
+    }
+
+    /// The orderly end: withdraws the VIPs, sends every peer a Cease (administrative shutdown), waits until that is
+    /// written, removes the kernel's routes, ends the speaker. Bounded: about 10 s.
+    ///
+    /// Cancel-safe: yes; the end goes on.
+    pub async fn finish(&self) {
+        self.ask(Query::Finish).await;
+    }
+
+    async fn ask<T: Default>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> T {
+        let (answer, answered) = oneshot::channel();
+        if self.queries.send(query(answer)).await.is_err() {
+            return T::default();
+        }
+        answered.await.unwrap_or_default()
+    }
+}
+
+fn replace<T: PartialEq>(now: &mut T, new: T) -> bool {
+    let differs = *now != new;
+    *now = new;
+    differs
+}

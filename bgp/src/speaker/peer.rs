@@ -1,0 +1,173 @@
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use sekisho_config::model::{Asn, Bgp, BgpIdentity, Peer as PeerSettings, PeerName, PeerRange, Prefix, Role};
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use tokio::time::Instant;
+
+use crate::fsm::{Identity, State, Terms};
+use crate::metrics::PeerMetrics;
+use crate::rib::{Counts, PeerId};
+use crate::session::{Orders, SessionKey, Shared};
+use crate::view::{self, PeerView};
+use crate::wire::Families;
+
+/// Restart time that we advertise: the most that a peer should wait for us.
+const RESTART_TIME: u16 = 120;
+
+/// How long a peer of a range is remembered after its session is gone, for whoever asks what happened.
+const REMEMBERED: Duration = Duration::from_secs(600);
+
+/// How long one is remembered that never had a session.
+const STRANGER: Duration = Duration::from_secs(60);
+
+/// Settings of a peer, whether it is configured by itself or came out of a range.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) struct Wanted {
+    pub(super) name: PeerName,
+    pub(super) address: IpAddr,
+    pub(super) port: u16,
+    pub(super) asn: Asn,
+    pub(super) role: Role,
+    pub(super) passive: bool,
+    pub(super) range: Option<Prefix>,
+}
+
+impl From<&PeerSettings> for Wanted {
+    fn from(peer: &PeerSettings) -> Self {
+        Self {
+            name: peer.name.clone(),
+            address: peer.address.to_canonical(),
+            port: peer.port,
+            asn: peer.asn,
+            role: peer.role,
+            passive: peer.passive,
+            range: None,
+        }
+    }
+}
+
+impl Wanted {
+    /// The peer that connects from `address`, if a range lets it in; of several ranges the longest counts.
+    pub(super) fn from_ranges(address: IpAddr, bgp: &Bgp) -> Option<Self> {
+        let fits = |range: &&PeerRange| range.prefix.contains(address);
+        let range = bgp
+            .peer_ranges
+            .iter()
+            .filter(fits)
+            .max_by_key(|range| range.prefix.length())?;
+        Some(Self {
+            name: PeerName::from(address),
+            address,
+            port: 179,
+            asn: range.asn,
+            role: range.role,
+            passive: true,
+            range: Some(range.prefix),
+        })
+    }
+
+    pub(super) fn socket_address(&self) -> SocketAddr {
+        SocketAddr::new(self.address, self.port)
+    }
+
+    pub(super) fn identity(&self, ours: &BgpIdentity) -> Identity {
+        Identity {
+            asn: ours.asn,
+            router_id: ours.router_id,
+            hold_time: u16::try_from(ours.hold_time.as_secs()).unwrap_or(u16::MAX),
+            restart_time: RESTART_TIME,
+            peer_asn: self.asn,
+        }
+    }
+}
+
+/// A peer as the speaker holds it.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) wanted: Wanted,
+    pub(super) key: SessionKey,
+    pub(super) orders: watch::Sender<Orders>,
+    pub(super) accepted: mpsc::Sender<TcpStream>,
+    pub(super) shared: Shared,
+    pub(super) metrics: PeerMetrics,
+    pub(super) task: JoinHandle<()>,
+    /// Its place in the routing table, once it had a session.
+    pub(super) id: Option<PeerId>,
+    /// Terms of the session that stands.
+    pub(super) terms: Option<Arc<Terms>>,
+    /// Routes of these families are kept although the session is gone or has not said all again, until then.
+    pub(super) stale: Option<(Families, Instant)>,
+    /// Families whose End-of-RIB has not come since the session stands.
+    pub(super) awaited: Families,
+    pub(super) rejected_paths: u64,
+    pub(super) resets: u64,
+    /// Since when there is no session.
+    pub(super) idle_since: Instant,
+    pub(super) was_established: bool,
+}
+
+impl Peer {
+    pub(super) fn established(&self) -> bool {
+        self.terms.is_some()
+    }
+
+    /// Whether a peer of a range has been away long enough to be forgotten.
+    pub(super) fn forgotten(&self, now: Instant) -> bool {
+        let patience = if self.was_established {
+            REMEMBERED
+        } else {
+            STRANGER
+        };
+        self.wanted.range.is_some()
+            && !self.established()
+            && self.stale.is_none()
+            && now.saturating_duration_since(self.idle_since) >= patience
+            && self.shared.lock().state < State::OpenSent
+    }
+
+    /// Whether it has told everything it has, in every family of its session.
+    pub(super) fn has_told_all(&self) -> bool {
+        self.established() && self.awaited.is_empty()
+    }
+
+    pub(super) fn view(&self, received: Counts, now: Instant) -> PeerView {
+        let status = self.shared.lock();
+        let terms = status.terms.as_ref();
+        PeerView {
+            name: self.wanted.name.clone(),
+            address: self.wanted.address,
+            role: self.wanted.role,
+            asn: self.wanted.asn,
+            range: self.wanted.range,
+            passive: self.wanted.passive,
+            state: status.state,
+            since: status.since,
+            router_id: terms.map(|terms| terms.router_id),
+            local_address: status.ends.map(|(local, _)| local),
+            remote_address: status.ends.map(|(_, remote)| remote),
+            hold_time_seconds: terms.map(|terms| terms.hold_time.map_or(0, |hold| hold.as_secs())),
+            keepalive_seconds: terms.map(|terms| terms.keepalive_time().map_or(0, |time| time.as_secs())),
+            families: terms
+                .map(|terms| terms.wire.families.iter().collect())
+                .unwrap_or_default(),
+            capabilities: terms
+                .map(|terms| terms.capabilities.iter().map(view::capability).collect())
+                .unwrap_or_default(),
+            received,
+            rejected_paths: self.rejected_paths,
+            announced: status.announced.len(),
+            messages_received: status.received,
+            messages_sent: status.sent,
+            faulty_updates: status.faulty_updates,
+            stale_for_seconds: self
+                .stale
+                .map(|(_, until)| until.saturating_duration_since(now).as_secs()),
+            flaps: status.flaps,
+            last_error: status.last_error.clone(),
+        }
+    }
+}

@@ -1,0 +1,173 @@
+//! What the speaker shows of itself. Every view is `Serialize`; the command line and the admin page print these.
+
+use std::net::{IpAddr, SocketAddr};
+
+use jiff::Timestamp;
+use sekisho_config::model::{Asn, PeerName, Prefix, Role, RouterId, Withhold};
+use serde::Serialize;
+
+use crate::fsm::State;
+use crate::rib::Counts;
+use crate::session::{CannotAnnounce, LastError, MessageCounts};
+use crate::wire::{Capability, Family};
+
+/// One peer.
+#[derive(Clone, Debug, Serialize)]
+pub struct PeerView {
+    /// Its name.
+    pub name: PeerName,
+    /// Its address.
+    pub address: IpAddr,
+    /// What it is for.
+    pub role: Role,
+    /// Its AS as configured.
+    pub asn: Asn,
+    /// The range that let it in; `None` for a peer that is configured by itself.
+    pub range: Option<Prefix>,
+    /// Never dialed, only accepted.
+    pub passive: bool,
+    /// Where its session is.
+    pub state: State,
+    /// Since when the session stands, or does not.
+    pub since: Timestamp,
+    /// Its BGP Identifier, while the session stands.
+    pub router_id: Option<RouterId>,
+    /// Our end of the connection.
+    pub local_address: Option<SocketAddr>,
+    /// The peer's end of the connection.
+    pub remote_address: Option<SocketAddr>,
+    /// Hold time agreed on, seconds; 0: off.
+    pub hold_time_seconds: Option<u64>,
+    /// Interval between our KEEPALIVEs, seconds.
+    pub keepalive_seconds: Option<u64>,
+    /// Families agreed on.
+    pub families: Vec<Family>,
+    /// What the peer offered in its OPEN.
+    pub capabilities: Vec<String>,
+    /// Paths that it sent, and how many are in use.
+    pub received: Counts,
+    /// Paths that were not let in since the session stands: a default route, one of our own VIPs.
+    pub rejected_paths: u64,
+    /// Host routes that it has from us.
+    pub announced: usize,
+    /// Messages received.
+    pub messages_received: MessageCounts,
+    /// Messages sent.
+    pub messages_sent: MessageCounts,
+    /// UPDATEs with faults that did not end the session (RFC 7606).
+    pub faulty_updates: u64,
+    /// Until when its routes are kept although it is away, seconds from now (RFC 4724).
+    pub stale_for_seconds: Option<u64>,
+    /// How often an established session was lost.
+    pub flaps: u64,
+    /// The last thing that went wrong, who ended it, and what may help.
+    pub last_error: Option<LastError>,
+}
+
+/// One service address.
+#[derive(Clone, Debug, Serialize)]
+pub struct VipView {
+    /// Its host route.
+    pub prefix: Prefix,
+    /// The pool it is from.
+    pub pool: String,
+    /// Why it is announced to nobody, if so.
+    pub withheld: Option<Withhold>,
+    /// The same in words.
+    pub withheld_text: Option<String>,
+    /// Peers that have it.
+    pub announced_to: Vec<PeerName>,
+    /// Peers that should have it and do not.
+    pub missing: Vec<MissingView>,
+}
+
+/// A peer that should have a VIP and does not.
+#[derive(Clone, Debug, Serialize)]
+pub struct MissingView {
+    /// The peer.
+    pub peer: PeerName,
+    /// Why.
+    pub why: Missing,
+    /// The same in words.
+    pub text: String,
+}
+
+/// Why a peer does not have a VIP that it should have.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case", tag = "reason")]
+pub enum Missing {
+    /// No session.
+    NotEstablished {
+        /// Where its session is.
+        state: State,
+    },
+    /// The session cannot carry it.
+    CannotAnnounce {
+        /// Why.
+        why: CannotAnnounce,
+    },
+    /// On its way.
+    Queued,
+}
+
+impl std::fmt::Display for Missing {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::NotEstablished { state } => write!(f, "its session is not established ({state})"),
+            Self::CannotAnnounce { why } => why.fmt(f),
+            Self::Queued => f.write_str("the announcement is on its way"),
+        }
+    }
+}
+
+/// One listening socket.
+#[derive(Clone, Debug, Serialize)]
+pub struct ListenerView {
+    /// As configured.
+    pub address: SocketAddr,
+    /// As bound (another port when port 0 was asked for).
+    pub bound: Option<SocketAddr>,
+    /// What stands in the way; it is tried again.
+    pub error: Option<String>,
+}
+
+/// A capability in a few words.
+pub(crate) fn capability(capability: &Capability) -> String {
+    let family = |afi: u16, safi: u8| match Family::from_numbers(afi, safi) {
+        Some(family) => family.to_string(),
+        None => format!("AFI {afi} SAFI {safi}"),
+    };
+    let list = |items: Vec<String>| items.join(", ");
+    match capability {
+        Capability::Multiprotocol(family) => format!("multiprotocol {family}"),
+        Capability::MultiprotocolOther(afi, safi) => format!("multiprotocol {}", family(*afi, *safi)),
+        Capability::RouteRefresh => "route refresh".into(),
+        Capability::ExtendedNextHop(_) => "extended next hop".into(),
+        Capability::ExtendedMessage => "extended message".into(),
+        Capability::Role(role) => format!("role {role}"),
+        Capability::GracefulRestart { time, families, .. } => {
+            let families = families
+                .iter()
+                .map(|(afi, safi, _)| family(*afi, *safi))
+                .collect();
+            format!("graceful restart {time} s [{}]", list(families))
+        }
+        Capability::FourOctetAs(number) => format!("4-octet AS {number}"),
+        Capability::AddPath(offers) => {
+            let offers = offers.iter().map(|(afi, safi, direction)| {
+                let direction = match direction {
+                    1 => "receive",
+                    2 => "send",
+                    3 => "send and receive",
+                    _ => "invalid",
+                };
+                format!("{} {direction}", family(*afi, *safi))
+            });
+            format!("ADD-PATH [{}]", list(offers.collect()))
+        }
+        Capability::EnhancedRouteRefresh => "enhanced route refresh".into(),
+        Capability::LongLivedGracefulRestart(_) => "long-lived graceful restart".into(),
+        Capability::Hostname { host, .. } => format!("hostname {}", host.escape_debug()),
+        Capability::Other { code, .. } => format!("capability {code}"),
+    }
+}
