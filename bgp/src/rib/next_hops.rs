@@ -17,6 +17,22 @@ pub struct NextHops {
     pub links: OrdMap<u32, Arc<str>>,
 }
 
+impl NextHops {
+    /// The longest of the kernel's own routes that holds `address`, a default route included.
+    pub fn longest(&self, address: IpAddr) -> Option<(Prefix, &KernelRoute)> {
+        let width = if address.is_ipv4() { 32 } else { 128 };
+        (0..=width).rev().find_map(|length| {
+            let prefix = Prefix::new(address, length)?;
+            Some((prefix, self.routes.get(&prefix)?))
+        })
+    }
+
+    /// Whether `address` is one of the box itself.
+    pub fn is_local(&self, address: IpAddr) -> bool {
+        address.is_loopback() || self.local.contains(&address)
+    }
+}
+
 /// A route of the kernel that is not ours.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct KernelRoute {
@@ -43,4 +59,41 @@ pub enum KernelTarget {
     },
     /// Packets are dropped: blackhole, unreachable, prohibit.
     Reject,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longest_route_is_found() {
+        let mut view = NextHops::default();
+        for (prefix, interface) in [
+            ("0.0.0.0/0", 1),
+            ("10.0.0.0/8", 2),
+            ("10.0.0.1/32", 3),
+            ("::/0", 4),
+            ("2001:db8::/32", 5),
+        ] {
+            view.routes.insert(
+                prefix.parse().unwrap(),
+                KernelRoute {
+                    target: KernelTarget::Connected { interface },
+                    metric: 0,
+                },
+            );
+        }
+        for (address, want) in [
+            ("10.0.0.1", "10.0.0.1/32"),
+            ("10.0.0.2", "10.0.0.0/8"),
+            ("11.0.0.2", "0.0.0.0/0"),
+            ("2001:db8::1", "2001:db8::/32"),
+            ("2001:db9::1", "::/0"),
+        ] {
+            let (prefix, _) = view.longest(address.parse().unwrap()).unwrap();
+            assert_eq!(prefix.to_string(), want, "{address}");
+        }
+        assert!(view.is_local("127.0.0.1".parse().unwrap()));
+        assert!(!view.is_local("10.0.0.1".parse().unwrap()));
+    }
 }

@@ -1,10 +1,14 @@
+use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use sekisho_config::model::{PeerName, Prefix};
 use serde::Serialize;
 
-use crate::wire::{Family, Origin};
+use super::decide::{Lost, decide};
+use super::table::Destination;
+use super::{Rib, family_of};
+use crate::wire::{AsPath, Attributes, Family, Origin, Segment};
 
 /// Which routes are asked for. Conditions are joined by "and".
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -73,6 +77,161 @@ pub struct RouteView {
     pub best: bool,
     /// Carries packets: best, or equal to the best (ECMP).
     pub used: bool,
-    /// Why it is not the best.
+    /// Why it is not the best: the step of the decision with both values.
+    pub lost: Option<Lost>,
+    /// The same in words.
     pub reason: Option<String>,
+}
+
+impl Rib {
+    /// Paths that answer a query: prefixes in order (of covering ones the longest first), best path first. At most
+    /// [`RouteQuery::limit`] rows.
+    pub fn routes(&self, query: &RouteQuery) -> Vec<RouteView> {
+        let mut views = Vec::new();
+        for (prefix, destination) in self.related(query.prefix) {
+            if query.family.is_some_and(|family| family != family_of(&prefix)) {
+                continue;
+            }
+            self.view(prefix, destination, query, &mut views);
+            if views.len() >= query.limit {
+                break;
+            }
+        }
+        views
+    }
+
+    fn related(
+        &self,
+        prefix: Option<(Relation, Prefix)>,
+    ) -> Box<dyn Iterator<Item = (Prefix, &Destination)> + '_> {
+        match prefix {
+            None => Box::new(self.table.iter()),
+            Some((Relation::Exact, prefix)) => {
+                Box::new(self.table.get(&prefix).map(|found| (prefix, found)).into_iter())
+            }
+            Some((Relation::Longer, prefix)) => self.table.within(&prefix),
+            Some((Relation::Covering, prefix)) => Box::new(self.table.covering(&prefix).into_iter()),
+            Some((Relation::LongestMatch, prefix)) => {
+                let covering = self.table.covering(&prefix);
+                // What carries packets is the longest usable one; without any, the longest tells why not.
+                let used = covering.iter().find(|(_, found)| found.used > 0).copied();
+                Box::new(used.or_else(|| covering.first().copied()).into_iter())
+            }
+        }
+    }
+
+    fn view(
+        &self,
+        prefix: Prefix,
+        destination: &Destination,
+        query: &RouteQuery,
+        views: &mut Vec<RouteView>,
+    ) {
+        let candidates = self.judge().candidates(&prefix, destination);
+        for place in decide(&candidates) {
+            let (Some(candidate), Some(path)) =
+                (candidates.get(place.index), destination.paths.get(place.index))
+            else {
+                continue;
+            };
+            if query.peer.as_ref().is_some_and(|name| name != candidate.peer) {
+                continue;
+            }
+            if views.len() >= query.limit {
+                return;
+            }
+            let Some(hop) = self.hops.key(path.hop) else {
+                continue;
+            };
+            let resolved = self.hops.resolution(path.hop).ok();
+            let interface = resolved
+                .and_then(|resolved| resolved.gateways.first())
+                .and_then(|gateway| self.kernel.links.get(&gateway.interface))
+                .cloned();
+            let attributes: &Attributes = &path.attributes;
+            views.push(RouteView {
+                prefix,
+                peer: candidate.peer.clone(),
+                path_id: candidate.path_id,
+                next_hop: hop.address,
+                interface,
+                origin: attributes.origin,
+                as_path: as_path_text(&attributes.as_path),
+                local_preference: candidate.local_preference(),
+                med: attributes.med,
+                communities: communities_text(attributes),
+                stale: path.stale,
+                best: place.lost.is_none(),
+                used: place.is_used(),
+                reason: place.lost.map(|lost| lost.to_string()),
+                lost: place.lost,
+            });
+        }
+    }
+}
+
+fn as_path_text(as_path: &AsPath) -> String {
+    let mut text = String::new();
+    for segment in &as_path.segments {
+        let (open, numbers, between, close) = match segment {
+            Segment::Sequence(numbers) => ("", numbers, " ", ""),
+            Segment::Set(numbers) => ("{", numbers, ",", "}"),
+            Segment::ConfedSequence(numbers) => ("(", numbers, " ", ")"),
+            Segment::ConfedSet(numbers) => ("[", numbers, ",", "]"),
+        };
+        if !text.is_empty() {
+            text.push(' ');
+        }
+        text.push_str(open);
+        for (index, number) in numbers.iter().enumerate() {
+            if index > 0 {
+                text.push_str(between);
+            }
+            let _ = write!(text, "{number}");
+        }
+        text.push_str(close);
+    }
+    text
+}
+
+fn communities_text(attributes: &Attributes) -> Vec<String> {
+    let standard = attributes
+        .communities
+        .iter()
+        .map(|community| format!("{}:{}", community >> 16, community & 0xffff));
+    let large = attributes
+        .large_communities
+        .iter()
+        .map(|community| format!("{}:{}:{}", community.0, community.1, community.2));
+    standard.chain(large).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn as_paths_are_written_as_everywhere() {
+        let path = |segments| AsPath { segments };
+        for (input, want) in [
+            (path(vec![]), ""),
+            (
+                path(vec![Segment::Sequence(vec![64512, 4_200_000_000])]),
+                "64512 4200000000",
+            ),
+            (
+                path(vec![Segment::Sequence(vec![1]), Segment::Set(vec![2, 3])]),
+                "1 {2,3}",
+            ),
+            (
+                path(vec![
+                    Segment::ConfedSequence(vec![1, 2]),
+                    Segment::ConfedSet(vec![3, 4]),
+                ]),
+                "(1 2) [3,4]",
+            ),
+        ] {
+            assert_eq!(as_path_text(&input), want, "{input:?}");
+        }
+    }
 }
