@@ -121,9 +121,10 @@ fn target(word: &At<String>, bgp: &bgp::Read, log: &Log) -> Option<AnnounceTo> {
     }
     if text == "upstream" {
         if !bgp.has_role(Role::Upstream) && !bgp.incomplete {
-            log.fault(
+            let what = "no peer or range has the role \"upstream\": the addresses are announced to nobody";
+            log.warn(
                 &word.place,
-                "no peer or range has the role \"upstream\"",
+                what,
                 "add the routers above to [[bgp.peers]] with role = \"upstream\"",
             );
         }

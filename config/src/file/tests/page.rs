@@ -222,6 +222,19 @@ fn a_section_that_comes_or_goes() {
 }
 
 #[test]
+fn the_files_of_the_readme_read_without_a_warning() {
+    let readme = include_str!("../../../../README.md");
+    let mut found = 0;
+    for part in readme.split("```toml\n").skip(1) {
+        let (text, _) = part.split_once("```").unwrap();
+        let reading = read(text).map_err(|f| lines(&f)).unwrap();
+        assert_eq!(lines(&reading.warnings), [""; 0]);
+        found += 1;
+    }
+    assert_ne!(found, 0, "README.md shows no box file");
+}
+
+#[test]
 fn text_of_other_systems_reads_the_same() {
     let want = read(SOURCE).unwrap();
     assert_eq!(read(&SOURCE.replace('\n', "\r\n")), Ok(want.clone()));

@@ -514,21 +514,6 @@ addresses = "10.0.0.0/24"
             ],
         ),
         (
-            [SOURCE, BGP, r#"[[bgp.peers]]
-name = "n1"
-address = "10.0.0.1"
-asn = 64512
-role = "cluster"
-[[vips]]
-name = "a"
-addresses = ["10.9.0.0/29"]
-announce_to = ["upstream"]
-"#].concat(),
-            &[
-            r#"box.toml:14: vips[0].announce_to[0]: no peer or range has the role "upstream"; add the routers above to [[bgp.peers]] with role = "upstream""#,
-            ],
-        ),
-        (
             [SOURCE, r#"[[vips]]
 name = "a"
 addresses = ["10.9.0.0/29"]
@@ -661,6 +646,21 @@ max_concurrent_streams = 99999999999999999999
 #[rustfmt::skip]
 fn warnings_do_not_refuse() {
     let table: &[(String, &[&str])] = &[
+        (
+            [SOURCE, BGP, r#"[[bgp.peers]]
+name = "n1"
+address = "10.0.0.1"
+asn = 64512
+role = "cluster"
+[[vips]]
+name = "a"
+addresses = ["10.9.0.0/29"]
+announce_to = ["upstream"]
+"#].concat(),
+            &[
+            r#"box.toml:14: vips[0].announce_to[0]: no peer or range has the role "upstream": the addresses are announced to nobody; add the routers above to [[bgp.peers]] with role = "upstream""#,
+            ],
+        ),
         (
             [SOURCE, r#"[listen]
 http = []
