@@ -1,9 +1,11 @@
 //! Tests of the wire layer as a whole: octets in, octets out.
 
 mod headers;
+mod hostile;
 mod opens;
 mod properties;
 mod round_trip;
+mod updates;
 
 use std::net::{IpAddr, Ipv6Addr};
 
@@ -15,7 +17,7 @@ use super::*;
 /// Octets from hexadecimal; spaces are for the eye.
 pub(super) fn hex(text: &str) -> Vec<u8> {
     let digits: String = text.split_whitespace().collect();
-    assert!(digits.len() % 2 == 0, "{text}");
+    assert!(digits.len().is_multiple_of(2), "{text}");
     (0..digits.len())
         .step_by(2)
         .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap_or_else(|_| panic!("{text}")))
