@@ -228,13 +228,10 @@ fn acme_type(problem: &Problem) -> Option<&str> {
 fn kind_of(problem: &Problem) -> FailureKind {
     match acme_type(problem) {
         Some("rateLimited") => FailureKind::RateLimited,
-        Some(
-            "accountDoesNotExist"
-            | "externalAccountRequired"
-            | "invalidContact"
-            | "unsupportedContact"
-            | "userActionRequired",
-        ) => FailureKind::Account,
+        Some("accountDoesNotExist") => FailureKind::UnknownAccount,
+        Some("externalAccountRequired" | "invalidContact" | "unsupportedContact" | "userActionRequired") => {
+            FailureKind::Account
+        }
         Some("badNonce") => FailureKind::Unreachable,
         _ if problem.status == Some(503) => FailureKind::Unreachable,
         _ => FailureKind::Refused,
@@ -348,6 +345,11 @@ mod tests {
                 r#"{"type":"urn:ietf:params:acme:error:externalAccountRequired","detail":"EAB"}"#,
                 FailureKind::Account,
                 "making the order: the CA wants an external account binding; set acme.eab_key_id and acme.eab_hmac_key_file (externalAccountRequired: EAB)",
+            ),
+            (
+                r#"{"type":"urn:ietf:params:acme:error:accountDoesNotExist"}"#,
+                FailureKind::UnknownAccount,
+                "making the order: the CA does not know the account; a new one is made at the next attempt (accountDoesNotExist)",
             ),
             (
                 r#"{"type":"about:blank","detail":"no\u001b[31m","status":400}"#,
