@@ -26,7 +26,7 @@ use toml::de::{DeTable, DeValue};
 
 pub use fault::Fault;
 pub use keys::{Absent, Change, KEYS, Key, Kind, SECTIONS, Section, reference};
-pub use restart::restart_needed;
+pub use restart::{applied, restart_needed};
 
 use crate::model::Settings;
 use fault::{Log, Place};

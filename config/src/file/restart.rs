@@ -35,3 +35,22 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     }
     keys
 }
+
+/// What a running box takes of `next`: everything but the keys of [`restart_needed`], which stay as they run.
+///
+/// Compare the next reload with this, not with the file: what still waits for a restart is then said again.
+pub fn applied(running: &Settings, next: &Settings) -> Settings {
+    let mut settings = next.clone();
+    settings.appliance = running.appliance.clone();
+    settings.source.kind = running.source.kind.clone();
+    settings.source.routing = running.source.routing;
+    match (&running.bgp, &mut settings.bgp) {
+        (Some(running), Some(bgp)) => {
+            bgp.listen.clone_from(&running.listen);
+            bgp.install_routes = running.install_routes;
+            bgp.table = running.table;
+        }
+        (running, bgp) => bgp.clone_from(running),
+    }
+    settings
+}

@@ -202,6 +202,9 @@ fn a_restart_is_asked_for_exactly_where_the_page_says_so() {
         };
         assert_eq!(restart_needed(&old, &new), want);
         assert_eq!(restart_needed(&old, &old), [""; 0]);
+        let runs = applied(&old, &new);
+        let kept = if key.change == Change::Restart { &old } else { &new };
+        assert_eq!(&runs, kept, "{}.{}", key.section, key.name);
     }
 }
 
@@ -214,6 +217,8 @@ fn a_section_that_comes_or_goes() {
     );
     assert_eq!(restart_needed(&without, &with), ["bgp"]);
     assert_eq!(restart_needed(&with, &without), ["bgp"]);
+    assert_eq!(applied(&without, &with), without);
+    assert_eq!(applied(&with, &without).bgp, with.bgp);
     let cluster = settings("[source]\nkubeconfig = \"in-cluster\"\n");
     assert_eq!(
         restart_needed(&without, &cluster),
