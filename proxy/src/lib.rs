@@ -8,11 +8,22 @@
 //! It does not decide what is wished or which endpoint is reachable; it speaks HTTP/1.1 and HTTP/2 to clients and
 //! HTTP/1.1 to endpoints. HTTP/3, and HTTP/2 or TLS to endpoints, are not here yet.
 
+mod accept;
+mod access_log;
 pub mod balance;
+mod http;
+mod l4;
+mod listen;
+mod metrics;
 pub mod path;
 pub mod route;
 pub mod snapshot;
+mod socket;
 mod start;
+mod tls;
+mod tunnel;
+mod upstream;
+mod worker;
 
 pub use snapshot::Snapshot;
-pub use start::{Event, Handle, Inputs, Live, StartError, start};
+pub use start::{Event, Handle, Inputs, Live, StartError, start, start_with_log};

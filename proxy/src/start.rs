@@ -1,11 +1,18 @@
+use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
 
 use arc_swap::ArcSwap;
 use sekisho_config::model::{Http, ListenerState, Prefix, Timeouts};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio_util::sync::CancellationToken;
 
+use crate::listen::{Bound, Listeners};
+use crate::metrics::{Collected, Metrics};
 use crate::snapshot::Snapshot;
+use crate::worker::{self, Shared};
+use crate::{access_log, tls};
 
 /// What the data plane needs to start.
 #[derive(Debug)]
@@ -64,10 +71,14 @@ pub enum StartError {
 /// The running data plane.
 #[derive(Debug)]
 pub struct Handle {
-    snapshot: Arc<ArcSwap<Snapshot>>,
+    shared: Arc<Shared>,
+    changed: Arc<Notify>,
+    bound: Arc<Bound>,
+    ended: mpsc::Receiver<Infallible>,
+    log: Option<std::thread::JoinHandle<()>>,
 }
 
-/// Starts workers and listeners.
+/// Starts workers and listeners; the access log goes to standard output.
 ///
 /// # Errors
 /// [`StartError`] when threads, TLS or metrics cannot be set up. A listener that cannot be bound is an [`Event`].
@@ -75,38 +86,143 @@ pub fn start(
     inputs: Inputs,
     registry: &prometheus::Registry,
 ) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
-    let _ = registry;
-    let (_events, receiver) = mpsc::channel(256);
+    start_with_log(inputs, registry, Box::new(std::io::stdout()))
+}
+
+/// As [`start`], with the access log going to `log`.
+///
+/// # Errors
+/// As [`start`].
+pub fn start_with_log(
+    inputs: Inputs,
+    registry: &prometheus::Registry,
+    log: Box<dyn std::io::Write + Send>,
+) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
+    let Inputs {
+        workers,
+        appliance,
+        http,
+        timeouts,
+        trusted_proxies,
+        snapshot,
+    } = inputs;
+    let count = match workers {
+        0 => std::thread::available_parallelism().map_or(1, std::num::NonZero::get),
+        count => count,
+    };
+    let snapshot = Arc::new(ArcSwap::new(snapshot));
+    let metrics = Metrics::new(count, Arc::clone(&snapshot));
+    let tls = tls::server_config(Arc::clone(&snapshot)).map_err(StartError::Tls)?;
+    let shared = Arc::new(Shared {
+        snapshot,
+        live: ArcSwap::from_pointee(Live {
+            http,
+            timeouts,
+            trusted_proxies,
+        }),
+        appliance,
+        tls,
+        metrics: Arc::clone(&metrics),
+        admitted: AtomicUsize::new(0),
+        stop: CancellationToken::new(),
+    });
+    registry.register(Box::new(Collected::new(metrics)?))?;
+    let (lines, log) = access_log::writer(log).map_err(StartError::Worker)?;
+    // Closed when the last thread has ended.
+    let (alive, ended) = mpsc::channel::<Infallible>(1);
+    // Whatever fails below, the threads that already run must not stay.
+    let guard = shared.stop.clone().drop_guard();
+    let mut commands = Vec::with_capacity(count);
+    for index in 0..count {
+        let (sender, receiver) = mpsc::channel(16);
+        commands.push(sender);
+        let (shared, lines) = (Arc::clone(&shared), lines.clone());
+        let work = move || worker::run(index, shared, lines, receiver);
+        spawn(format!("data-{index}"), alive.clone(), work).map_err(StartError::Worker)?;
+    }
+    let (events, receiver) = mpsc::channel(256);
+    let changed = Arc::new(Notify::new());
+    let bound = Arc::new(Bound::default());
+    let listeners = Listeners {
+        shared: Arc::clone(&shared),
+        changed: Arc::clone(&changed),
+        bound: Arc::clone(&bound),
+        workers: commands,
+        events,
+    };
+    spawn("listeners".into(), alive, move || listeners.run()).map_err(StartError::Worker)?;
+    guard.disarm();
     Ok((
         Handle {
-            snapshot: Arc::new(ArcSwap::new(inputs.snapshot)),
+            shared,
+            changed,
+            bound,
+            ended,
+            log: Some(log),
         },
         receiver,
     ))
 }
 
+/// A thread with a single-threaded runtime that runs `work` and what it spawns locally. `alive` lives as long as it.
+fn spawn<F: Future<Output = ()>>(
+    name: String,
+    alive: mpsc::Sender<Infallible>,
+    work: impl FnOnce() -> F + Send + 'static,
+) -> std::io::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()?;
+    std::thread::Builder::new().name(name).spawn(move || {
+        let local = tokio::task::LocalSet::new();
+        local.block_on(&runtime, work());
+        drop(local);
+        drop(alive);
+    })?;
+    Ok(())
+}
+
 impl Handle {
     /// Makes `snapshot` the one that new requests and connections use, and opens and closes sockets to match.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        self.snapshot.store(snapshot);
+        self.shared.snapshot.store(snapshot);
+        self.changed.notify_one();
     }
 
     /// The snapshot in use.
     pub fn current(&self) -> Arc<Snapshot> {
-        self.snapshot.load_full()
+        self.shared.snapshot.load_full()
     }
 
-    /// Applies settings to what begins from now on.
+    /// Applies settings to the connections that begin from now on.
     pub fn configure(&self, live: Live) {
-        let _ = live;
+        self.shared.live.store(Arc::new(live));
     }
 
     /// Where a listener that the snapshot names is really bound: for port 0, the port that the system gave.
     pub fn bound(&self, address: SocketAddr) -> Option<SocketAddr> {
-        let _ = address;
-        None
+        self.bound
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .get(&address)
+            .copied()
     }
 
-    /// Stops accepting, lets exchanges finish, bounded by the drain times.
-    pub async fn finish(self) {}
+    /// Stops accepting, lets exchanges finish, bounded by the drain times, and writes the last lines of the log.
+    ///
+    /// Cancel-safe: no; but the stop goes on without it.
+    pub async fn finish(mut self) {
+        self.shared.stop.cancel();
+        // Nothing is ever sent: `None` comes when every thread has ended.
+        let _ = self.ended.recv().await;
+        if let Some(log) = self.log.take() {
+            let _ = tokio::task::spawn_blocking(move || log.join()).await;
+        }
+    }
+}
+
+impl Drop for Handle {
+    fn drop(&mut self) {
+        self.shared.stop.cancel();
+    }
 }

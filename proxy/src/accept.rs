@@ -1,0 +1,132 @@
+//! Accepting connections: never ended by an error, held back when there are too many.
+
+use std::io;
+use std::net::SocketAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use futures::FutureExt;
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use crate::metrics::Cell;
+use crate::worker::{Admitted, Flavour, Worker};
+use crate::{http, l4};
+
+/// How often a full worker looks whether there is room again.
+const FULL_PAUSE: Duration = Duration::from_millis(20);
+const ERROR_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+/// Accepts on one socket until `close` or the stop of the box, then takes what the kernel has already let in.
+pub(crate) async fn run(
+    worker: Rc<Worker>,
+    socket: std::net::TcpListener,
+    address: SocketAddr,
+    flavour: Flavour,
+    close: CancellationToken,
+) {
+    let listener = match TcpListener::from_std(socket) {
+        Ok(listener) => listener,
+        Err(error) => {
+            tracing::error!(listener = %address, %error, "a listening socket cannot be watched");
+            return;
+        }
+    };
+    let gauge = if flavour == Flavour::Tcp {
+        Cell::TcpConnections
+    } else {
+        Cell::Connections
+    };
+    let mut pause = ERROR_PAUSE.0;
+    loop {
+        let stop = async {
+            tokio::select! {
+                () = close.cancelled() => {}
+                () = worker.shared.stop.cancelled() => {}
+            }
+        };
+        let Some(admitted) = worker.admit(gauge) else {
+            // Further connections wait in the kernel's queue.
+            worker.counters.inc(Cell::AcceptLimited);
+            tokio::select! {
+                () = stop => break,
+                () = tokio::time::sleep(FULL_PAUSE) => continue,
+            }
+        };
+        let accepted = tokio::select! {
+            biased;
+            () = stop => break,
+            accepted = listener.accept() => accepted,
+        };
+        match accepted {
+            Ok((stream, peer)) => {
+                pause = ERROR_PAUSE.0;
+                begin(&worker, stream, peer, address, flavour, admitted);
+            }
+            // The client was faster than we.
+            Err(error) if is_of_one_connection(&error) => {}
+            Err(error) => {
+                // EMFILE 24, ENFILE 23.
+                let out_of_files = matches!(error.raw_os_error(), Some(23 | 24));
+                worker.counters.inc(if out_of_files {
+                    Cell::AcceptOutOfFiles
+                } else {
+                    Cell::AcceptErrors
+                });
+                tracing::warn!(listener = %address, %error, "connections cannot be accepted; trying again");
+                drop(admitted);
+                tokio::select! {
+                    () = close.cancelled() => break,
+                    () = worker.shared.stop.cancelled() => break,
+                    () = tokio::time::sleep(pause) => {}
+                }
+                pause = (pause * 2).min(ERROR_PAUSE.1);
+            }
+        }
+    }
+    // Connections that are complete in the kernel would be reset by the close of the socket.
+    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+        let Some(admitted) = worker.admit(gauge) else {
+            break;
+        };
+        begin(&worker, stream, peer, address, flavour, admitted);
+    }
+}
+
+fn begin(
+    worker: &Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    listener: SocketAddr,
+    flavour: Flavour,
+    admitted: Admitted,
+) {
+    worker.counters.inc(Cell::Accepted);
+    let this = Rc::clone(worker);
+    match flavour {
+        Flavour::Http => {
+            worker
+                .connections
+                .spawn_local(http::connection::run(this, stream, peer, false, admitted));
+        }
+        Flavour::Https => {
+            worker
+                .connections
+                .spawn_local(http::connection::run(this, stream, peer, true, admitted));
+        }
+        Flavour::Tcp => {
+            worker
+                .tunnels
+                .spawn_local(l4::run(this, stream, peer, listener, admitted));
+        }
+    }
+}
+
+fn is_of_one_connection(error: &io::Error) -> bool {
+    use io::ErrorKind::{
+        ConnectionAborted, ConnectionRefused, ConnectionReset, Interrupted, PermissionDenied,
+    };
+    matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | PermissionDenied)
+        // EPROTO: the connection died in the queue.
+        || error.raw_os_error() == Some(71)
+}

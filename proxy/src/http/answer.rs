@@ -1,0 +1,176 @@
+//! Answers of the box itself: short, plain, the same everywhere.
+
+use std::rc::Rc;
+
+use bytes::Bytes;
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::{HeaderValue, Method, Response, StatusCode};
+
+use super::body::Reply;
+use super::exchange::{Exchange, Fault};
+use crate::metrics::Cell;
+
+/// Why the box answers by itself.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Refusal {
+    Malformed,
+    Framing,
+    Host,
+    Path,
+    Method,
+    Headers,
+    Expectation,
+    Misdirected,
+    NoRoute,
+    NotReady,
+    NoEndpoint,
+    Unavailable,
+    UpstreamFailed,
+    UpstreamTimeout,
+    RequestTimeout,
+}
+
+impl Refusal {
+    fn parts(self) -> (StatusCode, Cell, &'static str) {
+        match self {
+            Self::Malformed => (
+                StatusCode::BAD_REQUEST,
+                Cell::RefusedMalformed,
+                "The request is malformed.\n",
+            ),
+            Self::Framing => (
+                StatusCode::BAD_REQUEST,
+                Cell::RefusedFraming,
+                "The length of the request body is ambiguous.\n",
+            ),
+            Self::Host => (
+                StatusCode::BAD_REQUEST,
+                Cell::RefusedHost,
+                "The request does not name exactly one host.\n",
+            ),
+            Self::Path => (
+                StatusCode::BAD_REQUEST,
+                Cell::RefusedPath,
+                "The path is malformed or ambiguous.\n",
+            ),
+            Self::Method => (
+                StatusCode::METHOD_NOT_ALLOWED,
+                Cell::RefusedMethod,
+                "The method is not allowed.\n",
+            ),
+            Self::Headers => (
+                StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+                Cell::RefusedHeaders,
+                "The request has too many header fields.\n",
+            ),
+            Self::Expectation => (
+                StatusCode::EXPECTATION_FAILED,
+                Cell::RefusedExpectation,
+                "The expectation cannot be met.\n",
+            ),
+            Self::Misdirected => (
+                StatusCode::MISDIRECTED_REQUEST,
+                Cell::Misdirected,
+                "This connection is for a host with another certificate.\n",
+            ),
+            Self::NoRoute => (
+                StatusCode::NOT_FOUND,
+                Cell::NoRoute,
+                "No route for this host and path.\n",
+            ),
+            Self::NotReady => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Cell::Unavailable,
+                "The load balancer is starting.\n",
+            ),
+            Self::NoEndpoint => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Cell::NoEndpoint,
+                "No endpoint of the service can be used.\n",
+            ),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Cell::Unavailable,
+                "The service is not available.\n",
+            ),
+            Self::UpstreamFailed => (
+                StatusCode::BAD_GATEWAY,
+                Cell::UpstreamFailed,
+                "The service did not answer properly.\n",
+            ),
+            Self::UpstreamTimeout => (
+                StatusCode::GATEWAY_TIMEOUT,
+                Cell::UpstreamTimeout,
+                "The service did not answer in time.\n",
+            ),
+            Self::RequestTimeout => (
+                StatusCode::REQUEST_TIMEOUT,
+                Cell::RequestTimeout,
+                "The request did not come in time.\n",
+            ),
+        }
+    }
+}
+
+/// What goes out on the wire, written without hyper, when a header section does not come in time.
+pub(crate) const TIMEOUT_RESPONSE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nserver: sekisho\r\ncontent-type: text/plain\r\ncontent-length: 34\r\nconnection: close\r\n\r\nThe request did not come in time.\n";
+
+/// The answer for `refusal`.
+pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply> {
+    let (status, cell, text) = refusal.parts();
+    exchange.client.worker.counters.inc(cell);
+    exchange.blame(match refusal {
+        Refusal::UpstreamFailed | Refusal::UpstreamTimeout => Fault::Upstream,
+        Refusal::RequestTimeout => Fault::Client,
+        _ => Fault::Proxy,
+    });
+    let mut response = text_response(status, Bytes::from_static(text.as_bytes()), exchange);
+    let headers = response.headers_mut();
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(
+            ALLOW,
+            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
+        );
+    }
+    // What follows on such a connection cannot be trusted to be a request.
+    if matches!(
+        refusal,
+        Refusal::Malformed | Refusal::Framing | Refusal::Host | Refusal::RequestTimeout
+    ) {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    response
+}
+
+/// A whole answer in plain text.
+pub(crate) fn text_response(status: StatusCode, text: Bytes, exchange: Rc<Exchange>) -> Response<Reply> {
+    exchange.status.set(status.as_u16());
+    let length = HeaderValue::from(text.len());
+    let text = if exchange.method == Method::HEAD {
+        Bytes::new()
+    } else {
+        text
+    };
+    let mut response = Response::new(Reply::full(text, exchange));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(CONTENT_LENGTH, length);
+    response
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn the_timeout_answer_is_as_long_as_it_says() {
+        let text = std::str::from_utf8(super::TIMEOUT_RESPONSE).unwrap();
+        let (head, body) = text.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.contains(&format!("content-length: {}\r\n", body.len())),
+            "{head}"
+        );
+    }
+}

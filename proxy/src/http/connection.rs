@@ -1,0 +1,304 @@
+//! One client connection: handshake, protocol, time-outs, end.
+
+use std::future::poll_fn;
+use std::net::SocketAddr;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::Ordering::Relaxed;
+use std::task::{Context, Poll};
+
+use http::{HeaderValue, Request};
+use hyper::body::Incoming;
+use hyper::server::conn::{http1, http2};
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+use tokio::time::{Instant, sleep_until, timeout};
+use tokio_rustls::TlsAcceptor;
+use tokio_rustls::server::TlsStream;
+
+use super::answer::TIMEOUT_RESPONSE;
+use super::io::{Activity, ClientIo, ClientStream, Expired};
+use super::service::serve;
+use crate::metrics::Cell;
+use crate::start::Live;
+use crate::tunnel::Abort;
+use crate::worker::{Admitted, Worker};
+
+/// What is known of a client's connection.
+#[derive(Debug)]
+pub(crate) struct Client {
+    pub(crate) worker: Rc<Worker>,
+    pub(crate) live: Arc<Live>,
+    pub(crate) peer: SocketAddr,
+    pub(crate) peer_value: HeaderValue,
+    pub(crate) port_value: HeaderValue,
+    pub(crate) trusted: bool,
+    pub(crate) tls: Option<Tls>,
+    pub(crate) activity: Arc<Activity>,
+    _admitted: Admitted,
+}
+
+/// What TLS says of a connection.
+#[derive(Debug)]
+pub(crate) struct Tls {
+    pub(crate) version: &'static str,
+    /// In lower case.
+    pub(crate) sni: Option<String>,
+}
+
+impl Client {
+    pub(crate) fn scheme(&self) -> &'static str {
+        if self.tls.is_some() { "https" } else { "http" }
+    }
+}
+
+/// Serves a connection from accept to its end. `tls`: whether the listener speaks TLS.
+pub(crate) async fn run(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    tls: bool,
+    admitted: Admitted,
+) {
+    let live = worker.shared.live.load_full();
+    let port = stream.local_addr().map_or(0, |local| local.port());
+    let mut http2 = false;
+    let (stream, tls) = if tls {
+        let Some(stream) = handshake(&worker, stream, &live).await else {
+            return;
+        };
+        let session = stream.get_ref().1;
+        http2 = session.alpn_protocol() == Some(b"h2");
+        let tls = Tls {
+            version: match session.protocol_version() {
+                Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+                _ => "1.3",
+            },
+            sni: session.server_name().map(str::to_ascii_lowercase),
+        };
+        if !worker.snapshot().signing_key(tls.sni.as_deref()).1 {
+            worker.counters.inc(Cell::TlsPlaceholder);
+        }
+        (ClientStream::Tls(Box::new(stream)), Some(tls))
+    } else {
+        (ClientStream::Plain(stream), None)
+    };
+    let activity = Activity::new(!http2);
+    // An IPv4 client of an IPv6 socket is written as what it is.
+    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
+    let client = Rc::new(Client {
+        trusted: live
+            .trusted_proxies
+            .iter()
+            .any(|prefix| prefix.contains(peer.ip())),
+        peer,
+        peer_value: HeaderValue::from_str(&peer.ip().to_string())
+            .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+        port_value: HeaderValue::from(port),
+        worker,
+        live,
+        tls,
+        activity: Arc::clone(&activity),
+        _admitted: admitted,
+    });
+    let io = TokioIo::new(ClientIo::new(stream, activity));
+    if http2 {
+        serve_http2(client, io).await;
+    } else {
+        serve_http1(client, io).await;
+    }
+}
+
+async fn handshake(worker: &Worker, stream: TcpStream, live: &Live) -> Option<TlsStream<TcpStream>> {
+    let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls));
+    let (cell, stream) = match timeout(live.timeouts.tls_handshake, acceptor.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            if stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
+                worker.counters.inc(Cell::TlsResumed);
+            }
+            (Cell::TlsDone, Some(stream))
+        }
+        Ok(Err(error)) => {
+            tracing::debug!(%error, "a TLS handshake failed");
+            (Cell::TlsFailed, None)
+        }
+        Err(_) => (Cell::TlsTimeout, None),
+    };
+    worker.counters.inc(cell);
+    stream
+}
+
+async fn serve_http1(client: Rc<Client>, io: TokioIo<ClientIo>) {
+    let http = &client.live.http;
+    let service = {
+        let client = Rc::clone(&client);
+        service_fn(move |request: Request<Incoming>| serve(Rc::clone(&client), request))
+    };
+    let mut connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        // Time-outs are ours: one timer for all of them.
+        .header_read_timeout(None)
+        .max_headers(http.max_headers)
+        .max_header_size(http.max_header_bytes)
+        .max_buf_size(http.max_header_bytes.max(16 * 1024))
+        .serve_connection(io, service)
+        .with_upgrades();
+    let expired = watch(&client, &mut connection).await;
+    let Some(expired) = expired else { return };
+    let Some(parts) = connection.into_parts() else {
+        return;
+    };
+    let mut io = parts.io.into_inner();
+    match expired {
+        Expired::Header => {
+            client.worker.counters.inc(Cell::RequestTimeout);
+            let limit = client.live.timeouts.response_write;
+            let _ = timeout(limit, async {
+                io.write_all(TIMEOUT_RESPONSE).await?;
+                io.shutdown().await
+            })
+            .await;
+        }
+        Expired::Idle => {
+            let _ = timeout(client.live.timeouts.response_write, io.shutdown()).await;
+        }
+        // An orderly close would look like a whole response.
+        Expired::Write => io.abort(),
+    }
+}
+
+async fn serve_http2(client: Rc<Client>, io: TokioIo<ClientIo>) {
+    let http = &client.live.http;
+    let service = {
+        let client = Rc::clone(&client);
+        service_fn(move |request: Request<Incoming>| serve(Rc::clone(&client), request))
+    };
+    let mut connection = http2::Builder::new(LocalExecutor(Rc::clone(&client.worker)))
+        .timer(TokioTimer::new())
+        .max_concurrent_streams(http.max_concurrent_streams)
+        .max_header_list_size(u32::try_from(http.max_header_bytes).unwrap_or(u32::MAX))
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(1024 * 1024)
+        .max_send_buf_size(256 * 1024)
+        .max_pending_accept_reset_streams(20)
+        .max_local_error_reset_streams(128)
+        .serve_connection(io, service);
+    // When a wait is too long the connection is dropped, and with it the socket.
+    let _ = watch(&client, &mut connection).await;
+}
+
+/// Tasks of HTTP/2 streams run on the worker's own thread.
+#[derive(Clone, Debug)]
+struct LocalExecutor(Rc<Worker>);
+
+impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
+    fn execute(&self, future: F) {
+        self.0.connections.spawn_local(async move {
+            future.await;
+        });
+    }
+}
+
+/// A hyper connection that can be asked to end.
+trait Serving: Unpin {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>>;
+    /// No further request; those that run may finish. HTTP/2 says GOAWAY, HTTP/1.1 `Connection: close`.
+    fn end(&mut self);
+}
+
+impl<I, S, R> Serving for http1::UpgradeableConnection<I, S>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = R>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
+    R: http_body::Body + 'static,
+    R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    Self: Unpin,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        Pin::new(self).poll(cx)
+    }
+
+    fn end(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}
+
+impl<I, S, R> Serving for http2::Connection<I, S, LocalExecutor>
+where
+    S: hyper::service::HttpService<Incoming, ResBody = R>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    S::Future: 'static,
+    I: hyper::rt::Read + hyper::rt::Write + Unpin,
+    R: http_body::Body + 'static,
+    R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+    Self: Unpin + Future<Output = Result<(), hyper::Error>>,
+    LocalExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, R>,
+{
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
+        Future::poll(Pin::new(self), cx)
+    }
+
+    fn end(&mut self) {
+        Pin::new(self).graceful_shutdown();
+    }
+}
+
+/// Drives a connection until it ends or waits too long. One timer serves every wait; it is set again only when a
+/// deadline comes nearer or when it fires.
+async fn watch(client: &Client, connection: &mut impl Serving) -> Option<Expired> {
+    let timeouts = &client.live.timeouts;
+    let activity = &client.activity;
+    let shared = &client.worker.shared;
+    let mut stop = pin!(shared.stop.cancelled());
+    let mut cut = pin!(client.worker.cut.cancelled());
+    let old = Instant::now() + timeouts.connection_age;
+    let mut timer = pin!(sleep_until(old));
+    let mut ending = false;
+    poll_fn(|cx| {
+        loop {
+            if let Poll::Ready(ended) = connection.poll(cx) {
+                if let Err(error) = ended {
+                    tracing::debug!(%error, client = %client.peer, "a client connection ended");
+                }
+                return Poll::Ready(None);
+            }
+            if !ending {
+                let now = stop.as_mut().poll(cx).is_ready()
+                    || activity.closing.load(Relaxed)
+                    || Instant::now() >= old;
+                if now {
+                    ending = true;
+                    connection.end();
+                    continue;
+                }
+            }
+            if cut.as_mut().poll(cx).is_ready() {
+                return Poll::Ready(Some(Expired::Write));
+            }
+            let deadline = activity.deadline(timeouts);
+            let due = deadline.map_or(old, |(at, _)| if ending { at } else { at.min(old) });
+            if ending && deadline.is_none() {
+                // Only the exchanges that run keep it open, and they have their own time-outs.
+                return Poll::Pending;
+            }
+            if due < timer.deadline() {
+                timer.as_mut().reset(due);
+            }
+            if timer.as_mut().poll(cx).is_pending() {
+                return Poll::Pending;
+            }
+            let now = Instant::now();
+            match deadline {
+                Some((at, expired)) if at <= now => return Poll::Ready(Some(expired)),
+                _ => timer
+                    .as_mut()
+                    .reset(due.max(now + std::time::Duration::from_millis(1))),
+            }
+        }
+    })
+    .await
+}

@@ -1,0 +1,374 @@
+//! What is taken out of and put into header sections on their way through (RFC 9110 section 7.6.1).
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+};
+use http::{HeaderMap, HeaderValue, Version};
+use sekisho_config::model::Prefix;
+
+const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
+const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
+const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+    value
+        .as_bytes()
+        .split(|octet| *octet == b',')
+        .map(<[u8]>::trim_ascii)
+        .filter(|token| !token.is_empty())
+}
+
+/// Removes the fields that are for one connection only, and those that Connection names.
+/// Framing and Host are not Connection's to remove.
+pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    let mut named: Vec<HeaderName> = Vec::new();
+    for value in headers.get_all(CONNECTION) {
+        for token in tokens(value) {
+            if token.eq_ignore_ascii_case(b"keep-alive")
+                || token.eq_ignore_ascii_case(b"close")
+                || token.eq_ignore_ascii_case(b"upgrade")
+            {
+                continue;
+            }
+            if let Ok(name) = HeaderName::from_bytes(token)
+                && name != HOST
+                && name != CONTENT_LENGTH
+            {
+                named.push(name);
+            }
+        }
+    }
+    for name in named {
+        headers.remove(name);
+    }
+    for name in [
+        CONNECTION,
+        KEEP_ALIVE,
+        PROXY_CONNECTION,
+        TRANSFER_ENCODING,
+        UPGRADE,
+        PROXY_AUTHENTICATE,
+        PROXY_AUTHORIZATION,
+    ] {
+        headers.remove(name);
+    }
+}
+
+/// The protocol that a request asks to change to, if it is one that may pass: HTTP itself and TLS are not, since both
+/// sides would then speak past the box.
+pub(crate) fn wanted_upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+    let upgrade = headers.get(UPGRADE)?;
+    if version != Version::HTTP_11 {
+        return None;
+    }
+    let asked = headers
+        .get_all(CONNECTION)
+        .iter()
+        .flat_map(tokens)
+        .any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    let mut values = headers.get_all(UPGRADE).iter().flat_map(tokens);
+    let forbidden = |token: &[u8]| {
+        let name = token.split(|octet| *octet == b'/').next().unwrap_or(token);
+        [&b"h2c"[..], b"h2", b"http", b"tls"]
+            .iter()
+            .any(|bad| name.eq_ignore_ascii_case(bad))
+    };
+    (asked && !values.any(forbidden)).then(|| upgrade.clone())
+}
+
+/// What a request's forwarding headers are made from.
+#[derive(Debug)]
+pub(crate) struct Forwarding<'a> {
+    /// The peer of the connection.
+    pub(crate) peer: &'a HeaderValue,
+    /// `http` or `https`.
+    pub(crate) scheme: &'static str,
+    /// Port that the client connected to.
+    pub(crate) port: &'a HeaderValue,
+    /// Whether the peer's own forwarding headers are believed.
+    pub(crate) trusted: bool,
+    /// Host header.
+    pub(crate) host: Option<&'a HeaderValue>,
+}
+
+/// Makes a request's header section fit for an endpoint. The order matters: what the client says of connections and of
+/// itself goes out first, then ours goes in, so that a `Connection: x-forwarded-for` removes nothing of ours.
+pub(crate) fn prepare_request(headers: &mut HeaderMap, version: Version, forwarding: &Forwarding<'_>) {
+    let trailers = headers
+        .get_all(TE)
+        .iter()
+        .flat_map(tokens)
+        .any(|token| token.eq_ignore_ascii_case(b"trailers"));
+    strip_hop_by_hop(headers);
+    headers.remove(HTTP2_SETTINGS);
+    headers.remove(EXPECT);
+    headers.remove(TE);
+    if trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+    }
+    drop_suspect(headers, forwarding.trusted);
+    if version == Version::HTTP_2 {
+        join_cookies(headers);
+    }
+    if let Some(host) = forwarding.host {
+        headers.insert(HOST, host.clone());
+    }
+    let peer = forwarding.peer;
+    match headers.entry(X_FORWARDED_FOR) {
+        http::header::Entry::Vacant(entry) => {
+            entry.insert(peer.clone());
+        }
+        http::header::Entry::Occupied(mut entry) => {
+            let mut list = entry
+                .iter()
+                .map(HeaderValue::as_bytes)
+                .collect::<Vec<_>>()
+                .join(&b", "[..]);
+            list.extend_from_slice(b", ");
+            list.extend_from_slice(peer.as_bytes());
+            entry.insert(HeaderValue::from_bytes(&list).unwrap_or_else(|_| peer.clone()));
+        }
+    }
+    headers
+        .entry(X_FORWARDED_PROTO)
+        .or_insert(HeaderValue::from_static(forwarding.scheme));
+    headers
+        .entry(X_FORWARDED_PORT)
+        .or_insert_with(|| forwarding.port.clone());
+    headers.entry(X_REAL_IP).or_insert_with(|| peer.clone());
+    if let Some(host) = forwarding.host {
+        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+    }
+}
+
+/// Drops names with an underscore, which some servers read as a dash and so as a header that was removed, and, from
+/// peers that are not trusted, everything that claims to come from a proxy.
+fn drop_suspect(headers: &mut HeaderMap, trusted: bool) {
+    let suspect = |name: &HeaderName| {
+        let name = name.as_str();
+        name.contains('_')
+            || (!trusted
+                && (name.starts_with("x-forwarded-")
+                    || name == X_REAL_IP.as_str()
+                    || name == FORWARDED.as_str()
+                    || name == "x-original-forwarded-for"))
+    };
+    let found: Vec<HeaderName> = headers.keys().filter(|name| suspect(name)).cloned().collect();
+    for name in found {
+        headers.remove(name);
+    }
+}
+
+/// HTTP/2 may split Cookie into several fields; HTTP/1.1 must not (RFC 9113 section 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    let mut cookies = headers.get_all(COOKIE).iter();
+    if cookies.next().is_none() || cookies.next().is_none() {
+        return;
+    }
+    let joined = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect::<Vec<_>>()
+        .join(&b"; "[..]);
+    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+        headers.insert(COOKIE, value);
+    }
+}
+
+/// The client as the log names it: the peer, or, behind trusted proxies, the last address that is not one of them.
+pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: &[Prefix]) -> IpAddr {
+    let is_trusted = |address: IpAddr| trusted.iter().any(|prefix| prefix.contains(address));
+    if !is_trusted(peer) {
+        return peer;
+    }
+    let mut client = peer;
+    let lists: Vec<&HeaderValue> = headers.get_all(X_FORWARDED_FOR).iter().collect();
+    for list in lists.into_iter().rev() {
+        for token in list.as_bytes().rsplit(|octet| *octet == b',') {
+            let Some(address) = std::str::from_utf8(token.trim_ascii())
+                .ok()
+                .and_then(|text| text.parse().ok())
+            else {
+                return client;
+            };
+            client = address;
+            if !is_trusted(address) {
+                return client;
+            }
+        }
+    }
+    client
+}
+
+/// Whether a request id of a client is kept: short, and nothing that could confuse a log.
+pub(crate) fn good_request_id(value: &HeaderValue) -> bool {
+    let text = value.as_bytes();
+    (1..=128).contains(&text.len())
+        && text
+            .iter()
+            .all(|b| b.is_ascii_alphanumeric() || b"-_.:=+/".contains(b))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+        fields
+            .iter()
+            .map(|(name, value)| {
+                (
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_str(value).unwrap(),
+                )
+            })
+            .fold(HeaderMap::new(), |mut map, (name, value)| {
+                map.append(name, value);
+                map
+            })
+    }
+
+    fn prepared(fields: &[(&str, &str)], version: Version, trusted: bool) -> Vec<String> {
+        let mut headers = headers(fields);
+        let peer = HeaderValue::from_static("192.0.2.7");
+        let port = HeaderValue::from_static("443");
+        let host = HeaderValue::from_static("a.b");
+        let forwarding = Forwarding {
+            peer: &peer,
+            scheme: "https",
+            port: &port,
+            trusted,
+            host: Some(&host),
+        };
+        prepare_request(&mut headers, version, &forwarding);
+        let ours = [
+            "x-forwarded-proto: https",
+            "x-forwarded-port: 443",
+            "x-forwarded-host: a.b",
+            "host: a.b",
+        ];
+        let mut lines: Vec<String> = headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        lines.retain(|line| !ours.contains(&line.as_str()));
+        lines.sort();
+        lines
+    }
+
+    #[test]
+    fn requests() {
+        let ours = ["x-forwarded-for: 192.0.2.7", "x-real-ip: 192.0.2.7"];
+        for (fields, version, trusted, want) in [
+            (
+                &[
+                    ("connection", "close, X-Secret"),
+                    ("x-secret", "1"),
+                    ("keep-alive", "3"),
+                ][..],
+                Version::HTTP_11,
+                false,
+                &ours[..],
+            ),
+            (
+                &[("connection", "x-forwarded-for, host")],
+                Version::HTTP_11,
+                false,
+                &ours,
+            ),
+            (
+                &[
+                    ("x-forwarded-for", "6.6.6.6"),
+                    ("x-forwarded-proto", "ftp"),
+                    ("forwarded", "for=6.6.6.6"),
+                    ("x-real-ip", "6.6.6.6"),
+                ],
+                Version::HTTP_11,
+                false,
+                &ours,
+            ),
+            (
+                &[("x_forwarded_for", "6.6.6.6"), ("under_score", "1")],
+                Version::HTTP_11,
+                true,
+                &ours,
+            ),
+            (
+                &[("x-forwarded-for", "1.1.1.1"), ("x-real-ip", "1.1.1.1")],
+                Version::HTTP_11,
+                true,
+                &["x-forwarded-for: 1.1.1.1, 192.0.2.7", "x-real-ip: 1.1.1.1"],
+            ),
+            (
+                &[
+                    ("te", "gzip, trailers"),
+                    ("upgrade", "h2c"),
+                    ("http2-settings", "x"),
+                    ("expect", "100-continue"),
+                ],
+                Version::HTTP_11,
+                false,
+                &["te: trailers", ours[0], ours[1]],
+            ),
+            (
+                &[("cookie", "a=1"), ("cookie", "b=2")],
+                Version::HTTP_2,
+                false,
+                &["cookie: a=1; b=2", ours[0], ours[1]],
+            ),
+        ] {
+            assert_eq!(prepared(fields, version, trusted), want, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn upgrades() {
+        for (fields, want) in [
+            (&[("connection", "Upgrade"), ("upgrade", "websocket")][..], true),
+            (
+                &[("connection", "keep-alive, upgrade"), ("upgrade", "websocket")],
+                true,
+            ),
+            (&[("upgrade", "websocket")], false),
+            (&[("connection", "upgrade"), ("upgrade", "h2c")], false),
+            (&[("connection", "upgrade"), ("upgrade", "websocket, h2c")], false),
+            (&[("connection", "upgrade"), ("upgrade", "TLS/1.0")], false),
+            (&[("connection", "upgrade"), ("upgrade", "HTTP/2.0")], false),
+        ] {
+            assert_eq!(
+                wanted_upgrade(Version::HTTP_11, &headers(fields)).is_some(),
+                want,
+                "{fields:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn clients() {
+        let trusted = ["10.0.0.0/8".parse().unwrap()];
+        for (peer, list, want) in [
+            ("192.0.2.1", "6.6.6.6", "192.0.2.1"),
+            ("10.0.0.1", "6.6.6.6, 192.0.2.9", "192.0.2.9"),
+            ("10.0.0.1", "192.0.2.9, 10.0.0.2", "192.0.2.9"),
+            ("10.0.0.1", "10.0.0.3, 10.0.0.2", "10.0.0.3"),
+            ("10.0.0.1", "nonsense, 10.0.0.2", "10.0.0.2"),
+        ] {
+            let headers = headers(&[("x-forwarded-for", list)]);
+            assert_eq!(
+                client(&headers, peer.parse().unwrap(), &trusted).to_string(),
+                want,
+                "{peer} {list}"
+            );
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The host that a request names: exactly one, said in one way (RFC 9112 section 3.2).
+
+use std::borrow::Cow;
+
+use http::header::HOST;
+use http::uri::Authority;
+use http::{HeaderMap, HeaderValue, Uri, Version};
+
+/// Why a request's host is refused (400).
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+pub(crate) enum BadHost {
+    #[error("the request has no Host header")]
+    Missing,
+    #[error("the request has more than one Host header")]
+    Several,
+    #[error("the request target and the Host header name different hosts")]
+    Disagree,
+    #[error("the host is not a DNS name or an address with an optional port")]
+    Malformed,
+}
+
+/// The host of a request.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct RequestHost {
+    /// What is forwarded in the Host header; `None` only for HTTP/1.0 without one.
+    pub(crate) value: Option<HeaderValue>,
+    /// DNS name in lower case without port; `None` for an address or nothing.
+    pub(crate) name: Option<String>,
+}
+
+/// Takes the host from the request target and the header.
+pub(crate) fn of(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<RequestHost, BadHost> {
+    let mut given = headers.get_all(HOST).iter();
+    let header = given.next();
+    if given.next().is_some() {
+        return Err(BadHost::Several);
+    }
+    let value = match (uri.authority(), header) {
+        (Some(authority), header) => {
+            if authority.as_str().contains('@') {
+                return Err(BadHost::Malformed);
+            }
+            if let Some(header) = header
+                && !header
+                    .as_bytes()
+                    .eq_ignore_ascii_case(authority.as_str().as_bytes())
+            {
+                return Err(BadHost::Disagree);
+            }
+            if header.is_none() && version == Version::HTTP_11 {
+                return Err(BadHost::Missing);
+            }
+            Some(header.map_or_else(|| from_authority(authority), |header| Ok(header.clone()))?)
+        }
+        (None, Some(header)) => Some(header.clone()),
+        (None, None) if version <= Version::HTTP_10 => None,
+        (None, None) => return Err(BadHost::Missing),
+    };
+    let name = match &value {
+        None => None,
+        Some(value) => name(value.to_str().map_err(|_| BadHost::Malformed)?)?.map(Cow::into_owned),
+    };
+    Ok(RequestHost { value, name })
+}
+
+fn from_authority(authority: &Authority) -> Result<HeaderValue, BadHost> {
+    HeaderValue::from_str(authority.as_str()).map_err(|_| BadHost::Malformed)
+}
+
+/// The DNS name in `name[:port]`, in lower case without a final dot; `None` for an address and for nothing.
+pub(crate) fn name(text: &str) -> Result<Option<Cow<'_, str>>, BadHost> {
+    let (host, port) = match text.strip_prefix('[') {
+        Some(rest) => {
+            let (address, rest) = rest.split_once(']').ok_or(BadHost::Malformed)?;
+            address
+                .parse::<std::net::Ipv6Addr>()
+                .map_err(|_| BadHost::Malformed)?;
+            let port = if rest.is_empty() {
+                None
+            } else {
+                Some(rest.strip_prefix(':').ok_or(BadHost::Malformed)?)
+            };
+            (None, port)
+        }
+        None => match text.split_once(':') {
+            Some((host, port)) => (Some(host), Some(port)),
+            None => (Some(text), None),
+        },
+    };
+    if let Some(port) = port {
+        let digits = port.bytes().all(|b| b.is_ascii_digit());
+        if !digits || (!port.is_empty() && port.parse::<u16>().is_err()) {
+            return Err(BadHost::Malformed);
+        }
+    }
+    let Some(host) = host else { return Ok(None) };
+    if host.is_empty() {
+        return if port.is_none() {
+            Ok(None)
+        } else {
+            Err(BadHost::Malformed)
+        };
+    }
+    if host.parse::<std::net::Ipv4Addr>().is_ok() {
+        return Ok(None);
+    }
+    let host = host.strip_suffix('.').unwrap_or(host);
+    let label_ok = |label: &str| {
+        !label.is_empty()
+            && label.len() <= 63
+            && !label.starts_with('-')
+            && !label.ends_with('-')
+            && label
+                .bytes()
+                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+    };
+    if host.len() > 253 || !host.split('.').all(label_ok) {
+        return Err(BadHost::Malformed);
+    }
+    Ok(Some(if host.bytes().any(|b| b.is_ascii_uppercase()) {
+        Cow::Owned(host.to_ascii_lowercase())
+    } else {
+        Cow::Borrowed(host)
+    }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names() {
+        for (input, want) in [
+            ("a.b", Ok(Some("a.b"))),
+            ("A.b:8443", Ok(Some("a.b"))),
+            ("a.b.", Ok(Some("a.b"))),
+            ("a.b:", Ok(Some("a.b"))),
+            ("", Ok(None)),
+            ("192.0.2.1:80", Ok(None)),
+            ("[2001:db8::1]", Ok(None)),
+            ("[2001:db8::1]:80", Ok(None)),
+            (":80", Err(BadHost::Malformed)),
+            ("a.b:http", Err(BadHost::Malformed)),
+            ("a.b:99999", Err(BadHost::Malformed)),
+            ("a.b:80:80", Err(BadHost::Malformed)),
+            ("a b", Err(BadHost::Malformed)),
+            ("a/b", Err(BadHost::Malformed)),
+            ("u@a", Err(BadHost::Malformed)),
+            ("a,b", Err(BadHost::Malformed)),
+            ("a..b", Err(BadHost::Malformed)),
+            ("[::1", Err(BadHost::Malformed)),
+            ("[::1]x", Err(BadHost::Malformed)),
+            ("2001:db8::1", Err(BadHost::Malformed)),
+        ] {
+            assert_eq!(
+                name(input).map(|n| n.map(Cow::into_owned)),
+                want.map(|n| n.map(str::to_owned)),
+                "{input:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn agreement() {
+        let header = |hosts: &[&str]| {
+            let mut headers = HeaderMap::new();
+            for host in hosts {
+                headers.append(HOST, HeaderValue::from_str(host).unwrap());
+            }
+            headers
+        };
+        for (version, target, hosts, want) in [
+            (Version::HTTP_11, "/", &["a.b"][..], Ok(Some("a.b"))),
+            (Version::HTTP_11, "/", &[], Err(BadHost::Missing)),
+            (Version::HTTP_10, "/", &[], Ok(None)),
+            (Version::HTTP_11, "/", &["a.b", "a.b"], Err(BadHost::Several)),
+            (Version::HTTP_11, "http://a.b/", &["A.B"], Ok(Some("a.b"))),
+            (Version::HTTP_11, "http://a.b/", &["c.d"], Err(BadHost::Disagree)),
+            (Version::HTTP_11, "http://a.b/", &[], Err(BadHost::Missing)),
+            (
+                Version::HTTP_11,
+                "http://u@a.b/",
+                &["u@a.b"],
+                Err(BadHost::Malformed),
+            ),
+            (Version::HTTP_2, "https://a.b/", &[], Ok(Some("a.b"))),
+            (Version::HTTP_2, "https://a.b/", &["c.d"], Err(BadHost::Disagree)),
+            (Version::HTTP_2, "/", &[], Err(BadHost::Missing)),
+        ] {
+            let got = of(version, &target.parse().unwrap(), &header(hosts));
+            assert_eq!(
+                got.map(|host| host.name),
+                want.map(|name| name.map(str::to_owned)),
+                "{version:?} {target} {hosts:?}"
+            );
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_text_is_safe(text: String) {
+            if let Ok(Some(name)) = name(&text) {
+                proptest::prop_assert!(name.parse::<sekisho_config::model::HostName>().is_ok(), "{}", name);
+            }
+        }
+    }
+}

@@ -1,0 +1,255 @@
+//! A request from its header to its answer.
+
+use std::cell::{Cell, RefCell};
+use std::convert::Infallible;
+use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
+
+use bytes::Bytes;
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, SERVER, TRANSFER_ENCODING, USER_AGENT};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use hyper::body::Incoming;
+use sekisho_config::model::Action;
+use tokio::time::Instant;
+
+use super::answer::{Refusal, refuse, text_response};
+use super::body::Reply;
+use super::connection::Client;
+use super::exchange::{Exchange, Phase, Target};
+use super::{forward, headers, host};
+use crate::metrics;
+use crate::path::normalise;
+use crate::snapshot::Snapshot;
+
+const CHALLENGE: &str = "/.well-known/acme-challenge/";
+
+/// Answers one request. Never fails: what goes wrong is an answer or a broken body.
+pub(crate) async fn serve(
+    client: Rc<Client>,
+    request: Request<Incoming>,
+) -> Result<Response<Reply>, Infallible> {
+    let (parts, body) = request.into_parts();
+    let snapshot = client.worker.snapshot();
+    let exchange = begin(&client, &parts, &snapshot);
+    let http2 = parts.version == Version::HTTP_2;
+    let mut response = match judge(&exchange, &snapshot, parts) {
+        Ok(Judged::Forward(forward)) => forward::forward(forward, body, &exchange).await,
+        Ok(Judged::Challenge(answer)) => {
+            client.worker.counters.inc(metrics::Cell::ChallengeAnswered);
+            let mut response = text_response(StatusCode::OK, Bytes::from(answer), Rc::clone(&exchange));
+            response
+                .headers_mut()
+                .insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
+            response
+        }
+        Err(refusal) => refuse(refusal, Rc::clone(&exchange)),
+    };
+    let fields = response.headers_mut();
+    fields
+        .entry(SERVER)
+        .or_insert(HeaderValue::from_static("sekisho"));
+    if http2 {
+        // HTTP/2 has no such field (RFC 9113 section 8.2.2).
+        fields.remove(CONNECTION);
+    }
+    let activity = &client.activity;
+    let live = &client.live;
+    if activity.requests.load(Relaxed) >= live.http.max_requests_per_connection
+        || activity.age() >= live.timeouts.connection_age
+        || client.worker.shared.stop.is_cancelled()
+    {
+        activity.closing.store(true, Relaxed);
+        if !http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            response
+                .headers_mut()
+                .insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+    }
+    Ok(response)
+}
+
+fn begin(client: &Rc<Client>, parts: &http::request::Parts, snapshot: &Snapshot) -> Rc<Exchange> {
+    let worker = &client.worker;
+    client.activity.request_began();
+    worker.counters.inc(metrics::Cell::InFlight);
+    worker.counters.inc(match parts.version {
+        Version::HTTP_10 => metrics::Cell::Http10,
+        Version::HTTP_2 => metrics::Cell::Http2,
+        _ => metrics::Cell::Http11,
+    });
+    let request_id = parts
+        .headers
+        .get(headers::X_REQUEST_ID)
+        .filter(|id| headers::good_request_id(id))
+        .cloned();
+    let address = if client.trusted {
+        headers::client(&parts.headers, client.peer.ip(), &client.live.trusted_proxies)
+    } else {
+        client.peer.ip()
+    };
+    let now = Instant::now();
+    Rc::new(Exchange {
+        client: Rc::clone(client),
+        address,
+        started: now,
+        revision: snapshot.revision(),
+        method: parts.method.clone(),
+        version: parts.version,
+        host: RefCell::default(),
+        path: RefCell::default(),
+        user_agent: parts.headers.get(USER_AGENT).cloned(),
+        request_id: request_id.unwrap_or_else(|| worker.request_id()),
+        target: RefCell::default(),
+        endpoint: RefCell::default(),
+        in_flight: RefCell::default(),
+        status: Cell::new(0),
+        bytes_in: Cell::new(0),
+        bytes_out: Cell::new(0),
+        retries: Cell::new(0),
+        phase: Cell::new(Phase::Request),
+        fault: Cell::new(None),
+        complete: Cell::new(false),
+        body_read: Cell::new(false),
+        body_last: Cell::new(now),
+        chosen: Cell::new(None),
+        connected: Cell::new(None),
+        first_byte: Cell::new(None),
+    })
+}
+
+/// What is to be done with a request that may pass.
+enum Judged {
+    Challenge(String),
+    Forward(forward::Forward),
+}
+
+fn judge(
+    exchange: &Exchange,
+    snapshot: &Snapshot,
+    mut parts: http::request::Parts,
+) -> Result<Judged, Refusal> {
+    let client = &exchange.client;
+    check_framing(&parts)?;
+    // Kept for the log even when it is refused, in what form it came.
+    *exchange.path.borrow_mut() = parts.uri.path().to_owned();
+    let host = host::of(parts.version, &parts.uri, &parts.headers).map_err(|_| Refusal::Host)?;
+    exchange.host.borrow_mut().clone_from(&host.value);
+    if parts.headers.len() > client.live.http.max_headers {
+        return Err(Refusal::Headers);
+    }
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+        return Err(Refusal::Method);
+    }
+    if let Some(expect) = parts.headers.get(EXPECT)
+        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    {
+        return Err(Refusal::Expectation);
+    }
+    let asterisk = parts.method == Method::OPTIONS && parts.uri.path() == "*";
+    let path = if asterisk {
+        "/".into()
+    } else {
+        normalise(parts.uri.path()).map_err(|_| Refusal::Path)?
+    };
+    let path = path.into_owned();
+    exchange.path.borrow_mut().clone_from(&path);
+    if client.tls.is_none()
+        && let Some(token) = path.strip_prefix(CHALLENGE)
+        && let Some(answer) = snapshot.answer(token)
+    {
+        return Ok(Judged::Challenge(answer.key_authorization.to_string()));
+    }
+    if misdirected(client, snapshot, host.name.as_deref()) {
+        return Err(Refusal::Misdirected);
+    }
+    let found = snapshot.find_text(host.name.as_deref(), &path);
+    let Some(winner) = found.winner else {
+        return Err(if snapshot.source_ready() {
+            Refusal::NoRoute
+        } else {
+            Refusal::NotReady
+        });
+    };
+    let route = winner.route;
+    let pool = match &route.action {
+        Action::Forward(id) => snapshot.pool(id).cloned(),
+        Action::Unavailable(_) => None,
+    };
+    *exchange.target.borrow_mut() = Some(Target {
+        ingress: route.id.ingress.clone(),
+        pool: pool.clone(),
+    });
+    let pool = pool.ok_or(Refusal::Unavailable)?;
+    let upgrade = headers::wanted_upgrade(parts.version, &parts.headers);
+    headers::prepare_request(
+        &mut parts.headers,
+        parts.version,
+        &headers::Forwarding {
+            peer: &client.peer_value,
+            scheme: client.scheme(),
+            port: &client.port_value,
+            trusted: client.trusted,
+            host: host.value.as_ref(),
+        },
+    );
+    parts
+        .headers
+        .insert(headers::X_REQUEST_ID, exchange.request_id.clone());
+    parts.uri = target(&parts.uri, &path, asterisk)?;
+    Ok(Judged::Forward(forward::Forward { parts, pool, upgrade }))
+}
+
+/// The request target for the endpoint: origin form, path in normal form, query as it came.
+fn target(uri: &Uri, path: &str, asterisk: bool) -> Result<Uri, Refusal> {
+    if asterisk {
+        return Ok(Uri::from_static("*"));
+    }
+    if uri.path() == path
+        && let Some(same) = uri.path_and_query()
+    {
+        return Ok(Uri::from(same.clone()));
+    }
+    let text = match uri.query() {
+        Some(query) => format!("{path}?{query}"),
+        None => path.to_owned(),
+    };
+    PathAndQuery::try_from(text)
+        .map(Uri::from)
+        .map_err(|_| Refusal::Path)
+}
+
+/// Whatever could make two parsers disagree about where a request ends is refused (RFC 9112 section 6.3).
+/// hyper has refused most of it already; it drops a Content-Length beside Transfer-Encoding, which
+/// [`super::io::ClientIo`] cannot see, and closes the connection after such a request.
+fn check_framing(parts: &http::request::Parts) -> Result<(), Refusal> {
+    let headers: &HeaderMap = &parts.headers;
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    if let Some(coding) = codings.next() {
+        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
+        if !chunked || parts.version == Version::HTTP_10 || headers.contains_key(CONTENT_LENGTH) {
+            return Err(Refusal::Framing);
+        }
+    }
+    if let Some(length) = headers.get(CONTENT_LENGTH)
+        && !length.as_bytes().iter().all(u8::is_ascii_digit)
+    {
+        return Err(Refusal::Framing);
+    }
+    Ok(())
+}
+
+/// Whether a request came over a TLS connection whose certificate is another host's, while its own host has one
+/// (RFC 9110 section 15.5.20). Hosts that share a certificate may share a connection.
+fn misdirected(client: &Client, snapshot: &Snapshot, host: Option<&str>) -> bool {
+    let Some(tls) = &client.tls else { return false };
+    let Some(host) = host else { return false };
+    if tls.sni.as_deref() == Some(host) {
+        return false;
+    }
+    let Some(own) = snapshot.certificate_for(host) else {
+        return false;
+    };
+    let served = tls.sni.as_deref().and_then(|sni| snapshot.certificate_for(sni));
+    served.is_none_or(|served| served != own)
+}

@@ -1,0 +1,243 @@
+//! One data worker: a thread with a single-threaded runtime, its own sockets, its own connections to endpoints.
+
+use std::cell::{Cell, RefCell};
+use std::net::{SocketAddr, TcpListener};
+use std::rc::Rc;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use arc_swap::{ArcSwap, Cache};
+use http::HeaderValue;
+use tokio::sync::mpsc;
+use tokio::time::{Instant, MissedTickBehavior, timeout};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::access_log::{Lines, Sender};
+use crate::balance::Dice;
+use crate::metrics::{Counters, Metrics};
+use crate::snapshot::Snapshot;
+use crate::start::Live;
+use crate::upstream::Upstreams;
+use crate::{accept, metrics};
+
+/// What all workers share. Nothing in it is locked.
+#[derive(Debug)]
+pub(crate) struct Shared {
+    pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
+    pub(crate) live: ArcSwap<Live>,
+    pub(crate) appliance: Arc<str>,
+    pub(crate) tls: Arc<rustls::ServerConfig>,
+    pub(crate) metrics: Arc<Metrics>,
+    /// Client connections of all workers.
+    pub(crate) admitted: AtomicUsize,
+    /// No further connection or request; what runs may finish.
+    pub(crate) stop: CancellationToken,
+}
+
+/// What a worker is told.
+#[derive(Debug)]
+pub(crate) enum Command {
+    /// Accept on this socket until `close`.
+    Open {
+        socket: TcpListener,
+        address: SocketAddr,
+        flavour: Flavour,
+        close: CancellationToken,
+    },
+}
+
+/// What a listener's connections speak.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq)]
+pub(crate) enum Flavour {
+    Http,
+    Https,
+    Tcp,
+}
+
+impl Flavour {
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Self::Http => "http",
+            Self::Https => "https",
+            Self::Tcp => "tcp",
+        }
+    }
+}
+
+/// A worker's own world; everything in it is used from one thread only.
+#[derive(Debug)]
+pub(crate) struct Worker {
+    pub(crate) index: usize,
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) counters: Arc<Counters>,
+    pub(crate) upstreams: Rc<Upstreams>,
+    pub(crate) dice: RefCell<Dice>,
+    pub(crate) lines: Lines,
+    /// Client connections and streams.
+    pub(crate) connections: TaskTracker,
+    /// Upgraded and TCP connections.
+    pub(crate) tunnels: TaskTracker,
+    /// The time for exchanges to finish is over.
+    pub(crate) cut: CancellationToken,
+    /// The time for tunnels to finish is over.
+    pub(crate) cut_tunnels: CancellationToken,
+    current: RefCell<Current>,
+    request_ids: Cell<u64>,
+}
+
+/// The snapshot in use, counted by this worker alone: taking it for a request touches no memory that others write.
+#[derive(Debug)]
+struct Current {
+    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    held: Rc<Arc<Snapshot>>,
+}
+
+/// A place among the connections that may be open at a time.
+#[derive(Debug)]
+pub(crate) struct Admitted {
+    shared: Arc<Shared>,
+    counters: Arc<Counters>,
+    gauge: metrics::Cell,
+}
+
+impl Drop for Admitted {
+    fn drop(&mut self) {
+        self.shared.admitted.fetch_sub(1, Ordering::Relaxed);
+        self.counters.dec(self.gauge);
+    }
+}
+
+impl Worker {
+    fn new(index: usize, shared: Arc<Shared>, log: Sender) -> Rc<Self> {
+        let counters = shared.metrics.worker(index).unwrap_or_else(Metrics::detached);
+        let mut cache = Cache::new(Arc::clone(&shared.snapshot));
+        let held = Rc::new(Arc::clone(cache.load()));
+        let mut seed = [0; 8];
+        // Where the system has no randomness the index will do: the choice of an endpoint is no secret.
+        let _ = rustls::crypto::aws_lc_rs::default_provider()
+            .secure_random
+            .fill(&mut seed);
+        let seed = u64::from_ne_bytes(seed) ^ index as u64;
+        Rc::new(Self {
+            index,
+            upstreams: Upstreams::new(Arc::clone(&counters)),
+            counters,
+            dice: RefCell::new(Dice::new(seed)),
+            lines: Lines::new(log),
+            connections: TaskTracker::new(),
+            tunnels: TaskTracker::new(),
+            cut: CancellationToken::new(),
+            cut_tunnels: CancellationToken::new(),
+            current: RefCell::new(Current { cache, held }),
+            request_ids: Cell::new(0),
+            shared,
+        })
+    }
+
+    /// The snapshot of this moment. A request calls this once and keeps it to its end.
+    pub(crate) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+        let mut current = self.current.borrow_mut();
+        let Current { cache, held } = &mut *current;
+        let now = cache.load();
+        if !Arc::ptr_eq(now, held) {
+            *held = Rc::new(Arc::clone(now));
+        }
+        Rc::clone(held)
+    }
+
+    /// A place for one more connection, if there is one.
+    pub(crate) fn admit(&self, gauge: metrics::Cell) -> Option<Admitted> {
+        let most = self.shared.live.load().http.max_connections;
+        if self.shared.admitted.fetch_add(1, Ordering::Relaxed) >= most {
+            self.shared.admitted.fetch_sub(1, Ordering::Relaxed);
+            return None;
+        }
+        self.counters.inc(gauge);
+        Some(Admitted {
+            shared: Arc::clone(&self.shared),
+            counters: Arc::clone(&self.counters),
+            gauge,
+        })
+    }
+
+    /// A new request id: 32 hexadecimal digits.
+    pub(crate) fn request_id(&self) -> HeaderValue {
+        const HEX: &[u8; 16] = b"0123456789abcdef";
+        let count = self.request_ids.get().wrapping_add(1);
+        self.request_ids.set(count);
+        let mut dice = self.dice.borrow_mut();
+        let bits = (u128::from(dice.roll()) << 64) | u128::from(dice.roll() ^ count);
+        let digits: [u8; 32] = std::array::from_fn(|place| {
+            HEX.get((bits >> (124 - 4 * place)) as usize & 15)
+                .copied()
+                .unwrap_or(b'0')
+        });
+        HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
+    }
+}
+
+/// The whole life of a worker's thread.
+pub(crate) async fn run(
+    index: usize,
+    shared: Arc<Shared>,
+    log: Sender,
+    mut commands: mpsc::Receiver<Command>,
+) {
+    let worker = Worker::new(index, Arc::clone(&shared), log);
+    let accepting = TaskTracker::new();
+    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut ticks = 0u32;
+    loop {
+        tokio::select! {
+            () = shared.stop.cancelled() => break,
+            command = commands.recv() => match command {
+                Some(Command::Open { socket, address, flavour, close }) => {
+                    accepting.spawn_local(accept::run(Rc::clone(&worker), socket, address, flavour, close));
+                }
+                None => break,
+            },
+            _ = tick.tick() => {
+                worker.lines.hand_over(&worker.counters);
+                ticks = ticks.wrapping_add(1);
+                if ticks.is_multiple_of(25) {
+                    worker.upstreams.sweep();
+                    // An idle worker must not keep an old snapshot alive.
+                    drop(worker.snapshot());
+                }
+            }
+        }
+    }
+    drain(&worker, &accepting).await;
+    worker.upstreams.clear();
+    worker.lines.hand_over(&worker.counters);
+}
+
+/// Lets what runs finish: exchanges for their time, tunnels for theirs, both from now.
+async fn drain(worker: &Worker, accepting: &TaskTracker) {
+    let timeouts = worker.shared.live.load_full().timeouts.clone();
+    accepting.close();
+    accepting.wait().await;
+    worker.connections.close();
+    worker.tunnels.close();
+    let end = async |tasks: &TaskTracker, limit: Duration, cut: &CancellationToken, what: &'static str| {
+        if timeout(limit, tasks.wait()).await.is_err() {
+            tracing::warn!(
+                worker = worker.index,
+                left = tasks.len(),
+                what,
+                "cut at the end of the drain time"
+            );
+        }
+        cut.cancel();
+        // What is cut ends at once; this lets it write its last line.
+        let _ = timeout(Duration::from_secs(1), tasks.wait()).await;
+    };
+    // An exchange may still become a tunnel while it drains.
+    let begun = Instant::now();
+    end(&worker.connections, timeouts.drain, &worker.cut, "exchanges").await;
+    let left = timeouts.drain_tunnels.saturating_sub(begun.elapsed());
+    end(&worker.tunnels, left, &worker.cut_tunnels, "tunnels").await;
+}
