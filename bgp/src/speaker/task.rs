@@ -147,6 +147,8 @@ impl Speaker {
 
     pub(super) async fn run(mut self) {
         self.match_peers();
+        // What was there before we came counts as news as well.
+        self.next_hops.mark_changed();
         let mut housekeeping = interval(Duration::from_secs(1));
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stop = self.stop.clone();
