@@ -71,6 +71,7 @@ pub(super) fn read(table: &Table<'_>, peers: &[Table<'_>], ranges: &[Table<'_>],
     let read_ranges: Vec<_> = ranges.iter().filter_map(range).collect();
     check_peers(&read_peers, log);
     check_ranges(&read_ranges, log);
+    check_reachable(&listen, &read_peers, &read_ranges, log);
     if peers.is_empty() && ranges.is_empty() {
         log.warn(
             &table.place,
@@ -262,6 +263,24 @@ fn check_peers(peers: &[At<Peer>], log: &Log) {
                 what,
                 "keep one of them: one session runs between two addresses",
             );
+        }
+    }
+}
+
+/// Warns of neighbours that are only ever accepted, and over whose family nothing listens.
+fn check_reachable(listen: &[At<SocketAddr>], peers: &[At<Peer>], ranges: &[At<PeerRange>], log: &Log) {
+    let passive = peers.iter().filter(|at| at.value.passive);
+    let passive = passive.map(|at| (&at.place, at.value.address.is_ipv4()));
+    for (place, ipv4) in passive.chain(ranges.iter().map(|at| (&at.place, at.value.prefix.is_ipv4()))) {
+        if !listen.iter().any(|at| at.value.is_ipv4() == ipv4) {
+            let (family, any) = if ipv4 {
+                ("IPv4", "0.0.0.0:179")
+            } else {
+                ("IPv6", "[::]:179")
+            };
+            let what =
+                format!("it must dial the box over {family}, and no address of bgp.listen is {family}");
+            log.warn(place, what, format!("add \"{any}\" to bgp.listen"));
         }
     }
 }

@@ -147,6 +147,7 @@ pub const KEYS: &[Key] = &[
         "Where `/metrics`, `/livez`, `/readyz` and `/api/v1/` answer. It asks for no password: keep it on a private address."),
     key("appliance", "workers", Kind::Integer { min: 0, max: 1024 }, Absent::Example, "0", RESTART,
         "Data workers, one thread each; 0 is one per core."),
+
     key("listen", "http", Kind::List("socket addresses"), Absent::Example, "[\"0.0.0.0:80\", \"[::]:80\"]", LIVE,
         "HTTP listeners; an empty list is none."),
     key("listen", "https", Kind::List("socket addresses"), Absent::Example, "[\"0.0.0.0:443\", \"[::]:443\"]", LIVE,
@@ -157,6 +158,7 @@ pub const KEYS: &[Key] = &[
         "Networks whose `X-Forwarded-*` headers are believed."),
     key("listen", "proxy_protocol_from", Kind::List("prefixes"), Absent::Example, "[]", LIVE,
         "Networks whose PROXY header is believed. Not supported yet: only the empty list is accepted."),
+
     key("source", "manifests", Kind::Text("path"), Absent::Means("objects come from `kubeconfig`"), "\"/etc/sekisho/manifests\"", RESTART,
         "Directory of Kubernetes YAML, watched for changes."),
     key("source", "kubeconfig", Kind::Text("path"), Absent::Means("objects come from `manifests`"), "\"/etc/sekisho/kubeconfig\"", RESTART,
@@ -167,6 +169,7 @@ pub const KEYS: &[Key] = &[
         "Whether an endpoint needs a route: a BGP route; a BGP route or else the kernel's own; none."),
     key("source", "allow_loopback_endpoints", Kind::Bool, Absent::Example, "false", LIVE,
         "Whether endpoints may be addresses of the box itself or of its links. For trials only: it opens the box's own ports to whoever may write an EndpointSlice."),
+
     key("bgp", "asn", Kind::Integer { min: 1, max: u32::MAX as u64 }, Absent::Required, "64512", LIVE,
         "Our AS number. A change ends and reopens every session."),
     key("bgp", "router_id", Kind::Text("IPv4 address"), Absent::Required, "\"192.0.2.10\"", LIVE,
@@ -179,6 +182,7 @@ pub const KEYS: &[Key] = &[
         "Whether best routes and VIPs are written to the kernel."),
     key("bgp", "table", Kind::TextOrInteger("`\"main\"`, or a number from 1 to 4294967295 but 255"), Absent::Example, "\"main\"", RESTART,
         "Kernel routing table of learned routes."),
+
     key("bgp.peers", "name", Kind::Text("name"), Absent::Means("its address"), "\"node-1\"", LIVE,
         "Name of the peer: 1 to 63 letters, digits, `-`, `_`, `.`, `:`."),
     key("bgp.peers", "address", Kind::Text("IP address"), Absent::Required, "\"10.0.0.11\"", LIVE,
@@ -197,6 +201,7 @@ pub const KEYS: &[Key] = &[
     later("bgp.peers", "multihop"),
     later("bgp.peers", "import"),
     later("bgp.peers", "export"),
+
     key("bgp.peer_ranges", "prefix", Kind::Text("prefix"), Absent::Required, "\"10.0.0.0/24\"", LIVE,
         "Where they are."),
     key("bgp.peer_ranges", "asn", Kind::Integer { min: 1, max: u32::MAX as u64 }, Absent::Required, "64512", LIVE,
@@ -209,12 +214,14 @@ pub const KEYS: &[Key] = &[
     later("bgp.peer_ranges", "multihop"),
     later("bgp.peer_ranges", "import"),
     later("bgp.peer_ranges", "export"),
+
     key("vips", "name", Kind::Text("name"), Absent::Required, "\"public\"", LIVE,
         "Name of the pool: 1 to 63 letters, digits, `-`, `_`, `.`."),
     key("vips", "addresses", Kind::List("prefixes"), Absent::Required, "[\"203.0.113.0/28\", \"2001:db8:1::/112\"]", LIVE,
         "Its addresses. Pools never overlap."),
     key("vips", "announce_to", Kind::List("roles or peer names"), Absent::Example, "[]", LIVE,
         "To whom its addresses in use are announced: `\"upstream\"`, or names of upstream peers."),
+
     key("acme", "directory", Kind::Text("https URL"), Absent::Required, "\"https://acme.example/directory\"", LIVE,
         "Directory of an RFC 8555 CA."),
     key("acme", "email", Kind::Text("email address"), Absent::Means("no contact"), "\"ops@example.com\"", LIVE,
@@ -225,6 +232,7 @@ pub const KEYS: &[Key] = &[
         "Key identifier of an external account binding (RFC 8555 section 7.3.4); with `eab_hmac_key_file`."),
     key("acme", "eab_hmac_key_file", Kind::Text("path"), Absent::Means("no external account binding"), "\"/etc/sekisho/eab.key\"", LIVE,
         "File with its HMAC key, base64url as the CA prints it; with `eab_key_id`."),
+
     key("http", "max_header_bytes", Kind::Size { min: 8192, max: 1024 * 1024 }, Absent::Example, "\"64KiB\"", LIVE,
         "Octets of a request's header section; 431 beyond it."),
     key("http", "max_headers", Kind::Integer { min: 16, max: 4096 }, Absent::Example, "128", LIVE,
@@ -239,6 +247,7 @@ pub const KEYS: &[Key] = &[
         "Client connections at a time in total; further ones wait in the kernel's queue."),
     key("http", "access_log", Kind::Bool, Absent::Example, "true", LIVE,
         "Whether every request writes a line of access log."),
+
     key("timeouts", "tls_handshake", duration(10, 5 * MINUTE), Absent::Example, "\"10s\"", LIVE,
         "TLS handshake, from accept to finished."),
     key("timeouts", "request_header", duration(10, 10 * MINUTE), Absent::Example, "\"10s\"", LIVE,

@@ -648,6 +648,22 @@ fn warnings_do_not_refuse() {
     let table: &[(String, &[&str])] = &[
         (
             [SOURCE, BGP, r#"[[bgp.peers]]
+address = "2001:db8::1"
+asn = 1
+role = "cluster"
+passive = true
+[[bgp.peer_ranges]]
+prefix = "2001:db8:2::/64"
+asn = 1
+role = "cluster"
+"#].concat(),
+            &[
+            r#"box.toml:6: bgp.peers[0]: it must dial the box over IPv6, and no address of bgp.listen is IPv6; add "[::]:179" to bgp.listen"#,
+            r#"box.toml:11: bgp.peer_ranges[0]: it must dial the box over IPv6, and no address of bgp.listen is IPv6; add "[::]:179" to bgp.listen"#,
+            ],
+        ),
+        (
+            [SOURCE, BGP, r#"[[bgp.peers]]
 name = "n1"
 address = "10.0.0.1"
 asn = 64512
