@@ -142,7 +142,7 @@ impl Stage {
         let tls = roots.map(Tls::trusting).transpose()?;
         let port = if tls.is_some() { 443 } else { 80 };
         Ok(Target {
-            from: self.lab.client.clone(),
+            from: Some(self.lab.client.clone()),
             address: SocketAddr::new(vip, port),
             host: host.to_owned(),
             tls,
@@ -153,7 +153,7 @@ impl Stage {
 fn start(state: &State, stage: &mut Stage, m: &mut Measured) -> Result<String> {
     let settings = Settings::lab(state, stage.manifests.path(), Some(&stage.authority));
     let began = now();
-    let mut appliance = Appliance::start(state, &stage.lab.the_box, &settings)?;
+    let mut appliance = Appliance::start(state, Some(&stage.lab.the_box), &settings)?;
     let outcome = wait_for("every session to be established", Duration::from_secs(40), || {
         appliance.daemon.check()?;
         for node in NODES {

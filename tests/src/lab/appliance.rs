@@ -90,7 +90,7 @@ install_routes = true
 pub struct Appliance {
     /// Its process.
     pub daemon: Daemon,
-    netns: Netns,
+    netns: Option<Netns>,
     file: PathBuf,
 }
 
@@ -117,23 +117,23 @@ impl Appliance {
             .context("no sekisho binary; build it (cargo build --profile lab) or name it in SEKISHO")
     }
 
-    /// Starts it in `netns`.
+    /// Starts it in `netns`, or in the program's own namespaces.
     ///
     /// # Errors
     /// When the binary is missing or the file cannot be written.
-    pub fn start(state: &State, netns: &Netns, settings: &Settings) -> Result<Self> {
+    pub fn start(state: &State, netns: Option<&Netns>, settings: &Settings) -> Result<Self> {
         let dir = &settings.directory;
         for sub in ["state", "run"] {
             fs::create_dir_all(dir.join(sub))?;
         }
         let file = dir.join("sekisho.toml");
         fs::write(&file, &settings.toml)?;
-        let mut command = netns.command(Self::binary()?);
+        let mut command = command_in(netns)?;
         command.arg("run").arg("--config").arg(&file);
         let daemon = Daemon::start(state, "sekisho", command)?;
         Ok(Self {
             daemon,
-            netns: netns.clone(),
+            netns: netns.cloned(),
             file,
         })
     }
@@ -148,7 +148,7 @@ impl Appliance {
     /// # Errors
     /// When the binary is missing.
     pub fn command(&self, words: &[&str]) -> Result<Command> {
-        let mut command = self.netns.command(Self::binary()?);
+        let mut command = command_in(self.netns.as_ref())?;
         command.args(words).arg("--config").arg(&self.file);
         Ok(command)
     }
@@ -180,4 +180,9 @@ impl Appliance {
             (code, _) => bail!("sekisho ended with code {code}"),
         }
     }
+}
+
+fn command_in(netns: Option<&Netns>) -> Result<Command> {
+    let binary = Appliance::binary()?;
+    Ok(netns.map_or_else(|| Command::new(&binary), |netns| netns.command(&binary)))
 }

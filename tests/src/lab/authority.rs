@@ -99,7 +99,7 @@ impl Authority {
         let target = |port| -> Result<_> {
             let tls = Some(Tls::trusting_file(&web_root)?);
             Ok(Target {
-                from: netns.clone(),
+                from: Some(netns.clone()),
                 address: (address, port).into(),
                 host: address.to_string(),
                 tls,

@@ -50,8 +50,8 @@ impl Tls {
 /// Where a client sends its requests.
 #[derive(Clone, Debug)]
 pub struct Target {
-    /// The client's namespace.
-    pub from: Netns,
+    /// The client's namespace; without one, the program's own.
+    pub from: Option<Netns>,
     /// The server's socket address.
     pub address: SocketAddr,
     /// Host header and SNI.
@@ -74,8 +74,11 @@ impl Target {
     /// # Errors
     /// As [`Target::get`].
     pub fn send(&self, method: &str, path: &str, headers: &[(&str, &str)], body: &[u8]) -> Result<Response> {
-        self.from
-            .enter(|| Connection::open(self)?.send(method, path, headers, body))
+        let exchange = || Connection::open(self)?.send(method, path, headers, body);
+        match &self.from {
+            Some(netns) => netns.enter(exchange),
+            None => exchange(),
+        }
     }
 }
 

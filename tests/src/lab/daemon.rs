@@ -8,7 +8,7 @@ use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use super::{State, wait_for};
+use super::{Ended, State, wait_for};
 
 /// Root of the workspace.
 pub fn workspace() -> PathBuf {
@@ -104,7 +104,12 @@ impl Daemon {
                 let text = fs::read_to_string(&self.log).unwrap_or_default();
                 let tail: Vec<_> = text.lines().rev().take(5).collect();
                 let tail: Vec<_> = tail.into_iter().rev().collect();
-                bail!("{} has ended ({status}): {}", self.name, tail.join(" | "))
+                Err(Ended(format!(
+                    "{} has ended ({status}): {}",
+                    self.name,
+                    tail.join(" | ")
+                ))
+                .into())
             }
         }
     }

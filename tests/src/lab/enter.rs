@@ -20,6 +20,16 @@ const STAGE: &str = "SEKISHO_LAB_STAGE";
 pub struct State(PathBuf);
 
 impl State {
+    /// A directory of the caller's choice, for tests that need no namespaces.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn at(path: &Path) -> Result<Self> {
+        let state = Self(path.to_path_buf());
+        fs::create_dir_all(state.file("log"))?;
+        Ok(state)
+    }
+
     /// The directory.
     pub fn path(&self) -> &Path {
         &self.0
@@ -38,7 +48,8 @@ impl State {
             .flatten()
             .map(|entry| entry.path())
             .collect();
-        names.sort();
+        // The appliance last, nearest to what is printed next.
+        names.sort_by_key(|name| (name.ends_with("sekisho.log"), name.clone()));
         let mut out = String::new();
         for name in names {
             let text = fs::read_to_string(&name).unwrap_or_default();
@@ -64,11 +75,7 @@ pub fn enter() -> Result<State> {
     match std::env::var(STAGE).as_deref() {
         Err(_) => outside(),
         Ok("init") => init(),
-        Ok(_) => {
-            let state = State(PathBuf::from("/run/lab"));
-            fs::create_dir_all(state.file("log"))?;
-            Ok(state)
-        }
+        Ok(_) => State::at(Path::new("/run/lab")),
     }
 }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
 
-use super::{Connection, Target, now};
+use super::{Connection, Netns, Target, now};
 
 /// Requests kept at most; further ones are counted no more (far above what a demo sends).
 const LIMIT: usize = 200_000;
@@ -84,7 +84,7 @@ impl Load {
 }
 
 fn client(target: &Target, path: &str, pause: Duration, stop: &AtomicBool, samples: &Mutex<Vec<Sample>>) {
-    let entered = target.from.become_it();
+    let entered = target.from.as_ref().map_or(Ok(()), Netns::become_it);
     let mut open: Option<(Connection, u32)> = None;
     while !stop.load(Ordering::Relaxed) {
         let at = now();

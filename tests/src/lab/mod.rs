@@ -26,4 +26,4 @@ pub use manifest::{EndpointPod, Manifests};
 pub use netns::{Counters, Netns, ip, join, switch};
 pub use pod::Pod;
 pub use raised::Lab;
-pub use wait::{now, wait_for};
+pub use wait::{Ended, now, wait_for};

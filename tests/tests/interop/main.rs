@@ -16,10 +16,12 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use anyhow::{Context, Result};
 use sekisho_tests::lab::{enter, now};
 
+type Run = Box<dyn Fn(&sekisho_tests::lab::State) -> Result<()>>;
+
 /// A case: what it shows, and the code.
 pub(crate) struct Case {
     name: String,
-    run: Box<dyn Fn(&sekisho_tests::lab::State) -> Result<()>>,
+    run: Run,
 }
 
 fn main() -> ExitCode {

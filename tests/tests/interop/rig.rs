@@ -86,7 +86,7 @@ impl Rig {
                 peer.name, peer.address, peer.asn, peer.role, peer.passive
             ));
         }
-        Appliance::start(&self.state, &self.the_box, &Settings { directory, toml })
+        Appliance::start(&self.state, Some(&self.the_box), &Settings { directory, toml })
     }
 
     /// The line of the box's kernel table for exactly `prefix`.
