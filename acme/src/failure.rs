@@ -396,7 +396,7 @@ mod tests {
         )
         .unwrap();
         let failure = Failure::of_validation(&name, Some(&found));
-        assert_eq!(failure.authorizations, [name.clone()]);
+        assert_eq!(failure.authorizations, std::slice::from_ref(&name));
         assert_eq!(
             failure.message,
             "validation of a.example failed: the CA could not connect; port 80 of the name must be reachable from the CA \

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeMap;
 use std::env;
-use std::ffi::OsString;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
@@ -242,7 +241,7 @@ impl Authority {
 
 fn program() -> Option<PathBuf> {
     let below = env::var_os("SEKISHO_TEST_BIN").map(|root| PathBuf::from(root).join("usr/bin"));
-    let path = env::var_os("PATH").unwrap_or_else(OsString::new);
+    let path = env::var_os("PATH").unwrap_or_default();
     below
         .into_iter()
         .chain(env::split_paths(&path))

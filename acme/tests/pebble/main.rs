@@ -3,6 +3,12 @@
 //! Needs `pebble` (Debian package `pebble`) in `PATH`, or in `usr/bin` below `$SEKISHO_TEST_BIN`. Without it the tests
 //! say so and pass, unless `SEKISHO_REQUIRE_DAEMONS=1`.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "a test stops at what it does not expect"
+)]
+
 mod authority;
 
 use std::collections::{BTreeMap, BTreeSet};
