@@ -8,6 +8,8 @@
 //! - An accepted connection is not delayed (no DelayOpen); OPEN is sent at once.
 //! - After an error both sides are kept waiting for a time that doubles (DampPeerOscillations); after a connection
 //!   that merely broke, the peer may come back at once, because that is how a restarted node returns.
+//! - When the peer confirms a connection that would lose against another one whose OPEN is still to come, the machine
+//!   waits a moment for that OPEN. The RFC lets each side then keep a different connection, and both end.
 //! - A second connection from a peer that can restart gracefully replaces the session, but only once it has sent an
 //!   acceptable OPEN: a port scan must not end a session.
 
@@ -37,6 +39,8 @@ pub(crate) struct Timers {
     pub(crate) idle_hold_max: Duration,
     /// How long an OPEN may take to come: "a large value", 4 minutes (RFC 4271 section 8.2.2).
     pub(crate) open_hold: Duration,
+    /// How long a confirmed connection waits for the OPEN on one that would win.
+    pub(crate) collision_wait: Duration,
     /// A session that stood this long clears the count of failures, and may be replaced by a restarted peer.
     pub(crate) steady: Duration,
 }
@@ -48,6 +52,7 @@ impl Default for Timers {
             idle_hold: Duration::from_secs(1),
             idle_hold_max: Duration::from_secs(60),
             open_hold: Duration::from_secs(240),
+            collision_wait: Duration::from_secs(2),
             steady: Duration::from_secs(10),
         }
     }
@@ -102,6 +107,8 @@ struct Agreed {
     terms: Arc<Terms>,
     hold_until: Option<Instant>,
     keepalive_at: Option<Instant>,
+    /// In OpenConfirm: the peer has confirmed, but another connection may win; no longer waited for than until then.
+    confirmed_until: Option<Instant>,
 }
 
 impl Link {
@@ -131,6 +138,13 @@ impl Link {
         match &self.phase {
             Phase::OpenSent { .. } => None,
             Phase::OpenConfirm(agreed) | Phase::Established { agreed, .. } => agreed.keepalive_at,
+        }
+    }
+
+    fn confirmed_until(&self) -> Option<Instant> {
+        match &self.phase {
+            Phase::OpenConfirm(agreed) => agreed.confirmed_until,
+            _ => None,
         }
     }
 
@@ -182,7 +196,7 @@ impl Fsm {
         let links = self
             .links
             .iter()
-            .flat_map(|link| [link.hold_until(), link.keepalive_at()]);
+            .flat_map(|link| [link.hold_until(), link.keepalive_at(), link.confirmed_until()]);
         links.chain([dialer]).flatten().min()
     }
 
@@ -336,7 +350,12 @@ impl Fsm {
                 Ok(terms) => self.opened(now, id, terms, out),
                 Err(notification) => self.refuse(now, id, notification, out),
             },
-            (State::OpenConfirm, Message::Keepalive) => self.establish(now, id, out),
+            (State::OpenConfirm, Message::Keepalive) => self.confirmed(now, id, out),
+            // An UPDATE says that for the peer the session stands on this connection.
+            (State::OpenConfirm, message @ Message::Update(_)) if self.is_confirmed(id) => {
+                self.establish(now, id, out);
+                out.push(Action::Deliver(message));
+            }
             (State::Established, Message::Keepalive) => self.heard(now, id),
             (State::Established, message @ (Message::Update(_) | Message::RouteRefresh(_))) => {
                 self.heard(now, id);
@@ -368,13 +387,7 @@ impl Fsm {
                 State::OpenConfirm if rival.side != side => {
                     // Section 6.8: the connection opened by the speaker with the higher identifier stays; RFC 6286
                     // section 2.3: of equal identifiers, the higher AS.
-                    let ours = (self.identity.router_id.number(), self.identity.asn);
-                    let stays = if ours > (terms.router_id.number(), terms.asn) {
-                        Side::Dialed
-                    } else {
-                        Side::Accepted
-                    };
-                    if side != stays {
+                    if side != self.preferred(&terms) {
                         return self.refuse(now, id, Notification::cease(cease::COLLISION), out);
                     }
                     self.close(rival_id, Some(Notification::cease(cease::COLLISION)), out);
@@ -389,8 +402,48 @@ impl Fsm {
                 terms: Arc::new(terms),
                 hold_until: Some(hold_until),
                 keepalive_at,
+                confirmed_until: None,
             });
             out.push(Action::Send(id, Message::Keepalive));
+        }
+    }
+
+    /// Of two connections with this peer, the one that stays.
+    fn preferred(&self, terms: &Terms) -> Side {
+        let ours = (self.identity.router_id.number(), self.identity.asn);
+        if ours > (terms.router_id.number(), terms.asn) {
+            Side::Dialed
+        } else {
+            Side::Accepted
+        }
+    }
+
+    fn is_confirmed(&self, id: LinkId) -> bool {
+        self.links
+            .iter()
+            .any(|link| link.id == id && link.confirmed_until().is_some())
+    }
+
+    /// The first KEEPALIVE came: the session stands, unless a connection that would win is about to.
+    fn confirmed(&mut self, now: Instant, id: LinkId, out: &mut Vec<Action>) {
+        let link = self.links.iter().find(|link| link.id == id);
+        let preferred = link.and_then(|link| match &link.phase {
+            Phase::OpenConfirm(agreed) if agreed.confirmed_until.is_none() => {
+                Some(self.preferred(&agreed.terms))
+            }
+            _ => None,
+        });
+        let rival = self
+            .links
+            .iter()
+            .any(|link| link.id != id && link.state() == State::OpenSent && Some(link.side) == preferred);
+        if !rival {
+            return self.establish(now, id, out);
+        }
+        let until = now + self.timers.collision_wait;
+        self.heard(now, id);
+        if let Some(agreed) = self.link_mut(id).and_then(Link::agreed_mut) {
+            agreed.confirmed_until = Some(until);
         }
     }
 
@@ -454,6 +507,11 @@ impl Fsm {
             Some(_) => Action::Down(ended),
             None => Action::Failed(ended),
         });
+        // The one that would have won is gone.
+        let waiting = self.links.iter().find(|link| link.confirmed_until().is_some());
+        if let Some(id) = waiting.map(|link| link.id) {
+            self.establish(now, id, out);
+        }
     }
 
     fn rest(&mut self, now: Instant, ended: &Ended) -> Dialer {
@@ -516,9 +574,20 @@ impl Fsm {
         let links: Vec<_> = self
             .links
             .iter()
-            .map(|link| (link.id, due(link.hold_until()), due(link.keepalive_at())))
+            .map(|link| {
+                let confirmed = due(link.confirmed_until());
+                (
+                    link.id,
+                    due(link.hold_until()),
+                    due(link.keepalive_at()),
+                    confirmed,
+                )
+            })
             .collect();
-        for (id, silent, speak) in links {
+        for (id, silent, speak, confirmed) in links {
+            if confirmed {
+                self.establish(now, id, out);
+            }
             if silent {
                 self.refuse(now, id, Notification::hold_timer_expired(), out);
             } else if speak {

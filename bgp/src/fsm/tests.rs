@@ -382,6 +382,46 @@ fn collision_keeps_the_connection_of_the_higher_identifier() {
 }
 
 #[test]
+fn a_confirmed_connection_waits_for_one_that_would_win() {
+    // The peer's identifier is higher, so of A (dialed) and B (accepted) B would win; A is confirmed first.
+    let collide = || {
+        let mut bench = Bench::new(false);
+        bench.on(Event::Start);
+        bench.on(Event::Connected(B, Side::Accepted));
+        bench.on(Event::Connected(A, Side::Dialed));
+        bench.on(Event::Message(A, peer_open(99, 90, false)));
+        assert_eq!(
+            sent(&bench.on(Event::Message(A, Message::Keepalive))).join(" "),
+            ""
+        );
+        bench
+    };
+    for (event, want) in [
+        (
+            Event::Message(B, peer_open(99, 90, false)),
+            "6/7:1 close1 keepalive2",
+        ),
+        (
+            Event::Message(B, Message::Notification(notification(6, 7))),
+            "close2 failed up1",
+        ),
+        (Event::Lost(B, String::new()), "close2 failed up1"),
+        (Event::Message(A, Message::Keepalive), "6/7:2 close2 up1"),
+        (
+            Event::Message(A, Message::Update(Update::default())),
+            "6/7:2 close2 up1 deliver",
+        ),
+    ] {
+        let mut bench = collide();
+        let what = format!("{event:?}");
+        assert_eq!(sent(&bench.on(event)).join(" "), want, "{what}");
+    }
+    let mut bench = collide();
+    assert_eq!(sent(&bench.wake()).join(" "), "6/7:2 close2 up1");
+    assert_eq!(bench.elapsed(), Duration::from_secs(2));
+}
+
+#[test]
 fn equal_identifiers_are_told_apart_by_as() {
     let mut bench = Bench::new(false);
     bench.fsm.identity.peer_asn = Asn::try_from(65001).unwrap();
@@ -484,6 +524,7 @@ proptest! {
         let mut open: Vec<LinkId> = Vec::new();
         let mut next = 0;
         let mut up = None;
+        let mut late = Vec::new();
         for (time, event) in events {
             bench.later(time);
             let event = match event {
@@ -497,7 +538,11 @@ proptest! {
                 Event::Lost(LinkId(back), why) => Event::Lost(LinkId(next.saturating_sub(back + 1)), why),
                 event => event,
             };
-            for action in bench.on(event) {
+            let actions = bench.on(event);
+            bench.on(Event::Deadline).into_iter().for_each(|action| late.push(action));
+            let deadline = bench.fsm.deadline();
+            prop_assert!(deadline.is_none_or(|deadline| deadline > bench.now), "the deadline stays in the past");
+            for action in actions.into_iter().chain(std::mem::take(&mut late)) {
                 match action {
                     Action::Send(link, _) => prop_assert!(open.contains(&link), "sent on closed {:?}", link),
                     Action::Close(link) => {

@@ -38,6 +38,8 @@ pub(super) struct Connection<S> {
 pub(super) enum Io {
     /// There is more in the input buffer.
     Read,
+    /// Everything has been written; there is room again.
+    Written,
     /// It is over.
     Lost(String),
 }
@@ -88,8 +90,12 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Connection<S> {
 
     /// Writes what can be written; with `read`, reads once what is there. Ready when something has to be looked at.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>, read: bool) -> Poll<Io> {
+        let busy = !self.output.is_empty();
         if let Poll::Ready(Err(error)) = self.poll_write(cx) {
             return Poll::Ready(Io::Lost(words(&error)));
+        }
+        if busy && self.output.is_empty() {
+            return Poll::Ready(Io::Written);
         }
         if !read {
             return Poll::Pending;
@@ -179,6 +185,7 @@ mod tests {
                         frames += 1;
                     }
                 }
+                Io::Written => panic!("nothing was to be written"),
                 Io::Lost(why) => {
                     assert_eq!(why, "the peer closed the connection");
                     break;

@@ -349,6 +349,7 @@ impl<S: Stream> Session<S> {
                 self.drop_connection(id);
             }
             Io::Read => self.read(id),
+            Io::Written => {}
         }
         self.announce();
     }
