@@ -1,20 +1,29 @@
 //! The kernel: best paths and service addresses as routes of our own protocol number, and what the kernel itself
 //! knows of links and routes, for the validity of next hops.
 
+mod kernel_view;
+mod message;
 mod metrics;
+mod netlink;
+mod planner;
+mod task;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use sekisho_config::model::Prefix;
 use serde::Serialize;
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use metrics::Metrics;
 
 use crate::rib::{Gateways, NextHops};
+use task::Task;
 
 /// Protocol number of every route that we write (`ip route show proto 94`). Not in iproute2's `rt_protos`.
 pub const PROTOCOL: u8 = 94;
@@ -22,6 +31,9 @@ pub const PROTOCOL: u8 = 94;
 /// Metric of every route that we write: routes of the kernel, of DHCP, of router advertisements and of the operator
 /// for the same prefix stay preferred, and nothing else is replaced by ours.
 pub const METRIC: u32 = 2048;
+
+/// Longest wait of [`Handle::finish`].
+const FINISH_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// What the kernel room needs.
 #[derive(Debug)]
@@ -47,49 +59,97 @@ pub struct Settings {
 ///
 /// Never fails: without netlink, or without CAP_NET_ADMIN, [`State::error`] says so and the task keeps trying.
 pub fn start(inputs: Inputs, metrics: Metrics) -> (Handle, watch::Receiver<NextHops>) {
-    let _ = (inputs, metrics);
-    todo!()
+    let Inputs {
+        settings,
+        tasks,
+        stop,
+    } = inputs;
+    let shared = Arc::new(Shared::default());
+    let (sender, receiver) = watch::channel(NextHops::default());
+    let task = Task::new(settings, Arc::clone(&shared), metrics, sender, stop);
+    tasks.spawn(task.run());
+    (Handle { shared }, receiver)
 }
 
 /// Speaks to the kernel's task. Nothing here waits, except [`Self::finish`].
 #[derive(Clone, Debug)]
-pub struct Handle {}
+pub struct Handle {
+    shared: Arc<Shared>,
+}
+
+/// Between handle and task. The locks are held for moments, never across an await; of several changes to one prefix
+/// the last counts, so nothing queues up.
+#[derive(Debug, Default)]
+struct Shared {
+    inbox: Mutex<Inbox>,
+    state: Mutex<State>,
+    wake: Notify,
+    finishing: CancellationToken,
+    finished: CancellationToken,
+}
+
+#[derive(Debug, Default)]
+struct Inbox {
+    routes: BTreeMap<Prefix, Option<Gateways>>,
+    vips: Option<BTreeSet<IpAddr>>,
+    settings: Option<Settings>,
+    converged: bool,
+    finish: bool,
+}
+
+impl Shared {
+    fn inbox(&self) -> MutexGuard<'_, Inbox> {
+        self.inbox.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 impl Handle {
     /// Wanted routes that changed: [`crate::rib::Delta::fib`].
     pub fn routes(&self, changes: Vec<(Prefix, Option<Gateways>)>) {
-        let _ = changes;
-        todo!()
+        if changes.is_empty() {
+            return;
+        }
+        self.shared.inbox().routes.extend(changes);
+        self.shared.wake.notify_one();
     }
 
     /// The whole wanted set of local service addresses.
     pub fn vips(&self, addresses: BTreeSet<IpAddr>) {
-        let _ = addresses;
-        todo!()
+        self.shared.inbox().vips = Some(addresses);
+        self.shared.wake.notify_one();
     }
 
     /// The first convergence is over (every configured peer sent End-of-RIB, or waiting longer is pointless): what
     /// an earlier process left in the kernel and nobody wants may go. Happens by itself after 60 s.
     pub fn converged(&self) {
-        todo!()
+        self.shared.inbox().converged = true;
+        self.shared.wake.notify_one();
     }
 
     /// New settings: routes move to another table, or all go.
     pub fn configure(&self, settings: Settings) {
-        let _ = settings;
-        todo!()
+        self.shared.inbox().settings = Some(settings);
+        self.shared.wake.notify_one();
     }
 
     /// What is in the kernel and what stands in the way.
     pub fn state(&self) -> State {
-        todo!()
+        self.shared.state().clone()
     }
 
-    /// Removes every route of ours and ends the task. Bounded: 5 s.
+    /// Removes every route of ours and ends the task. Bounded: 6 s.
     ///
     /// Cancel-safe: yes; the removal goes on.
     pub async fn finish(&self) {
-        todo!()
+        self.shared.inbox().finish = true;
+        self.shared.wake.notify_one();
+        self.shared.finishing.cancel();
+        // The task keeps its own time; this one is for a task that is not there.
+        let _ = timeout(FINISH_TIMEOUT, self.shared.finished.cancelled()).await;
     }
 }
 
@@ -107,3 +167,6 @@ pub struct State {
     /// The last thing that went wrong and has not been put right, with its remedy.
     pub error: Option<String>,
 }
+
+#[cfg(test)]
+mod netns_tests;
