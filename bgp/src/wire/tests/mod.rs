@@ -3,6 +3,7 @@
 mod headers;
 mod hostile;
 mod opens;
+mod oracle;
 mod properties;
 mod round_trip;
 mod updates;

@@ -114,14 +114,14 @@ fn attributes(negotiated: Negotiated) -> impl Strategy<Value = Attributes> {
 }
 
 #[derive(Clone, Debug)]
-struct Announcement {
-    negotiated: Negotiated,
-    prefixes: Vec<Nlri>,
+pub(super) struct Announcement {
+    pub(super) negotiated: Negotiated,
+    pub(super) prefixes: Vec<Nlri>,
     next_hop: NextHop,
-    attributes: Attributes,
+    pub(super) attributes: Attributes,
 }
 
-fn announcement() -> impl Strategy<Value = Announcement> {
+pub(super) fn announcement() -> impl Strategy<Value = Announcement> {
     (negotiated(), prop::sample::select(Family::ALL.to_vec())).prop_flat_map(|(mut negotiated, family)| {
         negotiated.families = negotiated.families.with(family);
         let next_hop = match family {
@@ -144,7 +144,7 @@ fn announcement() -> impl Strategy<Value = Announcement> {
 }
 
 impl Announcement {
-    fn octets(&self) -> Vec<Bytes> {
+    pub(super) fn octets(&self) -> Vec<Bytes> {
         let what = UpdateOut::Announce {
             prefixes: &self.prefixes,
             next_hop: self.next_hop,
@@ -188,6 +188,17 @@ fn capability() -> impl Strategy<Value = Capability> {
             value: value.into()
         }),
     ]
+}
+
+pub(super) fn open_message() -> impl Strategy<Value = Open> {
+    (1..=u16::MAX, 3u16.., 1..=u32::MAX, vec(capability(), 0..12)).prop_map(
+        |(my_as, hold_time, identifier, capabilities)| Open {
+            my_as,
+            hold_time,
+            router_id: Ipv4Addr::from_bits(identifier).try_into().unwrap(),
+            capabilities,
+        },
+    )
 }
 
 /// One change of one octet, or one cut, or octets put in.
@@ -326,19 +337,7 @@ proptest! {
     }
 
     #[test]
-    fn opens_come_back(
-        my_as in 1..=u16::MAX,
-        hold_time in 3u16..,
-        identifier in 1..=u32::MAX,
-        capabilities in vec(capability(), 0..12),
-        edits in edits(),
-    ) {
-        let open = Open {
-            my_as,
-            hold_time,
-            router_id: Ipv4Addr::from_bits(identifier).try_into().unwrap(),
-            capabilities,
-        };
+    fn opens_come_back(open in open_message(), edits in edits()) {
         let octets = encode_open(&open).unwrap();
         prop_assert_eq!(read(&octets, &Negotiated::default()), Ok(Message::Open(open)));
         let mut body = octets[19..].to_vec();
