@@ -74,8 +74,8 @@ pub struct Handle {
     shared: Arc<Shared>,
     changed: Arc<Notify>,
     bound: Arc<Bound>,
-    ended: mpsc::Receiver<Infallible>,
-    log: Option<std::thread::JoinHandle<()>>,
+    ended: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
+    log: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
 }
 
 /// Starts workers and listeners; the access log goes to standard output.
@@ -157,8 +157,8 @@ pub fn start_with_log(
             shared,
             changed,
             bound,
-            ended,
-            log: Some(log),
+            ended: tokio::sync::Mutex::new(ended),
+            log: std::sync::Mutex::new(Some(log)),
         },
         receiver,
     ))
@@ -211,11 +211,12 @@ impl Handle {
     /// Stops accepting, lets exchanges finish, bounded by the drain times, and writes the last lines of the log.
     ///
     /// Cancel-safe: no; but the stop goes on without it.
-    pub async fn finish(mut self) {
+    pub async fn finish(&self) {
         self.shared.stop.cancel();
         // Nothing is ever sent: `None` comes when every thread has ended.
-        let _ = self.ended.recv().await;
-        if let Some(log) = self.log.take() {
+        let _ = self.ended.lock().await.recv().await;
+        let log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        if let Some(log) = log {
             let _ = tokio::task::spawn_blocking(move || log.join()).await;
         }
     }

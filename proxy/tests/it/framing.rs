@@ -1,0 +1,115 @@
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::{Backend, Plane, Then, read_all};
+
+/// Requests whose end two parsers could see in different places. None may reach an endpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn ambiguous_requests_reach_nobody() {
+    let mut plane = Plane::start().await;
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let smuggled = "0\r\n\r\nGET /smuggled HTTP/1.1\r\nhost: a.test\r\n\r\n";
+    for fields in [
+        "content-length: 4\r\ntransfer-encoding: chunked",
+        "transfer-encoding: chunked\r\ncontent-length: 4",
+        "content-length: 4\r\ncontent-length: 5",
+        "content-length: 4, 5",
+        "content-length: +4",
+        "content-length: -1",
+        "content-length: 0x4",
+        "content-length: 99999999999999999999",
+        "transfer-encoding: identity",
+        "transfer-encoding: gzip, chunked",
+        "transfer-encoding: chunked, identity",
+        "transfer-encoding: chunked\r\ntransfer-encoding: chunked",
+        "transfer-encoding: xchunked",
+        "transfer-encoding : chunked",
+        "transfer-encoding: chunked\r\n folded: x",
+        "content-length: 4\r\nhost: b.test",
+        "content-length : 4",
+        "x: \0",
+        "content-length: 4\r\nbad name: x",
+    ] {
+        let answer = plane.raw(format!("POST / HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n\r\n{smuggled}")).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{fields}: {answer}");
+        assert!(!answer.contains("hello"), "{fields}: {answer}");
+    }
+    for request in [
+        "GET / HTTP/1.1\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a.test\r\nhost: a.test\r\n\r\n",
+        "GET http://b.test/ HTTP/1.1\r\nhost: a.test\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: a.test/x\r\n\r\n",
+        "GET / HTTP/1.1\r\nhost: u@a.test\r\n\r\n",
+        "GET /a\\b HTTP/1.1\r\nhost: a.test\r\n\r\n",
+        "GET /%00 HTTP/1.1\r\nhost: a.test\r\n\r\n",
+        "GET / HTTP/1.0\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n0\r\n\r\n",
+        "GET a.test HTTP/1.1\r\nhost: a.test\r\n\r\n",
+        "GET /  HTTP/1.1\r\nhost: a.test\r\n\r\n",
+        "nonsense\r\n\r\n",
+    ] {
+        let mut client = TcpStream::connect(plane.http()).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let answer = read_all(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 400"), "{request}: {answer}");
+    }
+    for request in ["CONNECT a.test:443 HTTP/1.1\r\nhost: a.test:443\r\n\r\n", "TRACE / HTTP/1.1\r\nhost: a.test\r\n\r\n"] {
+        let mut client = TcpStream::connect(plane.http()).await.unwrap();
+        client.write_all(request.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let answer = read_all(&mut client).await;
+        assert!(answer.starts_with("HTTP/1.1 405"), "{request}: {answer}");
+    }
+    assert_eq!(backend.seen(), Vec::<String>::new());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn too_much_header_is_431() {
+    let mut plane = Plane::start().await;
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    for fields in [format!("x: {}\r\n", "a".repeat(70_000)), "a: b\r\n".repeat(200)] {
+        let answer = plane.raw(format!("GET / HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n")).await;
+        assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
+    }
+    assert!(backend.seen().is_empty());
+}
+
+/// An answer that breaks off must never look whole; one that lies about its length is refused.
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_answers_do_not_look_whole() {
+    let mut plane = Plane::start().await;
+    let backend = Backend::start(|_, request| {
+        let answer = match request.split(' ').nth(1) {
+            Some("/short") => "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc",
+            Some("/chunk") => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
+            Some("/badchunk") => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n",
+            Some("/both") => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n",
+            Some("/lengths") => "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
+            Some("/coding") => "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nabc",
+            Some("/head") => "HTTP/1.1 200 OK\r\ncontent-le",
+            Some("/space") => "HTTP/1.1 200 OK\r\ncontent-length : 3\r\n\r\nabc",
+            Some("/switch") => "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+            _ => "nonsense\r\n\r\n",
+        };
+        (answer.to_owned(), Then::Close)
+    })
+    .await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    for path in ["/both", "/lengths", "/coding", "/head", "/space", "/switch", "/nonsense"] {
+        let answer = plane.fetch("a.test", path).await;
+        assert!(answer.starts_with("HTTP/1.1 502"), "{path}: {answer}");
+    }
+    let answer = plane.fetch("a.test", "/short").await;
+    assert!(answer.is_empty() || (answer.contains("content-length: 10") && answer.ends_with("\r\n\r\nabc")), "{answer}");
+    for path in ["/chunk", "/badchunk"] {
+        let answer = plane.fetch("a.test", path).await;
+        assert!(!answer.contains("0\r\n\r\n"), "{path}: {answer}");
+    }
+    let early = plane.metric("sekisho_http_ended_early_total", &[("by", "upstream")]);
+    assert!((early - 10.0).abs() < 0.1, "{early}");
+}

@@ -1,0 +1,11 @@
+//! The data plane on loopback: octets in, octets out, at raw clients and raw backends.
+
+mod access_log;
+mod framing;
+mod lifecycle;
+mod proxying;
+mod support;
+mod tcp;
+mod timeouts;
+mod tls;
+mod upgrade;
