@@ -108,21 +108,3 @@ fn every_link_of_the_documents_leads_somewhere() {
     }
     assert_eq!(dead, Vec::<String>::new());
 }
-
-#[test]
-fn the_box_file_of_the_readme_passes_the_check() {
-    let readme = text("README.md");
-    let (_, rest) = readme.split_once("```toml\n").unwrap();
-    let (file, _) = rest.split_once("```").unwrap();
-    let read = sekisho_config::file::read("README.md", file, &|_| Ok(b"edge-1\n".to_vec()));
-    if let Err(faults) = read {
-        panic!(
-            "{}",
-            faults
-                .iter()
-                .map(ToString::to_string)
-                .collect::<Vec<_>>()
-                .join("\n")
-        );
-    }
-}

@@ -1,0 +1,497 @@
+//! The control task: the single writer. Folds what the rooms say into one state and publishes what follows from it.
+//!
+//! [`Control`] is the pure core (a state and a fold); [`run`] is the loop around it.
+
+#[cfg(test)]
+mod tests;
+mod tracked;
+
+use std::collections::BTreeSet;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use imbl::{OrdMap, OrdSet};
+use jiff::Timestamp;
+use sekisho_bgp::announce::{self, Plan};
+use sekisho_config::model::{
+    CertificateSource, ClusterPart, Desired, Finding, NameSet, Observed, PoolId, Revision, Settings, Vip,
+    VipPurpose, VipServing,
+};
+use sekisho_proxy::Snapshot;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::debug;
+
+use self::tracked::Tracked;
+
+/// Changes folded at most before the result is published.
+const BATCH: usize = 1024;
+
+/// Something that control must know.
+pub(crate) enum Change {
+    /// The file has a new, good version.
+    Settings(Box<Settings>),
+    /// The source has been translated.
+    Translated {
+        generation: u64,
+        part: ClusterPart,
+        findings: Arc<[Finding]>,
+    },
+    /// The routing table's word on tracked addresses; `None`: no longer tracked.
+    Reach(Vec<(IpAddr, Option<sekisho_config::model::Reach>)>),
+    /// A certificate was obtained, or found in the store.
+    Certificate {
+        names: Arc<NameSet>,
+        certificate: Arc<sekisho_config::model::Certificate>,
+    },
+    /// Serve this challenge answer, then say so.
+    Answer {
+        token: Arc<str>,
+        answer: sekisho_config::model::ChallengeAnswer,
+        published: oneshot::Sender<Revision>,
+    },
+    /// The answer is no longer needed.
+    AnswerDone { token: Arc<str> },
+    /// A listening socket changed its state; `None`: closed.
+    Listener {
+        address: SocketAddr,
+        state: Option<sekisho_config::model::ListenerState>,
+    },
+    /// Withdraw the VIPs: the box is about to stop.
+    Stopping,
+    /// A second has passed.
+    Tick,
+}
+
+/// What the world outside control can read: one consistent picture a revision.
+#[derive(Clone)]
+pub(crate) struct Picture {
+    pub(crate) revision: Revision,
+    pub(crate) published_at: Timestamp,
+    pub(crate) settings: Arc<Settings>,
+    pub(crate) desired: Arc<Desired>,
+    pub(crate) observed: Arc<Observed>,
+    pub(crate) findings: Arc<[Finding]>,
+    pub(crate) snapshot: Arc<Snapshot>,
+    pub(crate) plan: Arc<Plan>,
+    pub(crate) stopping: bool,
+}
+
+/// Where results go.
+pub(crate) struct Outputs {
+    pub(crate) proxy: Arc<sekisho_proxy::Handle>,
+    pub(crate) bgp: Option<sekisho_bgp::Handle>,
+    pub(crate) acme: Option<sekisho_acme::Handle>,
+    pub(crate) source: sekisho_ingress_controller::Handle,
+    pub(crate) picture: watch::Sender<Picture>,
+    pub(crate) metrics: Arc<Metrics>,
+}
+
+/// The state and its fold. No I/O.
+struct Control {
+    settings: Arc<Settings>,
+    desired: Desired,
+    observed: Observed,
+    findings: Arc<[Finding]>,
+    generation: Option<u64>,
+    tracked: Tracked,
+    snapshot: Arc<Snapshot>,
+    plan: Arc<Plan>,
+    wanted: BTreeSet<Arc<NameSet>>,
+    revision: Revision,
+    stopping: bool,
+}
+
+/// Which results differ from those published before; the snapshot always does, by its revision.
+#[derive(Default)]
+struct Outcome {
+    plan: bool,
+    wanted: bool,
+}
+
+impl Control {
+    fn new(settings: Settings) -> Self {
+        let mut control = Self {
+            desired: Desired::default(),
+            observed: Observed::default(),
+            findings: Arc::from([]),
+            generation: None,
+            tracked: Tracked::default(),
+            snapshot: Arc::new(Snapshot::default()),
+            plan: Arc::new(Plan::default()),
+            wanted: BTreeSet::new(),
+            revision: Revision::default(),
+            stopping: false,
+            settings: Arc::new(settings),
+        };
+        control.wish_from_file();
+        control
+    }
+
+    fn wish_from_file(&mut self) {
+        let settings = &self.settings;
+        self.desired.http.clone_from(&settings.listen.http);
+        self.desired.https.clone_from(&settings.listen.https);
+    }
+
+    /// Takes one change in. Returns who waits for the revision that carries it.
+    fn fold(&mut self, change: Change) -> Option<oneshot::Sender<Revision>> {
+        match change {
+            Change::Settings(settings) => {
+                self.settings = Arc::new(*settings);
+                self.wish_from_file();
+            }
+            Change::Translated {
+                generation,
+                part,
+                findings,
+            } => {
+                let empty = OrdMap::new();
+                let before = self
+                    .desired
+                    .cluster
+                    .as_ref()
+                    .map_or(&empty, |cluster| &cluster.pools);
+                self.tracked.follow(before, &part.pools);
+                self.desired.cluster = Some(part);
+                self.findings = findings;
+                self.generation = Some(generation);
+            }
+            Change::Reach(reach) => {
+                for (address, reach) in reach {
+                    match reach {
+                        Some(reach) => self.observed.reach.insert(address, reach),
+                        None => self.observed.reach.remove(&address),
+                    };
+                }
+            }
+            Change::Certificate { names, certificate } => {
+                self.observed.certificates.insert(names, certificate);
+            }
+            Change::Answer {
+                token,
+                answer,
+                published,
+            } => {
+                self.observed.answers.insert(token, answer);
+                return Some(published);
+            }
+            Change::AnswerDone { token } => {
+                self.observed.answers.remove(&token);
+            }
+            Change::Listener {
+                address,
+                state: Some(state),
+            } => {
+                self.observed.listeners.insert(address, state);
+            }
+            Change::Listener { address, state: None } => {
+                self.observed.listeners.remove(&address);
+            }
+            Change::Stopping => self.stopping = true,
+            Change::Tick => {}
+        }
+        None
+    }
+
+    /// Makes everything that follows from the state, under the next revision.
+    fn compile(&mut self) -> Outcome {
+        self.revision = Revision(self.revision.0 + 1);
+        let snapshot = sekisho_proxy::snapshot::compile(
+            &self.snapshot,
+            &self.desired,
+            &self.observed,
+            self.settings.source.routing,
+            self.revision,
+        );
+        self.snapshot = Arc::new(snapshot);
+        let plan = announce::plan(&self.serving(), self.desired.cluster.is_some(), self.stopping);
+        let wanted = self.certificates_wanted();
+        let outcome = Outcome {
+            plan: plan != *self.plan,
+            wanted: wanted != self.wanted,
+        };
+        if outcome.plan {
+            self.plan = Arc::new(plan);
+        }
+        self.wanted = wanted;
+        outcome
+    }
+
+    /// Facts about each VIP for [`announce::plan`].
+    fn serving(&self) -> Vec<(Arc<Vip>, VipServing)> {
+        let Some(cluster) = &self.desired.cluster else {
+            return Vec::new();
+        };
+        cluster
+            .vips
+            .values()
+            .map(|vip| (Arc::clone(vip), self.vip_serving(cluster, vip)))
+            .collect()
+    }
+
+    fn vip_serving(&self, cluster: &ClusterPart, vip: &Vip) -> VipServing {
+        let (sockets, can_serve): (Vec<SocketAddr>, bool) = match &vip.purpose {
+            VipPurpose::Ingress => (
+                self.desired
+                    .http
+                    .iter()
+                    .chain(&self.desired.https)
+                    .filter(|listener| accepts(listener.ip(), vip.address))
+                    .copied()
+                    .collect(),
+                self.snapshot.eligible_http() > 0,
+            ),
+            VipPurpose::Service { pools, .. } => (
+                cluster
+                    .tcp
+                    .keys()
+                    .filter(|listener| listener.ip() == vip.address)
+                    .copied()
+                    .collect(),
+                pools.iter().any(|pool| self.eligible(pool)),
+            ),
+        };
+        let state = |socket| (socket, self.observed.listeners.get(&socket).cloned());
+        VipServing {
+            listeners: sockets.into_iter().map(state).collect(),
+            can_serve,
+        }
+    }
+
+    fn eligible(&self, pool: &PoolId) -> bool {
+        self.snapshot.pool(pool).is_some_and(|pool| pool.eligible() > 0)
+    }
+
+    fn certificates_wanted(&self) -> BTreeSet<Arc<NameSet>> {
+        let Some(cluster) = &self.desired.cluster else {
+            return BTreeSet::new();
+        };
+        cluster
+            .certificates
+            .values()
+            .filter_map(|source| match &**source {
+                CertificateSource::Acme { names, .. } => Some(Arc::clone(names)),
+                CertificateSource::Secret { .. } | CertificateSource::Placeholder { .. } => None,
+            })
+            .collect()
+    }
+
+    fn picture(&self) -> Picture {
+        Picture {
+            revision: self.revision,
+            published_at: Timestamp::now(),
+            settings: Arc::clone(&self.settings),
+            desired: Arc::new(self.desired.clone()),
+            observed: Arc::new(self.observed.clone()),
+            findings: Arc::clone(&self.findings),
+            snapshot: Arc::clone(&self.snapshot),
+            plan: Arc::clone(&self.plan),
+            stopping: self.stopping,
+        }
+    }
+}
+
+/// The picture before anything is published.
+pub(crate) fn first_picture(settings: &Settings) -> Picture {
+    Control::new(settings.clone()).picture()
+}
+
+/// Whether a socket bound to `listener` takes connections to `address`.
+fn accepts(listener: IpAddr, address: IpAddr) -> bool {
+    listener == address || (listener.is_unspecified() && listener.is_ipv4() == address.is_ipv4())
+}
+
+/// Folds changes until the channel closes. `settings` are the first ones, already known to every room.
+///
+/// Cancel-safe: no (it runs to its end).
+pub(crate) async fn run(settings: Settings, mut changes: mpsc::Receiver<Change>, outputs: Outputs) {
+    let mut control = Control::new(settings);
+    let mut shell = Shell {
+        outputs,
+        tracked: OrdSet::new(),
+        generation: None,
+        settings: Arc::clone(&control.settings),
+    };
+    shell.publish(&mut control, Vec::new());
+    while let Some(change) = changes.recv().await {
+        let began = tokio::time::Instant::now();
+        shell.outputs.metrics.beat();
+        let mut dirty = !matches!(change, Change::Tick);
+        let mut waiting: Vec<_> = control.fold(change).into_iter().collect();
+        // A burst (a first list, a node's routes) becomes one revision.
+        for _ in 1..BATCH {
+            let Ok(change) = changes.try_recv() else { break };
+            dirty |= !matches!(change, Change::Tick);
+            waiting.extend(control.fold(change));
+        }
+        if dirty {
+            shell.publish(&mut control, waiting);
+            shell
+                .outputs
+                .metrics
+                .fold_seconds
+                .observe(began.elapsed().as_secs_f64());
+        }
+    }
+    debug!("control ends");
+}
+
+/// The hands of the loop: remembers what each room was told last.
+struct Shell {
+    outputs: Outputs,
+    tracked: OrdSet<IpAddr>,
+    generation: Option<u64>,
+    settings: Arc<Settings>,
+}
+
+impl Shell {
+    fn publish(&mut self, control: &mut Control, waiting: Vec<oneshot::Sender<Revision>>) {
+        if !Arc::ptr_eq(&self.settings, &control.settings) {
+            self.settings = Arc::clone(&control.settings);
+            self.configure();
+        }
+        let outcome = control.compile();
+        // Order: what answers requests first, then whoever may send some.
+        self.outputs.proxy.publish(Arc::clone(&control.snapshot));
+        for waiter in waiting {
+            let _ = waiter.send(control.revision); // gone: the order was given up
+        }
+        if let Some(bgp) = &self.outputs.bgp {
+            if !self.tracked.ptr_eq(control.tracked.addresses()) {
+                self.tracked = control.tracked.addresses().clone();
+                bgp.track(self.tracked.clone());
+            }
+            if outcome.plan {
+                bgp.announce(Arc::clone(&control.plan));
+            }
+        }
+        if outcome.wanted
+            && let Some(acme) = &self.outputs.acme
+        {
+            acme.want(control.wanted.clone());
+        }
+        if self.generation != control.generation {
+            self.generation = control.generation;
+            if let Some(generation) = control.generation {
+                self.outputs.source.published(generation);
+            }
+        }
+        self.outputs.metrics.record(control);
+        self.outputs.picture.send_replace(control.picture());
+        debug!(revision = %control.revision, "published");
+    }
+
+    /// Hands a new file to the rooms.
+    fn configure(&self) {
+        let settings = &self.settings;
+        self.outputs.proxy.configure(crate::appliance::live(settings));
+        self.outputs.source.configure((&**settings).into());
+        if let (Some(handle), Some(bgp)) = (&self.outputs.bgp, &settings.bgp) {
+            handle.configure(bgp.clone());
+        }
+        if let (Some(handle), Some(acme)) = (&self.outputs.acme, &settings.acme) {
+            handle.configure(acme.clone());
+        }
+    }
+}
+
+/// Metrics of control.
+pub(crate) struct Metrics {
+    revision: prometheus::IntGauge,
+    published: prometheus::Gauge,
+    fold_seconds: prometheus::Histogram,
+    findings: prometheus::IntGaugeVec,
+    withheld: prometheus::IntGauge,
+    announced: prometheus::IntGauge,
+    heartbeat: AtomicU64,
+}
+
+impl Metrics {
+    /// Registers them.
+    pub(crate) fn register(registry: &prometheus::Registry) -> prometheus::Result<Arc<Self>> {
+        let revision = prometheus::IntGauge::new("sekisho_revision", "Revision that is published")?;
+        let published = prometheus::Gauge::new(
+            "sekisho_revision_timestamp_seconds",
+            "When the revision was published, seconds since 1970-01-01 UTC",
+        )?;
+        let fold_seconds = prometheus::Histogram::with_opts(
+            prometheus::HistogramOpts::new(
+                "sekisho_control_publish_seconds",
+                "From the first change of a batch to its publication",
+            )
+            .buckets(prometheus::exponential_buckets(0.00005, 4.0, 10)?),
+        )?;
+        let findings = prometheus::IntGaugeVec::new(
+            prometheus::Opts::new(
+                "sekisho_findings",
+                "Findings in the objects of the source, by kind",
+            ),
+            &["kind"],
+        )?;
+        let announced = prometheus::IntGauge::new("sekisho_vips_announced", "VIPs that may be announced")?;
+        let withheld = prometheus::IntGauge::new("sekisho_vips_withheld", "VIPs that are withheld")?;
+        registry.register(Box::new(revision.clone()))?;
+        registry.register(Box::new(published.clone()))?;
+        registry.register(Box::new(fold_seconds.clone()))?;
+        registry.register(Box::new(findings.clone()))?;
+        registry.register(Box::new(announced.clone()))?;
+        registry.register(Box::new(withheld.clone()))?;
+        let metrics = Self {
+            revision,
+            published,
+            fold_seconds,
+            findings,
+            withheld,
+            announced,
+            heartbeat: AtomicU64::new(0),
+        };
+        metrics.beat();
+        Ok(Arc::new(metrics))
+    }
+
+    fn beat(&self) {
+        self.heartbeat.store(
+            u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
+            Ordering::Relaxed,
+        );
+    }
+
+    /// Seconds since the loop last turned.
+    pub(crate) fn seconds_since_beat(&self) -> u64 {
+        u64::try_from(Timestamp::now().as_second())
+            .unwrap_or(0)
+            .saturating_sub(self.heartbeat.load(Ordering::Relaxed))
+    }
+
+    fn record(&self, control: &Control) {
+        self.revision
+            .set(i64::try_from(control.revision.0).unwrap_or(i64::MAX));
+        #[expect(
+            clippy::cast_precision_loss,
+            reason = "milliseconds since 1970 fit 52 bits for 140,000 years"
+        )]
+        self.published
+            .set(Timestamp::now().as_millisecond() as f64 / 1000.0);
+        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
+        let announced = control
+            .plan
+            .vips
+            .values()
+            .filter(|planned| planned.announce.is_ok())
+            .count();
+        self.announced.set(gauge(announced));
+        self.withheld
+            .set(gauge(control.plan.vips.len().saturating_sub(announced)));
+        for kind in sekisho_config::model::FindingKind::ALL {
+            let count = control
+                .findings
+                .iter()
+                .filter(|finding| finding.kind == kind)
+                .count();
+            self.findings
+                .with_label_values(&[kind.as_str()])
+                .set(gauge(count));
+        }
+    }
+}

@@ -1,0 +1,95 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sekisho_config::model::{Condition, NodeName, ObjectName, PeerName, PoolId, Prefix, Reach, Routing};
+use sekisho_proxy::snapshot::CompiledPool;
+use serde::Serialize;
+
+use crate::control::Picture;
+
+/// One backend.
+#[derive(Serialize)]
+pub(crate) struct EndpointView {
+    namespace: Arc<str>,
+    service: Arc<str>,
+    port: u16,
+    pod: Option<ObjectName>,
+    address: std::net::SocketAddr,
+    node: Option<NodeName>,
+    condition: Condition,
+    prefix: Option<Prefix>,
+    next_hops: Vec<IpAddr>,
+    interface: Option<Arc<str>>,
+    peers: Vec<PeerName>,
+    /// `bgp`, `kernel`, `off`, or why there is none.
+    route: String,
+    requests_in_flight: u32,
+    in_use: bool,
+    /// Why it is not in use; empty when it is.
+    why: String,
+}
+
+/// Every backend, or those of one Service (`name` or `namespace/name`).
+pub(crate) fn view(picture: &Picture, service: Option<&str>) -> Vec<EndpointView> {
+    let wanted = |id: &PoolId| match service {
+        None => true,
+        Some(text) => match text.split_once('/') {
+            Some((namespace, name)) => *id.service.namespace == *namespace && *id.service.name == *name,
+            None => *id.service.name == *text,
+        },
+    };
+    let Some(cluster) = &picture.desired.cluster else {
+        return Vec::new();
+    };
+    cluster
+        .pools
+        .keys()
+        .filter(|id| wanted(id))
+        .filter_map(|id| picture.snapshot.pool(id))
+        .flat_map(|pool| of_pool(picture, pool))
+        .collect()
+}
+
+/// The backends of one pool.
+pub(crate) fn of_pool(picture: &Picture, pool: &CompiledPool) -> Vec<EndpointView> {
+    let id = pool.id();
+    pool.endpoints()
+        .iter()
+        .map(|compiled| {
+            let endpoint = &compiled.endpoint;
+            let reach = picture.observed.reach.get(&endpoint.ip());
+            let via = match reach {
+                Some(Reach::Routed(via)) => Some(via),
+                _ => None,
+            };
+            let route = match (picture.settings.source.routing, reach) {
+                (Routing::Off, _) => "off".into(),
+                (_, Some(Reach::Routed(via))) if via.kernel => "kernel".into(),
+                (_, Some(Reach::Routed(_))) => "bgp".into(),
+                (_, Some(Reach::Unroutable { why })) => why.to_string(),
+                (_, None) => sekisho_config::model::Unroutable::NotAsked.to_string(),
+            };
+            EndpointView {
+                namespace: Arc::clone(&id.service.namespace),
+                service: Arc::clone(&id.service.name),
+                port: id.port,
+                pod: endpoint.pod.clone(),
+                address: endpoint.address,
+                node: endpoint.node.clone(),
+                condition: endpoint.condition,
+                prefix: via.map(|via| via.prefix),
+                next_hops: via.map(|via| via.next_hops.clone()).unwrap_or_default(),
+                interface: via.and_then(|via| via.interface.clone()),
+                peers: via.map(|via| via.peers.clone()).unwrap_or_default(),
+                route,
+                requests_in_flight: compiled.state.in_flight(),
+                in_use: compiled.eligibility.is_ok(),
+                why: compiled
+                    .eligibility
+                    .err()
+                    .map(|why| why.to_string())
+                    .unwrap_or_default(),
+            }
+        })
+        .collect()
+}

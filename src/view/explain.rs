@@ -1,0 +1,284 @@
+use http::Uri;
+use sekisho_bgp::VipView;
+use sekisho_config::model::{Action, HostName, ListenerState, VipPurpose};
+use sekisho_proxy::path::normalise;
+use sekisho_proxy::route::{Found, WonBy};
+use serde::Serialize;
+
+use super::endpoints::{self, EndpointView};
+use super::vips;
+use crate::control::Picture;
+
+/// The whole chain for one request: each step with what was found, and whether it is good.
+#[derive(Serialize)]
+pub(crate) struct Explanation {
+    request: String,
+    revision: sekisho_config::model::Revision,
+    steps: Vec<Step>,
+    endpoints: Vec<EndpointView>,
+    /// What the client gets.
+    answer: String,
+}
+
+#[derive(Serialize)]
+struct Step {
+    what: &'static str,
+    good: bool,
+    found: String,
+    detail: Vec<String>,
+}
+
+impl Step {
+    fn new(what: &'static str, good: bool, found: impl Into<String>) -> Self {
+        Self {
+            what,
+            good,
+            found: found.into(),
+            detail: Vec::new(),
+        }
+    }
+}
+
+/// A request, taken apart.
+struct Asked {
+    https: bool,
+    host: Option<HostName>,
+    path: String,
+}
+
+/// Explains `GET url`.
+///
+/// # Errors
+/// When `url` is not one that a client could ask for, in words.
+pub(crate) fn view(picture: &Picture, announced: &[VipView], url: &str) -> Result<Explanation, String> {
+    let asked = read(url)?;
+    let mut steps = vec![vip(picture, announced), listener(picture, asked.https)];
+    if asked.https {
+        steps.push(certificate(picture, asked.host.as_ref()));
+    }
+    let mut explanation = Explanation {
+        request: format!(
+            "{} {}{}",
+            if asked.https { "https" } else { "http" },
+            asked.host.as_ref().map_or("(no host)", HostName::as_str),
+            asked.path
+        ),
+        revision: picture.revision,
+        steps,
+        endpoints: Vec::new(),
+        answer: String::new(),
+    };
+    let found = picture.snapshot.find(asked.host.as_ref(), &asked.path);
+    explanation.steps.push(rule(&found));
+    explanation.answer = match found.winner.map(|winner| &winner.route.action) {
+        None => "404: no rule takes this host and path, and there is no default backend".into(),
+        Some(Action::Unavailable(why)) => {
+            explanation
+                .steps
+                .push(Step::new("service", false, why.to_string()));
+            format!("503: {why}")
+        }
+        Some(Action::Forward(id)) => match picture.snapshot.pool(id) {
+            None => format!("503: Service {id} has no endpoint"),
+            Some(pool) => {
+                explanation.endpoints = endpoints::of_pool(picture, pool);
+                let (eligible, known) = (pool.eligible(), pool.endpoints().len());
+                let mut step = Step::new(
+                    "service",
+                    eligible > 0,
+                    format!("{id}: {eligible} of {known} endpoints are in use"),
+                );
+                step.detail.push(format!("balanced by {}", word(&pool.balance())));
+                explanation.steps.push(step);
+                match eligible {
+                    0 => format!("503: Service {id} has no endpoint that is ready and routed"),
+                    1 => "forwarded straight to the one endpoint in use".into(),
+                    n => format!("forwarded straight to one of {n} endpoints"),
+                }
+            }
+        },
+    };
+    Ok(explanation)
+}
+
+fn read(url: &str) -> Result<Asked, String> {
+    let url = if url.contains("://") {
+        url.to_owned()
+    } else {
+        format!("http://{url}")
+    };
+    let uri: Uri = url
+        .parse()
+        .map_err(|error| format!("`{}` is not a URL: {error}", url.escape_debug()))?;
+    let https = match uri.scheme_str() {
+        Some("http") => false,
+        Some("https") => true,
+        _ => return Err("only http:// and https:// can be explained".into()),
+    };
+    let host = match uri.host() {
+        // A literal address is a request without a name: it can match only the rules for every host.
+        Some(host) if host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok() => None,
+        Some(host) => Some(host.parse::<HostName>().map_err(|error| error.to_string())?),
+        None => None,
+    };
+    let path = normalise(uri.path())
+        .map_err(|error| format!("400: the path {} is refused: {error}", uri.path().escape_debug()))?
+        .into_owned();
+    Ok(Asked { https, host, path })
+}
+
+fn vip(picture: &Picture, announced: &[VipView]) -> Step {
+    let ingress: Vec<_> = picture
+        .plan
+        .vips
+        .values()
+        .filter(|planned| planned.vip.purpose == VipPurpose::Ingress)
+        .map(|planned| planned.vip.address)
+        .collect();
+    if ingress.is_empty() {
+        return Step::new(
+            "vip",
+            true,
+            "none: there is no [[vips]] pool; clients reach the listeners' own addresses",
+        );
+    }
+    let rows: Vec<_> = vips::view(picture, announced)
+        .into_iter()
+        .filter(|row| ingress.contains(&row.address))
+        .collect();
+    let good = rows.iter().any(|row| !row.announced_to.is_empty());
+    let mut step = Step::new(
+        "vip",
+        good,
+        ingress
+            .iter()
+            .map(ToString::to_string)
+            .collect::<Vec<_>>()
+            .join(", "),
+    );
+    for row in rows {
+        let to: Vec<_> = row.announced_to.iter().map(ToString::to_string).collect();
+        if !to.is_empty() {
+            step.detail
+                .push(format!("{} is announced to {}", row.address, to.join(", ")));
+        }
+        if let Some(why) = row.withheld {
+            step.detail.push(format!("{} is withheld: {why}", row.address));
+        }
+    }
+    step
+}
+
+fn listener(picture: &Picture, https: bool) -> Step {
+    let listeners = if https {
+        &picture.desired.https
+    } else {
+        &picture.desired.http
+    };
+    let mut good = !listeners.is_empty();
+    let mut states = Vec::new();
+    for address in listeners {
+        match picture.observed.listeners.get(address) {
+            Some(ListenerState::Bound) => states.push(format!("{address} is bound")),
+            Some(ListenerState::Failed { error }) => {
+                good = false;
+                states.push(format!("{address} is not bound: {error}"));
+            }
+            None => {
+                good = false;
+                states.push(format!("{address} is not bound yet"));
+            }
+        }
+    }
+    let found = if states.is_empty() {
+        format!(
+            "none; list one under listen.{}",
+            if https { "https" } else { "http" }
+        )
+    } else {
+        states.join(", ")
+    };
+    Step::new("listener", good, found)
+}
+
+fn certificate(picture: &Picture, host: Option<&HostName>) -> Step {
+    let Some(host) = host else {
+        return Step::new(
+            "certificate",
+            false,
+            "the placeholder: a client that asks by address sends no name",
+        );
+    };
+    match picture.snapshot.certificate(host).served {
+        Ok(certificate) => Step::new(
+            "certificate",
+            true,
+            format!(
+                "{}, by {}, until {}",
+                spell_names(&certificate.names),
+                certificate.issuer,
+                certificate.not_after
+            ),
+        ),
+        Err(why) => Step::new("certificate", false, format!("the placeholder: {why}")),
+    }
+}
+
+fn rule(found: &Found<'_>) -> Step {
+    let mut step = match &found.winner {
+        None => Step::new("rule", false, "none takes it"),
+        Some(winner) => Step::new(
+            "rule",
+            true,
+            format!(
+                "Ingress {} wins: host {}, {}",
+                winner.route.id,
+                winner.host,
+                match winner.by {
+                    WonBy::Path => spell(&winner.route.path),
+                    WonBy::HostFallback => "default backend of this host".into(),
+                    WonBy::DefaultBackend => "default backend of the box".into(),
+                }
+            ),
+        ),
+    };
+    // A host with thousands of paths: the first losers tell enough.
+    const SHOWN: usize = 20;
+    let mut losers = found.losers();
+    for loser in losers.by_ref().take(SHOWN) {
+        step.detail.push(format!(
+            "{} loses: host {}, {}: {}",
+            loser.route.id,
+            loser.host,
+            spell(&loser.route.path),
+            loser.why
+        ));
+    }
+    match losers.count() {
+        0 => {}
+        more => step.detail.push(format!("and {more} more")),
+    }
+    step
+}
+
+fn spell(path: &sekisho_config::model::PathMatch) -> String {
+    match path {
+        sekisho_config::model::PathMatch::Exact(path) => format!("Exact {path}"),
+        sekisho_config::model::PathMatch::Prefix(path) => format!("Prefix {path}"),
+    }
+}
+
+fn spell_names(names: &sekisho_config::model::NameSet) -> String {
+    names
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(" ")
+}
+
+fn word(value: &impl Serialize) -> String {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(word)) => word,
+        _ => String::new(),
+    }
+}

@@ -1,0 +1,62 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use sekisho_bgp::VipView as Announced;
+use sekisho_config::model::{AnnounceTo, PeerName, Prefix, VipPurpose};
+use serde::Serialize;
+
+use crate::control::Picture;
+
+/// One service address.
+#[derive(Serialize)]
+pub(crate) struct VipRow {
+    pub(crate) address: IpAddr,
+    pub(crate) pool: Arc<str>,
+    /// `ingress`, or the Service.
+    pub(crate) serves: String,
+    /// To whom it would be announced, from the file.
+    pub(crate) announce_to: Vec<AnnounceTo>,
+    /// Peers that have it now.
+    pub(crate) announced_to: Vec<PeerName>,
+    /// Why it is withheld, from everybody or from one peer.
+    pub(crate) withheld: Option<String>,
+}
+
+/// Every VIP in use.
+pub(crate) fn view(picture: &Picture, announced: &[Announced]) -> Vec<VipRow> {
+    picture
+        .plan
+        .vips
+        .values()
+        .map(|planned| {
+            let vip = &planned.vip;
+            let now = announced
+                .iter()
+                .find(|row| row.prefix == Prefix::host(vip.address));
+            let withheld = match (&planned.announce, now) {
+                (Err(why), _) => Some(why.to_string()),
+                (Ok(()), None) if picture.settings.bgp.is_none() => Some("there is no [bgp] section".into()),
+                (Ok(()), None) => Some("not announced yet".into()),
+                (Ok(()), Some(now)) if !now.missing.is_empty() => Some(
+                    now.missing
+                        .iter()
+                        .map(|m| format!("{}: {}", m.peer, m.text))
+                        .collect::<Vec<_>>()
+                        .join("; "),
+                ),
+                (Ok(()), Some(_)) => None,
+            };
+            VipRow {
+                address: vip.address,
+                pool: Arc::clone(&vip.pool),
+                serves: match &vip.purpose {
+                    VipPurpose::Ingress => "ingress".into(),
+                    VipPurpose::Service { service, .. } => format!("service {service}"),
+                },
+                announce_to: vip.announce_to.clone(),
+                announced_to: now.map(|now| now.announced_to.clone()).unwrap_or_default(),
+                withheld,
+            }
+        })
+        .collect()
+}
