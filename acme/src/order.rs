@@ -7,7 +7,7 @@ use instant_acme::{
     Account, AuthorizationStatus, ChallengeStatus, ChallengeType, Error, ExternalAccountKey, Identifier,
     NewAccount, NewOrder, OrderStatus,
 };
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use rcgen::{CertificateParams, DistinguishedName, KeyPair, PKCS_ECDSA_P256_SHA256};
 use sekisho_config::model::{Acme, Certificate, HostPattern, NameSet, Secret};
 use tokio::time::{Instant, sleep};
@@ -339,15 +339,15 @@ impl Order {
         let mut status = self.order.state().status;
         let mut asked = None;
         while !done(status) {
-            let wait = asked.map_or(delay, |asked: Duration| asked.max(delay));
+            let wait = wait(delay, asked, within);
             if Instant::now() + wait > deadline {
-                return Err(Failure::new(
-                    FailureKind::Slow,
-                    format!(
-                        "{what}: the CA did not finish within {} s; it is tried again",
-                        within.as_secs()
-                    ),
-                ));
+                let words = format!(
+                    "{what}: the CA did not finish within {} s; it is tried again",
+                    within.as_secs()
+                );
+                let mut failure = Failure::new(FailureKind::Slow, words);
+                failure.retry_after = asked.map(|asked| later(Timestamp::now(), asked));
+                return Err(failure);
             }
             sleep(wait).await;
             delay = delay.mul_f32(1.5).min(LONGEST_POLL);
@@ -355,7 +355,7 @@ impl Order {
                 self.order.refresh().await.map(|state| state.status)
             })
             .map_err(|error| failed(what, &error, &retry_after))?;
-            asked = retry_after.wait().and_then(|wait| Duration::try_from(wait).ok());
+            asked = retry_after.wait();
         }
         Ok(status)
     }
@@ -407,6 +407,14 @@ impl Order {
             },
         }
     }
+}
+
+/// How long to wait before the next look: what the CA asked for, bounded, since its number may be anything.
+fn wait(delay: Duration, asked: Option<SignedDuration>, longest: Duration) -> Duration {
+    let asked = asked
+        .and_then(|asked| Duration::try_from(asked).ok())
+        .unwrap_or_default();
+    asked.min(longest).max(delay)
 }
 
 /// Reads the directory and joins it with the account. What fails here is the CA or the way to it.
@@ -468,4 +476,45 @@ fn internal(error: &rcgen::Error) -> Failure {
         FailureKind::Internal,
         format!("key or request cannot be made: {error}"),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_wait_is_what_the_ca_asked_for_within_reason() {
+        let seconds = Duration::from_secs;
+        for (asked, want) in [
+            (None, seconds(1)),
+            (Some(SignedDuration::from_secs(3)), seconds(3)),
+            (Some(SignedDuration::ZERO), seconds(1)),
+            (Some(SignedDuration::from_secs(-3)), seconds(1)),
+            (Some(SignedDuration::MAX), seconds(180)),
+        ] {
+            assert_eq!(wait(seconds(1), asked, seconds(180)), want, "{asked:?}");
+        }
+    }
+
+    #[test]
+    fn what_passes_is_repeated_a_bounded_number_of_times() {
+        let problem = |kind: &str| -> Error {
+            Error::Api(
+                serde_json::from_str(&format!(r#"{{"type":"urn:ietf:params:acme:error:{kind}"}}"#)).unwrap(),
+            )
+        };
+        for (kind, want) in [
+            ("badNonce", 8),
+            ("serverInternal", 2),
+            ("rateLimited", 0),
+            ("unauthorized", 0),
+        ] {
+            let mut faults = Faults::default();
+            let error = problem(kind);
+            let repeated = (0..50)
+                .take_while(|_| faults.may_repeat(&error, &RetryAfter::default()))
+                .count();
+            assert_eq!(repeated, want, "{kind}");
+        }
+    }
 }

@@ -8,7 +8,7 @@ use jiff::{SignedDuration, Timestamp};
 use sekisho_config::model::{Acme, Certificate, NameSet};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::{Id, JoinError, JoinSet};
-use tokio::time::{Instant, sleep, timeout};
+use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tracing::{Instrument, error, info, info_span, warn};
 
@@ -27,6 +27,9 @@ const ORDERS: usize = 8;
 
 /// A whole order, beyond the bounds of its parts.
 const ORDER: Duration = Duration::from_secs(15 * 60);
+
+/// At the stop, for orders to withdraw what they have out.
+const LAST_WORDS: Duration = Duration::from_secs(2);
 
 /// The longest sleep: the wall clock may be set meanwhile.
 const LONGEST_SLEEP: Duration = Duration::from_secs(600);
@@ -121,16 +124,24 @@ impl<I: Issuer, M: Fn(&Acme) -> I + Send + 'static> Worker<I, M> {
         self.load().await;
         let (mut wanted_open, mut acme_open) = (true, true);
         let events = self.events.clone();
+        let mut look_at = Instant::now();
         loop {
-            let next = self.turn(&inlets.stop).await;
+            if look_at <= Instant::now() {
+                look_at = Instant::now() + self.turn(&inlets.stop).await;
+            }
+            // What changes nothing (a view, an event taken) leaves `look_at`: a look costs every wanted set.
             tokio::select! {
                 biased;
                 () = inlets.stop.cancelled() => break,
-                Some(ended) = self.orders.join_next_with_id() => self.ended(ended).await,
+                Some(ended) = self.orders.join_next_with_id() => {
+                    self.ended(ended).await;
+                    look_at = Instant::now();
+                }
                 changed = inlets.wanted.changed(), if wanted_open => match changed {
                     Ok(()) => {
                         let wanted = inlets.wanted.borrow_and_update().clone();
                         self.want(wanted);
+                        look_at = Instant::now();
                     }
                     Err(_) => wanted_open = false,
                 },
@@ -138,6 +149,7 @@ impl<I: Issuer, M: Fn(&Acme) -> I + Send + 'static> Worker<I, M> {
                     Ok(()) => {
                         let acme = inlets.acme.borrow_and_update().clone();
                         self.configure(&acme).await;
+                        look_at = Instant::now();
                     }
                     Err(_) => acme_open = false,
                 },
@@ -151,14 +163,24 @@ impl<I: Issuer, M: Fn(&Acme) -> I + Send + 'static> Worker<I, M> {
                         permit.send(Event::Certificate { names, certificate });
                     }
                 }
-                () = sleep(next) => {}
+                () = sleep_until(look_at) => {}
             }
         }
+        self.give_up().await;
+    }
+
+    /// Ends every order. One that does not end by itself, because the CA does not answer, is dropped.
+    async fn give_up(&mut self) {
         for order in self.running.values() {
             order.cancel.cancel();
         }
-        while let Some(ended) = self.orders.join_next_with_id().await {
+        let until = Instant::now() + LAST_WORDS;
+        while let Ok(Some(ended)) = timeout_at(until, self.orders.join_next_with_id()).await {
             self.ended(ended).await;
+        }
+        self.orders.abort_all();
+        for order in std::mem::take(&mut self.running).into_values() {
+            order.answers.withdraw().await;
         }
     }
 
@@ -655,9 +677,12 @@ mod tests {
                 if text.starts_with("slow") {
                     std::future::pending().await
                 } else {
-                    sleep(Duration::from_secs(3)).await
+                    tokio::time::sleep(Duration::from_secs(3)).await
                 }
             };
+            if text.starts_with("stuck") {
+                std::future::pending::<()>().await;
+            }
             let cancelled = tokio::select! { () = cancel.cancelled() => true, () = end => false };
             self.ca.most.lock().unwrap().0 -= 1;
             if cancelled {
@@ -888,6 +913,18 @@ mod tests {
         );
         assert_eq!(bench.open.len(), 0);
         bench.stop().await;
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_order_that_does_not_end_does_not_hold_up_the_stop() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut bench = Bench::start(dir.path(), 90, 0);
+        bench.want(&["stuck.test"]);
+        bench.pass(Duration::from_secs(30)).await;
+        assert_eq!(bench.open.len(), 1);
+        let asked = Instant::now();
+        bench.stop().await;
+        assert_eq!(asked.elapsed(), LAST_WORDS);
     }
 
     #[tokio::test(start_paused = true)]
