@@ -74,7 +74,7 @@ fn ours() -> Vec<String> {
                 .split([' ', '\\', '\t'])
                 .filter(|word| !word.is_empty())
                 .collect();
-            lines.push(words.join(" ").replace("", ""));
+            lines.push(words.join(" ").replace(" pref medium", ""));
         }
     }
     lines.sort();
