@@ -15,6 +15,8 @@ mod controller;
 mod metrics;
 mod source;
 pub mod status;
+#[cfg(test)]
+mod test_api;
 mod text;
 pub mod translate;
 mod view;

@@ -1,6 +1,8 @@
 //! A cluster, through its API server: each kind listed and watched by a task of its own, the world gathered here.
 
 mod fault;
+#[cfg(test)]
+mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};

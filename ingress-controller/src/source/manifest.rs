@@ -23,34 +23,34 @@ const MAX_FAULTS: usize = 100;
 
 /// What one file says.
 #[derive(Debug, Default)]
-pub(super) struct Parsed {
+pub(crate) struct Parsed {
     /// Objects of the kinds we read, with the line where their document begins.
-    pub(super) objects: Vec<(Object, usize)>,
+    pub(crate) objects: Vec<(Object, usize)>,
     /// What is wrong.
-    pub(super) faults: Vec<Fault>,
+    pub(crate) faults: Vec<Fault>,
     /// Objects of other kinds, as `Kind namespace/name`.
-    pub(super) ignored: Vec<String>,
+    pub(crate) ignored: Vec<String>,
 }
 
 /// One fault of a file.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(super) struct Fault {
-    pub(super) kind: FindingKind,
+pub(crate) struct Fault {
+    pub(crate) kind: FindingKind,
     /// Line, from 1.
-    pub(super) line: usize,
+    pub(crate) line: usize,
     /// What, and what to do.
-    pub(super) message: String,
+    pub(crate) message: String,
 }
 
 /// How a file is written.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Format {
+pub(crate) enum Format {
     Yaml,
     Json,
 }
 
 /// Reads one file.
-pub(super) fn parse(bytes: &[u8], format: Format) -> Parsed {
+pub(crate) fn parse(bytes: &[u8], format: Format) -> Parsed {
     let mut reader = Reader::default();
     let text = match std::str::from_utf8(bytes) {
         Ok(text) => text.strip_prefix('\u{feff}').unwrap_or(text),

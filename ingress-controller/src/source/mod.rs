@@ -2,7 +2,7 @@
 
 mod cluster;
 mod directory;
-mod manifest;
+pub(crate) mod manifest;
 
 use std::sync::Arc;
 

@@ -1,0 +1,342 @@
+use std::sync::Arc;
+
+use sekisho_config::model::{Balance, Condition, Pool};
+
+use super::super::retain_shared;
+use super::{context, ingress, lines, run, service};
+
+const SERVICE: &str = "
+---
+apiVersion: v1
+kind: Service
+metadata: {name: web, namespace: ns}
+spec: {clusterIP: None, ports: [{name: http, port: 80, targetPort: web}, {name: admin, port: 81}]}
+";
+
+fn slice(name: &str, family: &str, port: &str, endpoints: &str) -> String {
+    format!(
+        "
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: {name}, namespace: ns, labels: {{kubernetes.io/service-name: web}}}}
+addressType: {family}
+ports: [{{name: admin, port: 9000}}, {port}]
+endpoints: [{endpoints}]
+"
+    )
+}
+
+fn pool(slices: &str) -> (Arc<Pool>, Vec<String>) {
+    let manifests = format!(
+        "{SERVICE}{slices}{}",
+        ingress("i", &[("a.b", "Prefix", "/", "web")])
+    );
+    let (part, findings) = run(&manifests, &context());
+    assert_eq!(part.pools.len(), 1);
+    (part.pools.values().next().unwrap().clone(), lines(&findings))
+}
+
+fn show(pool: &Pool) -> String {
+    pool.endpoints
+        .iter()
+        .map(|endpoint| format!("{} {:?}", endpoint.address, endpoint.condition))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+#[test]
+fn slices_are_merged_by_port_name_with_the_port_that_each_has_resolved() {
+    let slices = slice(
+        "one",
+        "IPv4",
+        "{name: http, port: 8080}",
+        "{addresses: [10.0.0.2]}, {addresses: [10.0.0.1]}",
+    ) + &slice(
+        "two",
+        "IPv4",
+        "{name: http, port: 8081}",
+        "{addresses: [10.0.0.3]}",
+    ) + &slice(
+        "three",
+        "IPv6",
+        "{name: http, port: 8080}",
+        "{addresses: ['2001:db8::1'], nodeName: n1, targetRef: {kind: Pod, name: p1}}",
+    ) + &slice(
+        "four",
+        "IPv4",
+        "{name: other, port: 8080}",
+        "{addresses: [10.0.0.4]}",
+    );
+    let (pool, findings) = pool(&slices);
+    assert_eq!(
+        show(&pool),
+        "10.0.0.1:8080 Ready, 10.0.0.2:8080 Ready, 10.0.0.3:8081 Ready, [2001:db8::1]:8080 Ready"
+    );
+    let last = pool.endpoints.last().unwrap();
+    assert_eq!(
+        (
+            last.pod.as_ref().unwrap().to_string(),
+            last.node.as_ref().unwrap().to_string()
+        ),
+        ("ns/p1".to_owned(), "n1".to_owned())
+    );
+    assert_eq!(findings, [""; 0]);
+}
+
+#[test]
+fn conditions() {
+    for (conditions, want) in [
+        ("{}", Condition::Ready),
+        ("{ready: true}", Condition::Ready),
+        ("{ready: false}", Condition::NotReady),
+        (
+            "{ready: false, serving: true, terminating: true}",
+            Condition::ServingTerminating,
+        ),
+        (
+            "{ready: false, serving: true, terminating: false}",
+            Condition::NotReady,
+        ),
+        (
+            "{ready: false, serving: false, terminating: true}",
+            Condition::NotReady,
+        ),
+        // publishNotReadyAddresses
+        (
+            "{ready: true, serving: true, terminating: true}",
+            Condition::Ready,
+        ),
+    ] {
+        let slices = slice(
+            "one",
+            "IPv4",
+            "{name: http, port: 8080}",
+            &format!("{{addresses: [10.0.0.1], conditions: {conditions}}}"),
+        );
+        assert_eq!(pool(&slices).0.endpoints[0].condition, want, "{conditions}");
+    }
+}
+
+#[test]
+fn an_address_in_two_slices_counts_once_with_the_better_word() {
+    let bad = "{addresses: [10.0.0.1], conditions: {ready: false}}";
+    let good = "{addresses: [10.0.0.1]}";
+    for (a, b) in [(bad, good), (good, bad)] {
+        let slices = slice("one", "IPv4", "{name: http, port: 8080}", a)
+            + &slice("two", "IPv4", "{name: http, port: 8080}", b);
+        assert_eq!(show(&pool(&slices).0), "10.0.0.1:8080 Ready");
+    }
+}
+
+#[test]
+fn addresses_that_no_endpoint_may_have() {
+    let good = "{addresses: [10.0.0.9]}";
+    for (family, address, why) in [
+        ("IPv4", "127.0.0.1", "loopback"),
+        ("IPv4", "127.8.9.1", "loopback"),
+        ("IPv6", "::1", "loopback"),
+        ("IPv4", "169.254.169.254", "link-local"),
+        ("IPv6", "fe80::1", "link-local"),
+        ("IPv4", "0.0.0.0", "unspecified"),
+        ("IPv4", "0.1.2.3", "reserved"),
+        ("IPv4", "255.255.255.255", "reserved"),
+        ("IPv4", "224.0.0.1", "multicast"),
+        ("IPv6", "ff02::1", "multicast"),
+        ("IPv6", "::", "unspecified"),
+        ("IPv6", "::ffff:127.0.0.1", "clothing"),
+        ("IPv6", "::127.0.0.1", "clothing"),
+        ("IPv6", "10.0.0.1", "addressType"),
+        ("IPv4", "localhost", "no IP address"),
+        ("IPv4", "010.0.0.1", "no IP address"),
+        ("IPv4", "10.0.0.1/32", "no IP address"),
+    ] {
+        let slices = slice(
+            "bad",
+            family,
+            "{name: http, port: 8080}",
+            &format!("{{addresses: ['{address}']}}"),
+        ) + &slice("good", "IPv4", "{name: http, port: 8080}", good);
+        let (pool, findings) = pool(&slices);
+        assert_eq!(show(&pool), "10.0.0.9:8080 Ready", "{address}");
+        assert!(
+            matches!(&findings[..], [line] if line.starts_with("invalid_value EndpointSlice ns/bad endpoints[0].addresses: ") && line.contains(why)),
+            "{address} {findings:?}"
+        );
+    }
+}
+
+#[test]
+fn the_key_of_the_file_lets_loopback_in_and_vips_are_never_endpoints() {
+    let manifests = |address: &str| {
+        format!(
+            "{SERVICE}{}{}",
+            slice(
+                "one",
+                "IPv4",
+                "{name: http, port: 8080}",
+                &format!("{{addresses: [{address}]}}")
+            ),
+            ingress("i", &[("a.b", "Prefix", "/", "web")])
+        )
+    };
+    let mut context = context();
+    context.allow_loopback_endpoints = true;
+    let (part, findings) = run(&manifests("127.0.0.1"), &context);
+    assert_eq!(
+        (
+            part.pools.values().next().unwrap().endpoints.len(),
+            findings.len()
+        ),
+        (1, 0)
+    );
+    context.allow_loopback_endpoints = false;
+    context.vips = super::balancers::pools(&["192.0.2.0/29"]);
+    let (part, findings) = run(&manifests("192.0.2.3"), &context);
+    assert_eq!(
+        (
+            part.pools.values().next().unwrap().endpoints.len(),
+            findings.len()
+        ),
+        (0, 2),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn faults_of_a_slice() {
+    for (family, port, endpoints, want) in [
+        (
+            "FQDN",
+            "{name: http, port: 8080}",
+            "{addresses: [a.b]}",
+            "unsupported EndpointSlice ns/one addressType: ",
+        ),
+        (
+            "IPv4",
+            "{name: http, port: 0}",
+            "{addresses: [10.0.0.1]}",
+            "invalid_value EndpointSlice ns/one ports[1].port: ",
+        ),
+        (
+            "IPv4",
+            "{name: http, port: 65536}",
+            "{addresses: [10.0.0.1]}",
+            "invalid_value EndpointSlice ns/one ports[1].port: ",
+        ),
+        (
+            "IPv4",
+            "{name: http}",
+            "{addresses: [10.0.0.1]}",
+            "invalid_value EndpointSlice ns/one ports[1].port: ",
+        ),
+        (
+            "IPv4",
+            "{name: http, port: 8080, protocol: UDP}",
+            "{addresses: [10.0.0.1]}",
+            "backend_missing Service ns/web port 80: no EndpointSlice",
+        ),
+        (
+            "IPv4",
+            "{name: http, port: 8080}",
+            "{addresses: []}",
+            "invalid_value EndpointSlice ns/one endpoints[0].addresses: is empty",
+        ),
+        (
+            "IPv4",
+            "{name: http, port: 8080}",
+            "{addresses: [10.0.0.1, 10.0.0.2]}",
+            "unsupported EndpointSlice ns/one endpoints[0].addresses: only the first",
+        ),
+        (
+            "IPv4",
+            "{name: http, port: 8080}",
+            "{addresses: [10.0.0.1], conditions: {ready: false}}",
+            "backend_missing Service ns/web port 80: none of its endpoints is ready",
+        ),
+    ] {
+        let (_, findings) = pool(&slice("one", family, port, endpoints));
+        assert!(
+            findings.iter().any(|line| line.starts_with(want)),
+            "{family} {port} {endpoints} {findings:?}"
+        );
+    }
+}
+
+#[test]
+fn balance() {
+    let service = |annotations: &str| {
+        SERVICE.replace(
+            "namespace: ns}",
+            &format!("namespace: ns, annotations: {{{annotations}}}}}"),
+        )
+    };
+    let ingress = |name: &str, annotations: &str| {
+        ingress(name, &[(&format!("{name}.b"), "Prefix", "/", "web")]).replace(
+            "namespace: ns}",
+            &format!("namespace: ns, annotations: {{{annotations}}}}}"),
+        )
+    };
+    let slices = slice(
+        "one",
+        "IPv4",
+        "{name: http, port: 8080}",
+        "{addresses: [10.0.0.1]}",
+    );
+    for (on_service, on_first, on_second, want, findings) in [
+        ("", "", "", Balance::LeastRequest, 0),
+        ("sekisho.io/balance: round_robin", "", "", Balance::RoundRobin, 0),
+        ("", "", "sekisho.io/balance: round_robin", Balance::RoundRobin, 0),
+        (
+            "",
+            "sekisho.io/balance: round_robin",
+            "sekisho.io/balance: least_request",
+            Balance::RoundRobin,
+            1,
+        ),
+        (
+            "sekisho.io/balance: least_request",
+            "sekisho.io/balance: round_robin",
+            "",
+            Balance::LeastRequest,
+            0,
+        ),
+        ("sekisho.io/balance: fastest", "", "", Balance::LeastRequest, 1),
+        ("sekisho.io/acme: 'true'", "", "", Balance::LeastRequest, 1),
+    ] {
+        let (part, found) = run(
+            &format!(
+                "{}{slices}{}{}",
+                service(on_service),
+                ingress("a", on_first),
+                ingress("b", on_second)
+            ),
+            &context(),
+        );
+        assert_eq!(
+            (part.pools.values().next().unwrap().balance, found.len()),
+            (want, findings),
+            "{on_service} {on_first} {on_second} {found:?}"
+        );
+    }
+}
+
+#[test]
+fn what_does_not_change_keeps_its_memory() {
+    let manifests = service("a")
+        + &service("b")
+        + &ingress("i", &[("a.x", "Prefix", "/", "a"), ("b.x", "Prefix", "/", "b")]);
+    let (before, _) = run(&manifests, &context());
+    let (after, _) = run(&manifests.replace("name: b-1", "name: b-2"), &context());
+    let shared = retain_shared(&before, after);
+    assert!(before.pools.ptr_eq(&shared.pools) && before.hosts.ptr_eq(&shared.hosts));
+    let (after, _) = run(&manifests.replacen("10.0.0.1", "10.0.0.7", 1), &context());
+    let shared = retain_shared(&before, after.clone());
+    assert_eq!(shared, after);
+    let kept = before
+        .pools
+        .iter()
+        .filter(|(id, pool)| Arc::ptr_eq(pool, &shared.pools[*id]))
+        .count();
+    assert_eq!(kept, 1);
+}
