@@ -401,7 +401,6 @@ pub(crate) struct Metrics {
     revision: prometheus::IntGauge,
     published: prometheus::Gauge,
     fold_seconds: prometheus::Histogram,
-    findings: prometheus::IntGaugeVec,
     withheld: prometheus::IntGauge,
     announced: prometheus::IntGauge,
     heartbeat: AtomicU64,
@@ -422,26 +421,17 @@ impl Metrics {
             )
             .buckets(prometheus::exponential_buckets(0.00005, 4.0, 10)?),
         )?;
-        let findings = prometheus::IntGaugeVec::new(
-            prometheus::Opts::new(
-                "sekisho_findings",
-                "Findings in the objects of the source, by kind",
-            ),
-            &["kind"],
-        )?;
         let announced = prometheus::IntGauge::new("sekisho_vips_announced", "VIPs that may be announced")?;
         let withheld = prometheus::IntGauge::new("sekisho_vips_withheld", "VIPs that are withheld")?;
         registry.register(Box::new(revision.clone()))?;
         registry.register(Box::new(published.clone()))?;
         registry.register(Box::new(fold_seconds.clone()))?;
-        registry.register(Box::new(findings.clone()))?;
         registry.register(Box::new(announced.clone()))?;
         registry.register(Box::new(withheld.clone()))?;
         let metrics = Self {
             revision,
             published,
             fold_seconds,
-            findings,
             withheld,
             announced,
             heartbeat: AtomicU64::new(0),
@@ -483,15 +473,5 @@ impl Metrics {
         self.announced.set(gauge(announced));
         self.withheld
             .set(gauge(control.plan.vips.len().saturating_sub(announced)));
-        for kind in sekisho_config::model::FindingKind::ALL {
-            let count = control
-                .findings
-                .iter()
-                .filter(|finding| finding.kind == kind)
-                .count();
-            self.findings
-                .with_label_values(&[kind.as_str()])
-                .set(gauge(count));
-        }
     }
 }

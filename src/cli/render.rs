@@ -42,17 +42,20 @@ pub(super) fn status(value: &Value, out: &mut String) {
         }
     );
     section(out, "BGP peers");
-    peers_table(value.get("peers").unwrap_or(&Value::Null)).print(2, out);
+    indented(&peers_table(value.get("peers").unwrap_or(&Value::Null)), out);
     section(out, "VIPs");
-    vips_table(value.get("vips").unwrap_or(&Value::Null)).print(2, out);
+    indented(&vips_table(value.get("vips").unwrap_or(&Value::Null)), out);
     section(out, "Services");
     let mut table = Table::new(&["SERVICE", "IN USE", "KNOWN"]);
     for row in list(value, "services") {
         table.row([word(row, "pool"), word(row, "eligible"), word(row, "known")]);
     }
-    table.print(2, out);
+    indented(&table, out);
     section(out, "Certificates");
-    certificates_table(value.get("certificates").unwrap_or(&Value::Null)).print(2, out);
+    indented(
+        &certificates_table(value.get("certificates").unwrap_or(&Value::Null)),
+        out,
+    );
     section(out, "Findings");
     let findings = list(value, "findings");
     if findings.is_empty() {
@@ -257,6 +260,14 @@ fn one_finding(row: &Value) -> String {
         word(row, "object"),
         word(row, "message")
     ))
+}
+
+fn indented(table: &Table, out: &mut String) {
+    if table.is_empty() {
+        out.push_str("  none\n");
+    } else {
+        table.print(2, out);
+    }
 }
 
 fn print_or(table: &Table, nothing: &str, out: &mut String) {
