@@ -26,45 +26,40 @@ fn params() -> BgpSessionParams {
     params
 }
 
-/// Appends the prefixes of `field`, which the caller has walked: no length too long, nothing cut off.
-pub(super) fn prefixes(field: &[u8], family: Family, path_ids: bool, out: &mut Vec<Nlri>) {
-    let v4 = |item: &BgpAddrV4| Prefix::new(IpAddr::V4(item.addr), item.prefixlen);
-    let v6 = |item: &BgpAddrV6| Prefix::new(IpAddr::V6(item.addr), item.prefixlen);
-    let plain = |prefix| Nlri {
-        path_id: None,
-        prefix,
-    };
-    let with = |path_id, prefix| Nlri {
-        path_id: Some(path_id),
-        prefix,
+/// Hands over the prefixes of `field`, which the caller has walked: no length too long, nothing cut off.
+pub(super) fn prefixes(field: &[u8], family: Family, path_ids: bool, mut each: impl FnMut(Nlri)) {
+    let mut put = |path_id, address, length| {
+        if let Some(prefix) = Prefix::new(address, length) {
+            each(Nlri { path_id, prefix });
+        }
     };
     match (family, path_ids) {
         (Family::Ipv4Unicast, false) => {
             if let Ok((items, _)) = decode_bgpitems_from::<BgpAddrV4>(field) {
-                out.extend(items.iter().filter_map(v4).map(plain));
+                items
+                    .iter()
+                    .for_each(|one| put(None, IpAddr::V4(one.addr), one.prefixlen));
             }
         }
         (Family::Ipv6Unicast, false) => {
             if let Ok((items, _)) = decode_bgpitems_from::<BgpAddrV6>(field) {
-                out.extend(items.iter().filter_map(v6).map(plain));
+                items
+                    .iter()
+                    .for_each(|one| put(None, IpAddr::V6(one.addr), one.prefixlen));
             }
         }
         (Family::Ipv4Unicast, true) => {
             if let Ok((items, _)) = decode_pathid_bgpitems_from::<BgpAddrV4>(field) {
-                out.extend(
-                    items
-                        .iter()
-                        .filter_map(|item| Some(with(item.pathid, v4(&item.nlri)?))),
-                );
+                items
+                    .iter()
+                    .for_each(|one| put(Some(one.pathid), IpAddr::V4(one.nlri.addr), one.nlri.prefixlen));
             }
         }
         (Family::Ipv6Unicast, true) => {
             if let Ok((items, _)) = decode_pathid_bgpitems_from::<BgpAddrV6>(field) {
-                out.extend(
-                    items
-                        .iter()
-                        .filter_map(|item| Some(with(item.pathid, v6(&item.nlri)?))),
-                );
+                items
+                    .iter()
+                    .for_each(|one| put(Some(one.pathid), IpAddr::V6(one.nlri.addr), one.nlri.prefixlen));
             }
         }
     }

@@ -8,9 +8,10 @@ mod prefixes;
 
 use std::sync::Arc;
 
-use super::{Family, Fault, Negotiated, NextHop, Nlri, Update, WireError};
+use super::{Family, Fault, Negotiated, NextHop, Update, WireError};
 use attributes::Read;
 use faults::{Faults, reset};
+use prefixes::Checked;
 
 /// Reads the body of an UPDATE; in the result, withdrawn prefixes are to be applied before the announced ones.
 pub(super) fn decode(body: &[u8], negotiated: &Negotiated) -> Result<Update, WireError> {
@@ -63,18 +64,15 @@ pub(super) fn decode(body: &[u8], negotiated: &Negotiated) -> Result<Update, Wir
             reach.list.read_into(&mut update.withdrawn);
         }
     } else {
-        let mut announced = Vec::new();
         if let (true, Some(address)) = (ipv4, read.next_hop) {
-            nlri.read_into(&mut announced);
             let next_hop = NextHop {
                 address: address.into(),
                 link_local: None,
             };
-            announce(&mut update, &mut announced, next_hop, &mut faults);
+            announce(&mut update, &nlri, next_hop, &mut faults);
         }
         if let Some(reach) = &read.reach {
-            reach.list.read_into(&mut announced);
-            announce(&mut update, &mut announced, reach.next_hop, &mut faults);
+            announce(&mut update, &reach.list, reach.next_hop, &mut faults);
         }
         if !update.announced.is_empty() {
             update.attributes = Some(Arc::new(read.into_attributes(&mut faults)));
@@ -84,16 +82,16 @@ pub(super) fn decode(body: &[u8], negotiated: &Negotiated) -> Result<Update, Wir
     Ok(update)
 }
 
-/// Moves routable prefixes to the announced ones; the others are named and ignored (RFC 4271 section 6.3, last rule).
-fn announce(update: &mut Update, from: &mut Vec<Nlri>, next_hop: NextHop, faults: &mut Faults) {
-    update.announced.reserve(from.len());
-    for nlri in from.drain(..) {
+/// Reads routable prefixes into the announced ones; the others are named and ignored (RFC 4271 section 6.3, last rule).
+fn announce(update: &mut Update, list: &Checked<'_>, next_hop: NextHop, faults: &mut Faults) {
+    update.announced.reserve(list.len());
+    list.for_each(|nlri| {
         if prefixes::routable(&nlri.prefix) {
             update.announced.push((nlri, next_hop));
         } else {
             faults.note(Fault::Unroutable(nlri.prefix));
         }
-    }
+    });
 }
 
 /// RFC 7606 section 3 (d), RFC 4760 section 3: NEXT_HOP belongs to the NLRI field only.

@@ -19,12 +19,22 @@ impl Checked<'_> {
         self.count == 0
     }
 
+    /// How many prefixes it holds.
+    pub(super) fn len(&self) -> usize {
+        self.count
+    }
+
+    /// Hands over its prefixes in order, host bits cleared.
+    pub(super) fn for_each(&self, each: impl FnMut(Nlri)) {
+        if self.count > 0 {
+            zetta::prefixes(self.field, self.family, self.path_ids, each);
+        }
+    }
+
     /// Appends its prefixes, host bits cleared.
     pub(super) fn read_into(&self, out: &mut Vec<Nlri>) {
-        if self.count > 0 {
-            out.reserve(self.count);
-            zetta::prefixes(self.field, self.family, self.path_ids, out);
-        }
+        out.reserve(self.count);
+        self.for_each(|nlri| out.push(nlri));
     }
 }
 
