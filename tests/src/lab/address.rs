@@ -21,11 +21,11 @@ pub const ROUTER: Machine = Machine {
     v6: Ipv6Addr::new(0x2001, 0xdb8, 2, 0, 0, 0, 0, 1),
 };
 
-/// The address that Ingresses get: the first of the pool.
-pub const VIP_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 0));
+/// The address that Ingresses get: the first of the pool that is not its network's own.
+pub const VIP_V4: IpAddr = IpAddr::V4(Ipv4Addr::new(203, 0, 113, 1));
 
 /// The same, IPv6.
-pub const VIP_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 0));
+pub const VIP_V6: IpAddr = IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 1, 0, 0, 0, 0, 1));
 
 /// A node of the cluster.
 #[derive(Clone, Copy, Debug)]

@@ -40,7 +40,7 @@ impl State {
         self.0.join(name)
     }
 
-    /// The last `lines` lines of every log, for a failure's report.
+    /// The ends of all logs, `lines` lines of the appliance's and a few of the others', for a failure's report.
     pub fn tails(&self, lines: usize) -> String {
         let mut names: Vec<_> = fs::read_dir(self.file("log"))
             .into_iter()
@@ -54,6 +54,11 @@ impl State {
         for name in names {
             let text = fs::read_to_string(&name).unwrap_or_default();
             let all: Vec<_> = text.lines().collect();
+            let lines = if name.ends_with("sekisho.log") {
+                lines
+            } else {
+                lines.min(4)
+            };
             let tail = all.get(all.len().saturating_sub(lines)..).unwrap_or_default();
             if !tail.is_empty() {
                 out.push_str(&format!("--- {}\n{}\n", name.display(), tail.join("\n")));

@@ -64,9 +64,9 @@ impl Kind {
     /// The VIPs of an Ingress that it can be told of.
     pub(crate) fn vips(self) -> Vec<&'static str> {
         match self {
-            Self::Bird16 => vec!["203.0.113.0/32"],
-            Self::Bird16Ipv6 => vec!["2001:db8:1::/128"],
-            _ => vec!["203.0.113.0/32", "2001:db8:1::/128"],
+            Self::Bird16 => vec!["203.0.113.1/32"],
+            Self::Bird16Ipv6 => vec!["2001:db8:1::1/128"],
+            _ => vec!["203.0.113.1/32", "2001:db8:1::1/128"],
         }
     }
 }
