@@ -10,7 +10,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
 use crate::metrics::Cell;
-use crate::worker::{Admitted, Flavour, Worker};
+use crate::worker::{Flavour, Worker};
 use crate::{http, l4};
 
 /// How often a full worker looks whether there is room again.
@@ -32,11 +32,6 @@ pub(crate) async fn run(
             return;
         }
     };
-    let gauge = if flavour == Flavour::Tcp {
-        Cell::TcpConnections
-    } else {
-        Cell::Connections
-    };
     let mut pause = ERROR_PAUSE.0;
     loop {
         let stop = async {
@@ -45,14 +40,14 @@ pub(crate) async fn run(
                 () = worker.shared.stop.cancelled() => {}
             }
         };
-        let Some(admitted) = worker.admit(gauge) else {
+        if worker.is_full() {
             // Further connections wait in the kernel's queue.
             worker.counters.inc(Cell::AcceptLimited);
             tokio::select! {
                 () = stop => break,
                 () = tokio::time::sleep(FULL_PAUSE) => continue,
             }
-        };
+        }
         let accepted = tokio::select! {
             biased;
             () = stop => break,
@@ -61,7 +56,7 @@ pub(crate) async fn run(
         match accepted {
             Ok((stream, peer)) => {
                 pause = ERROR_PAUSE.0;
-                begin(&worker, stream, peer, address, flavour, admitted);
+                begin(&worker, stream, peer, address, flavour);
             }
             // The client was faster than we.
             Err(error) if is_of_one_connection(&error) => {}
@@ -74,7 +69,6 @@ pub(crate) async fn run(
                     Cell::AcceptErrors
                 });
                 tracing::warn!(listener = %address, %error, "connections cannot be accepted; trying again");
-                drop(admitted);
                 tokio::select! {
                     () = close.cancelled() => break,
                     () = worker.shared.stop.cancelled() => break,
@@ -86,22 +80,20 @@ pub(crate) async fn run(
     }
     // Connections that are complete in the kernel would be reset by the close of the socket.
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
-        let Some(admitted) = worker.admit(gauge) else {
+        if worker.is_full() {
             break;
         };
-        begin(&worker, stream, peer, address, flavour, admitted);
+        begin(&worker, stream, peer, address, flavour);
     }
 }
 
-fn begin(
-    worker: &Rc<Worker>,
-    stream: TcpStream,
-    peer: SocketAddr,
-    listener: SocketAddr,
-    flavour: Flavour,
-    admitted: Admitted,
-) {
+fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: SocketAddr, flavour: Flavour) {
     worker.counters.inc(Cell::Accepted);
+    let admitted = worker.admit(if flavour == Flavour::Tcp {
+        Cell::TcpConnections
+    } else {
+        Cell::Connections
+    });
     let this = Rc::clone(worker);
     match flavour {
         Flavour::Http => {

@@ -66,3 +66,101 @@ pub fn pick<'a>(
         mine
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use sekisho_config::model::{
+        ClusterPart, Condition, Desired, Endpoint, ObjectName, Observed, Pool, PoolId, Revision, Routing,
+    };
+
+    use super::*;
+    use crate::snapshot::{InFlight, Snapshot, compile};
+
+    fn pool(balance: Balance, count: u16) -> Arc<CompiledPool> {
+        let endpoints = (0..count)
+            .map(|port| Endpoint {
+                address: SocketAddr::from(([10, 0, 0, 1], port + 1)),
+                pod: None,
+                node: None,
+                condition: Condition::Ready,
+            })
+            .collect();
+        let id = PoolId {
+            service: ObjectName::new("ns", "s"),
+            port: 80,
+        };
+        let pool = Arc::new(Pool {
+            id: id.clone(),
+            balance,
+            endpoints,
+        });
+        let cluster = ClusterPart {
+            pools: [(id.clone(), pool)].into_iter().collect(),
+            ..ClusterPart::default()
+        };
+        let desired = Desired {
+            cluster: Some(cluster),
+            ..Desired::default()
+        };
+        let snapshot = compile(
+            &Snapshot::default(),
+            &desired,
+            &Observed::default(),
+            Routing::Off,
+            Revision(1),
+        );
+        Arc::clone(snapshot.pool(&id).unwrap())
+    }
+
+    #[test]
+    fn an_idle_pool_is_served_in_turn() {
+        for balance in [Balance::RoundRobin, Balance::LeastRequest] {
+            let pool = pool(balance, 7);
+            let mut dice = Dice::new(1);
+            let mut ports: Vec<u16> = (0..7)
+                .map(|_| pick(&pool, &mut dice, &[]).unwrap().endpoint.address.port())
+                .collect();
+            ports.sort_unstable();
+            assert_eq!(ports, [1, 2, 3, 4, 5, 6, 7], "{balance:?}");
+        }
+    }
+
+    /// Of two endpoints, least-request always takes the one with less to do.
+    #[test]
+    fn the_less_loaded_of_two_wins() {
+        let pool = pool(Balance::LeastRequest, 2);
+        let _busy = InFlight::enter(&pool.endpoints()[0].state);
+        let mut dice = Dice::new(2);
+        for _ in 0..20 {
+            assert_eq!(pick(&pool, &mut dice, &[]).unwrap().endpoint.address.port(), 2);
+        }
+    }
+
+    #[test]
+    fn what_was_tried_is_not_tried_again() {
+        let pool = pool(Balance::LeastRequest, 3);
+        let mut dice = Dice::new(3);
+        let mut tried = Vec::new();
+        while let Some(endpoint) = pick(&pool, &mut dice, &tried) {
+            assert!(!tried.contains(&endpoint.endpoint.address));
+            tried.push(endpoint.endpoint.address);
+        }
+        assert_eq!(tried.len(), 3);
+        let none = self::pool(Balance::LeastRequest, 0);
+        assert!(pick(&none, &mut dice, &[]).is_none());
+    }
+
+    #[test]
+    fn dice_stay_below_their_bound() {
+        let mut dice = Dice::new(0);
+        assert_eq!(dice.below(0), 0);
+        let mut seen = [0u32; 5];
+        for _ in 0..5000 {
+            seen[dice.below(5)] += 1;
+        }
+        assert!(seen.iter().all(|count| (800..1200).contains(count)), "{seen:?}");
+    }
+}

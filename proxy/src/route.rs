@@ -279,3 +279,137 @@ pub fn takes(rule: &PathMatch, path: &str) -> bool {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use sekisho_config::model::{Action, ObjectName, RouteId, Unavailable};
+
+    use super::*;
+
+    fn route(index: u32, path: PathMatch) -> Route {
+        Route {
+            id: RouteId {
+                ingress: ObjectName::new("ns", "web"),
+                place: Some((0, index)),
+            },
+            path,
+            action: Action::Unavailable(Unavailable::UnsupportedBackend),
+        }
+    }
+
+    fn host(pattern: &str, rules: &[PathMatch], fallback: bool) -> CompiledHost {
+        let routes = rules
+            .iter()
+            .zip(0..)
+            .map(|(rule, index)| route(index, rule.clone()))
+            .collect();
+        let fallback = fallback.then(|| route(999, PathMatch::Prefix("/".into())));
+        CompiledHost::compile(&Arc::new(VirtualHost {
+            host: pattern.parse().unwrap(),
+            routes,
+            fallback,
+        }))
+    }
+
+    fn rule(text: &str) -> PathMatch {
+        match text.strip_prefix('=') {
+            Some(path) => PathMatch::Exact(path.into()),
+            None => PathMatch::Prefix(text.into()),
+        }
+    }
+
+    /// The table of the Ingress documentation. Rules are in order of precedence; `=` is Exact.
+    #[test]
+    fn paths() {
+        for (rules, path, want) in [
+            (&["/"][..], "/any/thing", Some("/")),
+            (&["=/foo"], "/foo", Some("=/foo")),
+            (&["=/foo"], "/bar", None),
+            (&["=/foo"], "/foo/", None),
+            (&["=/foo"], "/FOO", None),
+            (&["=/foo/"], "/foo", None),
+            (&["/foo"], "/foo", Some("/foo")),
+            (&["/foo"], "/foo/", Some("/foo")),
+            (&["/foo/"], "/foo", Some("/foo/")),
+            (&["/foo/"], "/foo/", Some("/foo/")),
+            (&["/foo/"], "/foo/bar", Some("/foo/")),
+            (&["/aaa/bb"], "/aaa/bbb", None),
+            (&["/aaa/bbb"], "/aaa/bbb", Some("/aaa/bbb")),
+            (&["/aaa/bbb/"], "/aaa/bbb", Some("/aaa/bbb/")),
+            (&["/aaa/bbb"], "/aaa/bbb/ccc", Some("/aaa/bbb")),
+            (&["/aaa/bbb"], "/aaa/bbbxyz", None),
+            (&["/aaa/bbb", "/aaa", "/"], "/aaa/ccc", Some("/aaa")),
+            (&["/aaa/bbb", "/aaa", "/"], "/aaa/bbb", Some("/aaa/bbb")),
+            (&["/aaa/bbb", "/aaa", "/"], "/ccc", Some("/")),
+            (&["/aaa"], "/ccc", None),
+            (&["=/foo", "/foo"], "/foo", Some("=/foo")),
+            (&["=/foo", "/foo"], "/foo/x", Some("/foo")),
+            (&["/foo/", "/foo"], "/foo/", Some("/foo/")),
+            (&["=/"], "/", Some("=/")),
+            (&["=/"], "/a", None),
+            (&[""], "/a", Some("")),
+            (&["/caf%c3%a9"], "/caf%C3%A9/x", Some("/caf%c3%a9")),
+            (&["/%7ea"], "/~a", Some("/%7ea")),
+            (&["a", "=a"], "/a", None),
+        ] {
+            let parsed: Vec<PathMatch> = rules.iter().map(|text| rule(text)).collect();
+            let got = host("a.b", &parsed, false);
+            let got = got.route(path).map(|route| route.path.clone());
+            assert_eq!(got, want.map(rule), "{rules:?} {path}");
+        }
+    }
+
+    /// Exact before wildcard before any; who matched keeps the request.
+    #[test]
+    fn hosts() {
+        let exact = |fallback| host("a.b", &[rule("/x")], fallback);
+        let wildcard = host("*.b", &[rule("/")], false);
+        let any = host("", &[rule("/")], true);
+        for (fallback, path, host, by) in [
+            (false, "/x", "a.b", WonBy::Path),
+            (true, "/y", "a.b", WonBy::HostFallback),
+            (false, "/y", "*", WonBy::DefaultBackend),
+        ] {
+            let exact = exact(fallback);
+            let found = find(Some(&exact), Some(&wildcard), Some(&any), path);
+            let winner = found.winner.unwrap();
+            assert_eq!(
+                (winner.host.to_string().as_str(), winner.by),
+                (host, by),
+                "{fallback} {path}"
+            );
+            for loser in found.losers() {
+                assert_eq!(
+                    loser.why == Lost::LessSpecificHost,
+                    loser.host.to_string() != "a.b" && loser.route.id.place != Some((0, 999)),
+                    "{loser:?}"
+                );
+            }
+        }
+        let exact = exact(false);
+        assert!(find(Some(&exact), Some(&wildcard), None, "/y").winner.is_none());
+        let found = find(None, Some(&wildcard), Some(&any), "/y");
+        assert_eq!(found.winner.unwrap().host.to_string(), "*.b");
+        assert_eq!(find(None, None, None, "/").losers().count(), 0);
+    }
+
+    proptest! {
+        /// The trie agrees with trying the list in order, whatever the order and however odd the rules.
+        #[test]
+        fn the_trie_is_the_list(
+            rules in proptest::collection::vec((any::<bool>(), "(/[ab]{0,2}){0,4}/?|[ab%2f~./]{0,4}"), 0..12),
+            raw in "(/[ab]{0,2}){1,5}/?",
+        ) {
+            let rules: Vec<PathMatch> = rules
+                .into_iter()
+                .map(|(exact, path)| if exact { PathMatch::Exact(path.into()) } else { PathMatch::Prefix(path.into()) })
+                .collect();
+            let path = path::normalise(&raw).unwrap();
+            let compiled = host("a.b", &rules, false);
+            let naive = rules.iter().position(|rule| takes(rule, &path));
+            let got = compiled.route(&path).map(|route| route.id.place);
+            prop_assert_eq!(got, naive.map(|index| Some((0, u32::try_from(index).unwrap()))), "{:?} {}", rules, path);
+        }
+    }
+}

@@ -215,7 +215,11 @@ impl Handle {
         self.shared.stop.cancel();
         // Nothing is ever sent: `None` comes when every thread has ended.
         let _ = self.ended.lock().await.recv().await;
-        let log = self.log.lock().unwrap_or_else(std::sync::PoisonError::into_inner).take();
+        let log = self
+            .log
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .take();
         if let Some(log) = log {
             let _ = tokio::task::spawn_blocking(move || log.join()).await;
         }

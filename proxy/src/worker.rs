@@ -147,19 +147,21 @@ impl Worker {
         Rc::clone(held)
     }
 
-    /// A place for one more connection, if there is one.
-    pub(crate) fn admit(&self, gauge: metrics::Cell) -> Option<Admitted> {
-        let most = self.shared.live.load().http.max_connections;
-        if self.shared.admitted.fetch_add(1, Ordering::Relaxed) >= most {
-            self.shared.admitted.fetch_sub(1, Ordering::Relaxed);
-            return None;
-        }
+    /// Whether as many connections are open as may be. Several listeners that look at the same moment may each let
+    /// one more in.
+    pub(crate) fn is_full(&self) -> bool {
+        self.shared.admitted.load(Ordering::Relaxed) >= self.shared.live.load().http.max_connections
+    }
+
+    /// Counts one more connection, until the return value is dropped.
+    pub(crate) fn admit(&self, gauge: metrics::Cell) -> Admitted {
+        self.shared.admitted.fetch_add(1, Ordering::Relaxed);
         self.counters.inc(gauge);
-        Some(Admitted {
+        Admitted {
             shared: Arc::clone(&self.shared),
             counters: Arc::clone(&self.counters),
             gauge,
-        })
+        }
     }
 
     /// A new request id: 32 hexadecimal digits.

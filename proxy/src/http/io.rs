@@ -37,6 +37,8 @@ pub(crate) struct Activity {
     pub(crate) requests: AtomicU64,
     /// The connection is to be closed when its exchanges have ended.
     pub(crate) closing: AtomicBool,
+    /// The header section that was read last has a Content-Length.
+    has_length: AtomicBool,
 }
 
 /// Phases of [`Activity`].
@@ -67,6 +69,7 @@ impl Activity {
             in_flight: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             closing: AtomicBool::new(false),
+            has_length: AtomicBool::new(false),
         })
     }
 
@@ -109,14 +112,28 @@ impl Activity {
         }
     }
 
-    fn received(&self) {
-        if self.http1 && matches!(self.phase.load(Relaxed), FRESH | IDLE) {
+    /// Whether the request has a Content-Length that hyper has dropped because of a Transfer-Encoding beside it.
+    /// For a request that was pipelined behind another nobody knows; hyper closes the connection after it.
+    pub(crate) fn has_length(&self) -> bool {
+        self.has_length.load(Relaxed)
+    }
+
+    /// Notes that octets came; says whether they belong to a header section, and whether a new one begins.
+    fn received(&self) -> (bool, bool) {
+        if !self.http1 {
+            return (false, false);
+        }
+        let phase = self.phase.load(Relaxed);
+        let begins = matches!(phase, FRESH | IDLE);
+        if begins {
             // The header's time runs from its first octet; on a fresh connection, from the handshake.
-            if self.phase.load(Relaxed) == IDLE {
+            if phase == IDLE {
                 self.since.store(self.now(), Relaxed);
             }
             self.phase.store(HEADER, Relaxed);
+            self.has_length.store(false, Relaxed);
         }
+        (begins || phase == HEADER, begins)
     }
 
     fn wrote(&self, pending: bool) {
@@ -129,16 +146,72 @@ impl Activity {
     }
 }
 
+/// Looks for a field in a header section that comes in pieces.
+#[derive(Debug, Default)]
+struct Scan {
+    column: usize,
+    /// The line so far is the beginning of the name.
+    matching: bool,
+    done: bool,
+}
+
+impl Scan {
+    fn begin(&mut self) {
+        *self = Self {
+            column: 0,
+            matching: true,
+            done: false,
+        };
+    }
+
+    /// Whether a line begins with `Content-Length` in this piece; stops at the end of the section.
+    fn length_in(&mut self, mut octets: &[u8]) -> bool {
+        const NAME: &[u8] = b"content-length";
+        let mut found = false;
+        while let Some((octet, rest)) = octets.split_first() {
+            if self.done {
+                break;
+            }
+            octets = rest;
+            match octet {
+                b'\n' if self.column == 0 => self.done = true,
+                b'\n' => (self.column, self.matching) = (0, true),
+                b'\r' if self.column == 0 => {}
+                octet => {
+                    self.matching &= NAME.get(self.column) == Some(&octet.to_ascii_lowercase());
+                    self.column += 1;
+                    found |= self.matching && self.column == NAME.len();
+                    if !self.matching || self.column == NAME.len() {
+                        // Nothing more in this line can matter.
+                        self.matching = false;
+                        let next = octets
+                            .iter()
+                            .position(|octet| *octet == b'\n')
+                            .unwrap_or(octets.len());
+                        octets = octets.get(next..).unwrap_or_default();
+                    }
+                }
+            }
+        }
+        found
+    }
+}
+
 /// A client's stream that keeps its [`Activity`] up to date.
 #[derive(Debug)]
 pub(crate) struct ClientIo {
     stream: ClientStream,
     activity: Arc<Activity>,
+    scan: Scan,
 }
 
 impl ClientIo {
     pub(crate) fn new(stream: ClientStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+        Self {
+            stream,
+            activity,
+            scan: Scan::default(),
+        }
     }
 }
 
@@ -154,7 +227,17 @@ impl AsyncRead for ClientIo {
             ClientStream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         };
         if matches!(polled, Poll::Ready(Ok(()))) && buf.filled().len() > before {
-            self.activity.received();
+            let (header, begins) = self.activity.received();
+            if begins {
+                self.scan.begin();
+            }
+            if header
+                && self
+                    .scan
+                    .length_in(buf.filled().get(before..).unwrap_or_default())
+            {
+                self.activity.has_length.store(true, Relaxed);
+            }
         }
         polled
     }
@@ -212,6 +295,32 @@ impl Abort for ClientIo {
         match &self.stream {
             ClientStream::Plain(stream) => stream.abort(),
             ClientStream::Tls(stream) => stream.get_ref().0.abort(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_is_found_however_it_is_cut() {
+        for (head, want) in [
+            ("POST / HTTP/1.1\r\nhost: a\r\nContent-LENGTH: 4\r\n\r\n", true),
+            ("POST / HTTP/1.1\ncontent-length: 4\n\n", true),
+            ("POST / HTTP/1.1\r\nx-content-length: 4\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\ncontent-lengt: 4\r\n\r\n", false),
+            ("POST / HTTP/1.1\r\na: b\r\n\r\ncontent-length: 4\r\n\r\n", false),
+        ] {
+            for size in 1..head.len() {
+                let mut scan = Scan::default();
+                scan.begin();
+                let found = head
+                    .as_bytes()
+                    .chunks(size)
+                    .fold(false, |found, piece| found | scan.length_in(piece));
+                assert_eq!(found, want, "{head:?} in pieces of {size}");
+            }
         }
     }
 }

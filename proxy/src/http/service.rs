@@ -130,7 +130,7 @@ fn judge(
     mut parts: http::request::Parts,
 ) -> Result<Judged, Refusal> {
     let client = &exchange.client;
-    check_framing(&parts)?;
+    check_framing(&parts, client.activity.has_length())?;
     // Kept for the log even when it is refused, in what form it came.
     *exchange.path.borrow_mut() = parts.uri.path().to_owned();
     let host = host::of(parts.version, &parts.uri, &parts.headers).map_err(|_| Refusal::Host)?;
@@ -220,14 +220,14 @@ fn target(uri: &Uri, path: &str, asterisk: bool) -> Result<Uri, Refusal> {
 }
 
 /// Whatever could make two parsers disagree about where a request ends is refused (RFC 9112 section 6.3).
-/// hyper has refused most of it already; it drops a Content-Length beside Transfer-Encoding, which
-/// [`super::io::ClientIo`] cannot see, and closes the connection after such a request.
-fn check_framing(parts: &http::request::Parts) -> Result<(), Refusal> {
+/// hyper has refused most of it already. It silently drops a Content-Length beside a Transfer-Encoding (and closes the
+/// connection afterwards); `has_length` says whether there was one.
+fn check_framing(parts: &http::request::Parts, has_length: bool) -> Result<(), Refusal> {
     let headers: &HeaderMap = &parts.headers;
     let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
     if let Some(coding) = codings.next() {
         let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-        if !chunked || parts.version == Version::HTTP_10 || headers.contains_key(CONTENT_LENGTH) {
+        if !chunked || parts.version == Version::HTTP_10 || has_length {
             return Err(Refusal::Framing);
         }
     }

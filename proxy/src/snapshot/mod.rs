@@ -8,6 +8,8 @@ mod certificates;
 mod compile;
 mod pools;
 mod state;
+#[cfg(test)]
+mod tests;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;

@@ -1,7 +1,4 @@
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
-
-use crate::support::{Backend, Plane, Then, read_all};
+use crate::support::{Backend, Plane, Then};
 
 /// Requests whose end two parsers could see in different places. None may reach an endpoint.
 #[tokio::test(flavor = "multi_thread")]
@@ -32,7 +29,11 @@ async fn ambiguous_requests_reach_nobody() {
         "x: \0",
         "content-length: 4\r\nbad name: x",
     ] {
-        let answer = plane.raw(format!("POST / HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n\r\n{smuggled}")).await;
+        let answer = plane
+            .raw(format!(
+                "POST / HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n\r\n{smuggled}"
+            ))
+            .await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{fields}: {answer}");
         assert!(!answer.contains("hello"), "{fields}: {answer}");
     }
@@ -49,17 +50,20 @@ async fn ambiguous_requests_reach_nobody() {
         "GET /  HTTP/1.1\r\nhost: a.test\r\n\r\n",
         "nonsense\r\n\r\n",
     ] {
-        let mut client = TcpStream::connect(plane.http()).await.unwrap();
-        client.write_all(request.as_bytes()).await.unwrap();
-        client.shutdown().await.unwrap();
-        let answer = read_all(&mut client).await;
+        let (line, fields) = request.split_once("\r\n").unwrap();
+        let answer = plane
+            .raw(format!("{line}\r\nconnection: close\r\n{fields}"))
+            .await;
         assert!(answer.starts_with("HTTP/1.1 400"), "{request}: {answer}");
     }
-    for request in ["CONNECT a.test:443 HTTP/1.1\r\nhost: a.test:443\r\n\r\n", "TRACE / HTTP/1.1\r\nhost: a.test\r\n\r\n"] {
-        let mut client = TcpStream::connect(plane.http()).await.unwrap();
-        client.write_all(request.as_bytes()).await.unwrap();
-        client.shutdown().await.unwrap();
-        let answer = read_all(&mut client).await;
+    for request in [
+        "CONNECT a.test:443 HTTP/1.1\r\nhost: a.test:443\r\n\r\n",
+        "TRACE / HTTP/1.1\r\nhost: a.test\r\n\r\n",
+    ] {
+        let (line, fields) = request.split_once("\r\n").unwrap();
+        let answer = plane
+            .raw(format!("{line}\r\nconnection: close\r\n{fields}"))
+            .await;
         assert!(answer.starts_with("HTTP/1.1 405"), "{request}: {answer}");
     }
     assert_eq!(backend.seen(), Vec::<String>::new());
@@ -72,7 +76,9 @@ async fn too_much_header_is_431() {
     plane.host("a.test", &[backend.address]);
     plane.publish();
     for fields in [format!("x: {}\r\n", "a".repeat(70_000)), "a: b\r\n".repeat(200)] {
-        let answer = plane.raw(format!("GET / HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n")).await;
+        let answer = plane
+            .raw(format!("GET / HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n"))
+            .await;
         assert!(answer.starts_with("HTTP/1.1 431"), "{answer}");
     }
     assert!(backend.seen().is_empty());
@@ -87,12 +93,16 @@ async fn broken_answers_do_not_look_whole() {
             Some("/short") => "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nabc",
             Some("/chunk") => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n",
             Some("/badchunk") => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\nzz\r\n",
-            Some("/both") => "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n",
+            Some("/both") => {
+                "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\ncontent-length: 3\r\n\r\n0\r\n\r\n"
+            }
             Some("/lengths") => "HTTP/1.1 200 OK\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabcd",
             Some("/coding") => "HTTP/1.1 200 OK\r\ntransfer-encoding: gzip\r\n\r\nabc",
             Some("/head") => "HTTP/1.1 200 OK\r\ncontent-le",
             Some("/space") => "HTTP/1.1 200 OK\r\ncontent-length : 3\r\n\r\nabc",
-            Some("/switch") => "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n",
+            Some("/switch") => {
+                "HTTP/1.1 101 Switching Protocols\r\nupgrade: x\r\nconnection: upgrade\r\n\r\n"
+            }
             _ => "nonsense\r\n\r\n",
         };
         (answer.to_owned(), Then::Close)
@@ -100,12 +110,23 @@ async fn broken_answers_do_not_look_whole() {
     .await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
-    for path in ["/both", "/lengths", "/coding", "/head", "/space", "/switch", "/nonsense"] {
+    for path in [
+        "/both",
+        "/lengths",
+        "/coding",
+        "/head",
+        "/space",
+        "/switch",
+        "/nonsense",
+    ] {
         let answer = plane.fetch("a.test", path).await;
         assert!(answer.starts_with("HTTP/1.1 502"), "{path}: {answer}");
     }
     let answer = plane.fetch("a.test", "/short").await;
-    assert!(answer.is_empty() || (answer.contains("content-length: 10") && answer.ends_with("\r\n\r\nabc")), "{answer}");
+    assert!(
+        answer.is_empty() || (answer.contains("content-length: 10") && answer.ends_with("\r\n\r\nabc")),
+        "{answer}"
+    );
     for path in ["/chunk", "/badchunk"] {
         let answer = plane.fetch("a.test", path).await;
         assert!(!answer.contains("0\r\n\r\n"), "{path}: {answer}");

@@ -10,7 +10,10 @@ use crate::support::{Backend, HELLO, Plane, Then, nowhere, read_all, read_until}
 #[tokio::test(flavor = "multi_thread")]
 async fn host_and_path_decide() {
     let mut plane = Plane::start().await;
-    let (a, b) = (Backend::hello().await, Backend::start(|_, _| (HELLO.replace("hello", "other"), Then::Keep)).await);
+    let (a, b) = (
+        Backend::hello().await,
+        Backend::start(|_, _| (HELLO.replace("hello", "other"), Then::Keep)).await,
+    );
     let (to_a, to_b) = (plane.pool("a", &[a.address]), plane.pool("b", &[b.address]));
     let empty = plane.pool("empty", &[]);
     plane.route(
@@ -18,7 +21,12 @@ async fn host_and_path_decide() {
         &[
             ("/b", Action::Forward(to_b)),
             ("/none", Action::Forward(empty)),
-            ("/gone", Action::Unavailable(Unavailable::ServiceMissing { service: ObjectName::new("ns", "gone") })),
+            (
+                "/gone",
+                Action::Unavailable(Unavailable::ServiceMissing {
+                    service: ObjectName::new("ns", "gone"),
+                }),
+            ),
             ("/", Action::Forward(to_a)),
         ],
     );
@@ -36,10 +44,17 @@ async fn host_and_path_decide() {
         ("a.test", "/a%2fb", "400", "path"),
     ] {
         let answer = plane.fetch(host, path).await;
-        assert!(answer.starts_with(&format!("HTTP/1.1 {status}")), "{host}{path}: {answer}");
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status}")),
+            "{host}{path}: {answer}"
+        );
         assert!(answer.contains(body), "{host}{path}: {answer}");
         assert!(answer.contains("\r\nserver: "), "{host}{path}: {answer}");
-        assert_eq!(answer.contains("retry-after"), status == "503", "{host}{path}: {answer}");
+        assert_eq!(
+            answer.contains("retry-after"),
+            status == "503",
+            "{host}{path}: {answer}"
+        );
     }
 }
 
@@ -86,12 +101,21 @@ async fn connections_are_kept_on_both_sides() {
     plane.publish();
     let mut client = TcpStream::connect(plane.http()).await.unwrap();
     for _ in 0..5 {
-        client.write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await.unwrap();
+        client
+            .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+            .await
+            .unwrap();
         let answer = read_until(&mut client, "hello").await;
-        assert!(answer.starts_with("HTTP/1.1 200") && !answer.contains("connection: close"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && !answer.contains("connection: close"),
+            "{answer}"
+        );
     }
     // Pipelined.
-    client.write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\nGET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\nGET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
     read_until(&mut client, "hello").await;
     read_until(&mut client, "hello").await;
     assert_eq!(backend.seen().len(), 7);
@@ -113,7 +137,12 @@ async fn a_refused_connection_goes_to_another_endpoint() {
             .await;
         assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
-    assert!(backend.seen().iter().all(|request| request.ends_with("\r\n\r\nok")));
+    assert!(
+        backend
+            .seen()
+            .iter()
+            .all(|request| request.ends_with("\r\n\r\nok"))
+    );
     let answer = plane.fetch("dead.test", "/").await;
     assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
 }
@@ -123,10 +152,26 @@ async fn a_refused_connection_goes_to_another_endpoint() {
 #[tokio::test(flavor = "multi_thread")]
 async fn only_a_harmless_request_is_sent_again() {
     for (request, want, sent) in [
-        ("GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n", "HTTP/1.1 200", 3),
-        ("DELETE / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n", "HTTP/1.1 200", 3),
-        ("POST / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\ncontent-length: 0\r\n\r\n", "HTTP/1.1 502", 2),
-        ("PUT / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok", "HTTP/1.1 502", 2),
+        (
+            "GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n",
+            "HTTP/1.1 200",
+            3,
+        ),
+        (
+            "DELETE / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n",
+            "HTTP/1.1 200",
+            3,
+        ),
+        (
+            "POST / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 502",
+            2,
+        ),
+        (
+            "PUT / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\ncontent-length: 2\r\n\r\nok",
+            "HTTP/1.1 502",
+            2,
+        ),
     ] {
         let mut plane = Plane::start().await;
         let backend = Backend::start(|number, _| match number {
@@ -137,7 +182,10 @@ async fn only_a_harmless_request_is_sent_again() {
         plane.host("a.test", &[backend.address]);
         plane.publish();
         let mut client = TcpStream::connect(plane.http()).await.unwrap();
-        client.write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await.unwrap();
+        client
+            .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+            .await
+            .unwrap();
         read_until(&mut client, "hello").await;
         client.write_all(request.as_bytes()).await.unwrap();
         let answer = read_all(&mut client).await;
@@ -185,10 +233,15 @@ async fn bodies_pass_in_every_framing() {
         Some("/close") => ("HTTP/1.1 200 OK\r\n\r\nabcde".into(), Then::Close),
         Some("/old") => ("HTTP/1.0 200 OK\r\n\r\nabcde".into(), Then::Close),
         Some("/204") => ("HTTP/1.1 204 No Content\r\n\r\n".into(), Then::Keep),
-        Some("/304") => ("HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\n\r\n".into(), Then::Keep),
-        Some("/early") => {
-            ("HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabcde".into(), Then::Keep)
-        }
+        Some("/304") => (
+            "HTTP/1.1 304 Not Modified\r\ncontent-length: 99\r\n\r\n".into(),
+            Then::Keep,
+        ),
+        Some("/early") => (
+            "HTTP/1.1 103 Early Hints\r\nlink: x\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\nabcde"
+                .into(),
+            Then::Keep,
+        ),
         Some("/head") => ("HTTP/1.1 200 OK\r\ncontent-length: 5\r\n\r\n".into(), Then::Keep),
         _ => (HELLO.to_owned(), Then::Keep),
     })
@@ -206,7 +259,9 @@ async fn bodies_pass_in_every_framing() {
         ("HEAD /head HTTP/1.1", "\r\n\r\n"),
         ("HEAD /a%2fb HTTP/1.1", "\r\n\r\n"),
     ] {
-        let answer = plane.raw(format!("{request}\r\nhost: a.test\r\nconnection: close\r\n\r\n")).await;
+        let answer = plane
+            .raw(format!("{request}\r\nhost: a.test\r\nconnection: close\r\n\r\n"))
+            .await;
         let (head, body) = answer.split_once("\r\n\r\n").unwrap();
         assert!(format!("\r\n\r\n{body}").ends_with(want), "{request}: {answer}");
         if want.starts_with("\r\n\r\n") {
@@ -218,11 +273,21 @@ async fn bodies_pass_in_every_framing() {
     }
     for (framing, body, want) in [
         ("content-length: 5", "abcde", "abcde"),
-        ("transfer-encoding: chunked", "5\r\nabcde\r\n0\r\n\r\n", "5\r\nabcde\r\n0\r\n\r\n"),
-        ("transfer-encoding: Chunked", "5;x=y\r\nabcde\r\n0\r\n\r\n", "5\r\nabcde\r\n0\r\n\r\n"),
+        (
+            "transfer-encoding: chunked",
+            "5\r\nabcde\r\n0\r\n\r\n",
+            "5\r\nabcde\r\n0\r\n\r\n",
+        ),
+        (
+            "transfer-encoding: Chunked",
+            "5;x=y\r\nabcde\r\n0\r\n\r\n",
+            "5\r\nabcde\r\n0\r\n\r\n",
+        ),
     ] {
         let answer = plane
-            .raw(format!("POST /p HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n{framing}\r\n\r\n{body}"))
+            .raw(format!(
+                "POST /p HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n{framing}\r\n\r\n{body}"
+            ))
             .await;
         assert!(answer.ends_with("hello"), "{framing}: {answer}");
         let seen = backend.seen().pop().unwrap();
@@ -239,7 +304,11 @@ async fn continue_is_said_when_the_body_is_wanted() {
     let mut client = TcpStream::connect(plane.http()).await.unwrap();
     let head = "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 2\r\nexpect: 100-continue\r\n\r\n";
     client.write_all(head.as_bytes()).await.unwrap();
-    assert!(read_until(&mut client, "\r\n\r\n").await.starts_with("HTTP/1.1 100"));
+    assert!(
+        read_until(&mut client, "\r\n\r\n")
+            .await
+            .starts_with("HTTP/1.1 100")
+    );
     client.write_all(b"ok").await.unwrap();
     assert!(read_until(&mut client, "hello").await.starts_with("HTTP/1.1 200"));
     assert!(!backend.seen()[0].contains("expect"));
@@ -252,14 +321,20 @@ async fn continue_is_said_when_the_body_is_wanted() {
 async fn a_new_snapshot_in_the_middle_of_a_request() {
     let mut plane = Plane::start().await;
     let old = Backend::start(|_, _| {
-        ("HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello".into(), Then::Echo)
+        (
+            "HTTP/1.1 200 OK\r\ncontent-length: 10\r\n\r\nhello".into(),
+            Then::Echo,
+        )
     })
     .await;
     let new = Backend::hello().await;
     plane.host("a.test", &[old.address]);
     plane.publish();
     let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client.write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
     assert!(read_until(&mut client, "hello").await.starts_with("HTTP/1.1 200"));
     plane.host("a.test", &[new.address]);
     plane.publish();
@@ -278,14 +353,24 @@ async fn challenges_are_answered_before_anything_else() {
     let mut plane = Plane::start().await;
     let backend = Backend::hello().await;
     plane.host("a.test", &[backend.address]);
-    let answer = sekisho_config::model::ChallengeAnswer { key_authorization: "token.thumb".into() };
+    let answer = sekisho_config::model::ChallengeAnswer {
+        key_authorization: "token.thumb".into(),
+    };
     plane.observed.answers.insert("token".into(), answer);
     plane.publish();
     for host in ["a.test", "unknown.test"] {
         let answer = plane.fetch(host, "/.well-known/acme-challenge/token").await;
-        assert!(answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\ntoken.thumb"), "{answer}");
+        assert!(
+            answer.starts_with("HTTP/1.1 200") && answer.ends_with("\r\n\r\ntoken.thumb"),
+            "{answer}"
+        );
     }
-    assert!(plane.fetch("a.test", "/.well-known/acme-challenge/other").await.ends_with("hello"));
+    assert!(
+        plane
+            .fetch("a.test", "/.well-known/acme-challenge/other")
+            .await
+            .ends_with("hello")
+    );
     assert_eq!(backend.seen().len(), 1);
 }
 
@@ -293,13 +378,22 @@ async fn challenges_are_answered_before_anything_else() {
 async fn a_large_body_streams_with_back_pressure() {
     let mut plane = Plane::start().await;
     let body = "x".repeat(3_000_000);
-    let answer = Arc::new(Mutex::new(format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len())));
+    let answer = Arc::new(Mutex::new(format!(
+        "HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}",
+        body.len()
+    )));
     let backend = Backend::start(move |_, _| (answer.lock().unwrap().clone(), Then::Keep)).await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
     let got = plane
-        .raw(format!("POST / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}", body.len()))
+        .raw(format!(
+            "POST / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\ncontent-length: {}\r\n\r\n{body}",
+            body.len()
+        ))
         .await;
-    assert_eq!(got.split_once("\r\n\r\n").map(|(_, got)| got.len()), Some(body.len()));
+    assert_eq!(
+        got.split_once("\r\n\r\n").map(|(_, got)| got.len()),
+        Some(body.len())
+    );
     assert!(backend.seen()[0].ends_with(&body));
 }

@@ -5,9 +5,9 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sekisho_config::model::{
-    Action, Balance, CertificateSource, ClusterPart, Condition, Desired, Endpoint, Http, HostPattern, ListenerState,
-    NodeName, ObjectName, Observed, PathMatch, Pool, PoolId, Revision, Route, RouteId, Routing, TcpRoute, Timeouts,
-    VirtualHost,
+    Action, Balance, CertificateSource, ClusterPart, Condition, Desired, Endpoint, HostPattern, Http,
+    ListenerState, NodeName, ObjectName, Observed, PathMatch, Pool, PoolId, Revision, Route, RouteId,
+    Routing, TcpRoute, Timeouts, VirtualHost,
 };
 use sekisho_proxy::{Event, Handle, Inputs, Live, Snapshot, snapshot, start_with_log};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -19,7 +19,9 @@ use tokio::task::JoinSet;
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
 
 pub(crate) async fn soon<T>(what: &str, future: impl Future<Output = T>) -> T {
-    tokio::time::timeout(PATIENCE, future).await.unwrap_or_else(|_| panic!("waited too long for {what}"))
+    tokio::time::timeout(PATIENCE, future)
+        .await
+        .unwrap_or_else(|_| panic!("waited too long for {what}"))
 }
 
 #[derive(Clone, Default)]
@@ -51,7 +53,11 @@ pub(crate) struct Plane {
 }
 
 pub(crate) fn quick() -> Timeouts {
-    Timeouts { drain: Duration::from_secs(5), drain_tunnels: Duration::from_millis(300), ..Timeouts::default() }
+    Timeouts {
+        drain: Duration::from_secs(5),
+        drain_tunnels: Duration::from_millis(300),
+        ..Timeouts::default()
+    }
 }
 
 impl Plane {
@@ -76,8 +82,15 @@ impl Plane {
             snapshot: Arc::new(Snapshot::default()),
         };
         let (handle, events) = start_with_log(inputs, &registry, Box::new(log.clone())).unwrap();
-        let mut plane =
-            Self { handle, events, desired, observed: Observed::default(), registry, revision: 0, log };
+        let mut plane = Self {
+            handle,
+            events,
+            desired,
+            observed: Observed::default(),
+            registry,
+            revision: 0,
+            log,
+        };
         plane.publish();
         plane.bound(2).await;
         plane
@@ -87,7 +100,10 @@ impl Plane {
     pub(crate) async fn bound(&mut self, count: usize) {
         for _ in 0..count {
             match soon("a listener", self.events.recv()).await {
-                Some(Event::Listener { state: Some(ListenerState::Bound), .. }) => {}
+                Some(Event::Listener {
+                    state: Some(ListenerState::Bound),
+                    ..
+                }) => {}
                 other => panic!("not bound: {other:?}"),
             }
         }
@@ -96,13 +112,22 @@ impl Plane {
     pub(crate) fn publish(&mut self) {
         self.revision += 1;
         let previous = self.handle.current();
-        let next =
-            snapshot::compile(&previous, &self.desired, &self.observed, Routing::Off, Revision(self.revision));
+        let next = snapshot::compile(
+            &previous,
+            &self.desired,
+            &self.observed,
+            Routing::Off,
+            Revision(self.revision),
+        );
         self.handle.publish(Arc::new(next));
     }
 
     pub(crate) fn configure(&self, change: impl FnOnce(&mut Live)) {
-        let mut live = Live { http: Http::default(), timeouts: quick(), trusted_proxies: vec![] };
+        let mut live = Live {
+            http: Http::default(),
+            timeouts: quick(),
+            trusted_proxies: vec![],
+        };
         change(&mut live);
         self.handle.configure(live);
     }
@@ -121,7 +146,10 @@ impl Plane {
 
     /// Wishes for a pool `ns/<name>:80` with these endpoints.
     pub(crate) fn pool(&mut self, name: &str, endpoints: &[SocketAddr]) -> PoolId {
-        let id = PoolId { service: ObjectName::new("ns", name), port: 80 };
+        let id = PoolId {
+            service: ObjectName::new("ns", name),
+            port: 80,
+        };
         let mut endpoints: Vec<Endpoint> = endpoints
             .iter()
             .enumerate()
@@ -133,7 +161,11 @@ impl Plane {
             })
             .collect();
         endpoints.sort_by_key(|endpoint| endpoint.address);
-        let pool = Pool { id: id.clone(), balance: Balance::LeastRequest, endpoints };
+        let pool = Pool {
+            id: id.clone(),
+            balance: Balance::LeastRequest,
+            endpoints,
+        };
         self.cluster().pools.insert(id.clone(), Arc::new(pool));
         id
     }
@@ -150,24 +182,37 @@ impl Plane {
             .iter()
             .zip(0u32..)
             .map(|((path, action), index)| Route {
-                id: RouteId { ingress: ObjectName::new("ns", "web"), place: Some((0, index)) },
+                id: RouteId {
+                    ingress: ObjectName::new("ns", "web"),
+                    place: Some((0, index)),
+                },
                 path: PathMatch::Prefix((*path).into()),
                 action: action.clone(),
             })
             .collect();
-        let host = VirtualHost { host: pattern.clone(), routes, fallback: None };
+        let host = VirtualHost {
+            host: pattern.clone(),
+            routes,
+            fallback: None,
+        };
         self.cluster().hosts.insert(pattern, Arc::new(host));
     }
 
     pub(crate) fn certificate(&mut self, host: &str, source: CertificateSource) {
-        self.cluster().certificates.insert(host.parse().unwrap(), Arc::new(source));
+        self.cluster()
+            .certificates
+            .insert(host.parse().unwrap(), Arc::new(source));
     }
 
     /// Wishes for a TCP listener and waits until it is bound; gives its real address.
     pub(crate) async fn tcp(&mut self, endpoints: &[SocketAddr]) -> SocketAddr {
         let pool = self.pool("db", endpoints);
         let listen: SocketAddr = "127.0.0.3:0".parse().unwrap();
-        let route = TcpRoute { listen, service: pool.service.clone(), pool };
+        let route = TcpRoute {
+            listen,
+            service: pool.service.clone(),
+            pool,
+        };
         self.cluster().tcp.insert(listen, Arc::new(route));
         self.publish();
         self.bound(1).await;
@@ -183,7 +228,10 @@ impl Plane {
 
     /// `GET path` with `Connection: close`.
     pub(crate) async fn fetch(&self, host: &str, path: &str) -> String {
-        self.raw(format!("GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n")).await
+        self.raw(format!(
+            "GET {path} HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n"
+        ))
+        .await
     }
 
     /// Sum of the series of a metric whose labels contain all of `labels`.
@@ -194,19 +242,33 @@ impl Plane {
             .filter(|family| family.name() == name)
             .flat_map(|family| family.get_metric().to_vec())
             .filter(|metric| {
-                labels
-                    .iter()
-                    .all(|(n, v)| metric.get_label().iter().any(|label| label.name() == *n && label.value() == *v))
+                labels.iter().all(|(n, v)| {
+                    metric
+                        .get_label()
+                        .iter()
+                        .any(|label| label.name() == *n && label.value() == *v)
+                })
             })
             .map(|metric| metric.get_counter().get_value() + metric.get_gauge().get_value())
             .sum()
     }
 
-    /// Ends everything and gives the lines of the access log.
+    /// Ends everything and gives the lines of the access log; by status and then by who ended the exchange, since
+    /// the order of the workers means nothing.
     pub(crate) async fn finish(self) -> Vec<serde_json::Value> {
         soon("the stop", self.handle.finish()).await;
-        let log = self.log.0.lock().unwrap();
-        String::from_utf8(log.clone()).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        let log = String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap();
+        let mut lines: Vec<serde_json::Value> = log
+            .lines()
+            .map(|line| serde_json::from_str(line).unwrap())
+            .collect();
+        lines.sort_by_key(|line| {
+            (
+                line["status"].as_u64(),
+                line["ended_by"].as_str().map(str::to_owned),
+            )
+        });
+        lines
     }
 }
 
@@ -294,7 +356,13 @@ impl Backend {
                 });
             }
         });
-        Self { address, connections, requests, closed, _tasks: tasks }
+        Self {
+            address,
+            connections,
+            requests,
+            closed,
+            _tasks: tasks,
+        }
     }
 
     pub(crate) fn seen(&self) -> Vec<String> {
@@ -308,7 +376,9 @@ async fn converse(
     seen: Arc<Mutex<Vec<String>>>,
 ) {
     loop {
-        let Some(request) = read_request(&mut stream).await else { return };
+        let Some(request) = read_request(&mut stream).await else {
+            return;
+        };
         let number = {
             let mut seen = seen.lock().unwrap();
             seen.push(request.clone());

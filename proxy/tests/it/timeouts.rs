@@ -1,1 +1,232 @@
+use std::time::Duration;
 
+use sekisho_config::model::{Http, Timeouts};
+use tokio::io::AsyncWriteExt;
+use tokio::net::TcpStream;
+
+use crate::support::{Backend, HELLO, Plane, Then, quick, read_all, read_until};
+
+const SHORT: Duration = Duration::from_millis(50);
+
+async fn plane(timeouts: Timeouts) -> Plane {
+    Plane::start_with(timeouts, Http::default()).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_does_not_end() {
+    let plane = plane(Timeouts {
+        request_header: SHORT,
+        ..quick()
+    })
+    .await;
+    let mut client = TcpStream::connect(plane.http()).await.unwrap();
+    client.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+    assert!(read_all(&mut client).await.starts_with("HTTP/1.1 408"));
+    // Who says nothing gets nothing.
+    let mut client = TcpStream::connect(plane.http()).await.unwrap();
+    assert_eq!(read_all(&mut client).await, "");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_second_header_that_does_not_end() {
+    let mut plane = plane(Timeouts {
+        request_header: SHORT,
+        ..quick()
+    })
+    .await;
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let mut client = TcpStream::connect(plane.http()).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    read_until(&mut client, "hello").await;
+    client.write_all(b"GET / HT").await.unwrap();
+    assert!(read_all(&mut client).await.starts_with("HTTP/1.1 408"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection() {
+    let mut plane = plane(Timeouts {
+        keep_alive: SHORT,
+        ..quick()
+    })
+    .await;
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let mut client = TcpStream::connect(plane.http()).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_all(&mut client).await.ends_with("hello"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_does_not_come() {
+    let mut plane = plane(Timeouts {
+        request_body: SHORT,
+        ..quick()
+    })
+    .await;
+    let mut backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let mut client = TcpStream::connect(plane.http()).await.unwrap();
+    client
+        .write_all(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 9\r\n\r\nabc")
+        .await
+        .unwrap();
+    let answer = read_all(&mut client).await;
+    assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
+    backend.closed.recv().await.unwrap();
+    assert!(backend.seen().is_empty());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_that_does_not_come() {
+    let mut plane = plane(Timeouts {
+        response_read: SHORT,
+        ..quick()
+    })
+    .await;
+    let mut backend = Backend::start(|_, request| match request.starts_with("GET /half") {
+        true => (
+            "HTTP/1.1 200 OK\r\ncontent-length: 9\r\n\r\nabc".into(),
+            Then::Hang,
+        ),
+        false => (String::new(), Then::Hang),
+    })
+    .await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let answer = plane.fetch("a.test", "/").await;
+    assert!(answer.starts_with("HTTP/1.1 504"), "{answer}");
+    backend.closed.recv().await.unwrap();
+    let answer = plane.fetch("a.test", "/half").await;
+    assert!(answer.ends_with("\r\n\r\nabc") || answer.is_empty(), "{answer}");
+    let lines = plane.finish().await;
+    for (line, status, phase) in [(&lines[0], 200, "response"), (&lines[1], 504, "wait")] {
+        assert_eq!(line["status"], status, "{line}");
+        assert_eq!(line["ended_by"], "upstream", "{line}");
+        assert_eq!(line["ended_in"], phase, "{line}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_does_not_read() {
+    let mut plane = plane(Timeouts {
+        response_write: SHORT,
+        ..quick()
+    })
+    .await;
+    let body = "x".repeat(20_000_000);
+    let mut backend = Backend::start(move |_, _| {
+        (
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+            Then::Keep,
+        )
+    })
+    .await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let mut client = TcpStream::connect(plane.http()).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    // The endpoint is let go, long before the client reads.
+    backend.closed.recv().await.unwrap();
+    let lines = plane.finish().await;
+    assert_eq!(lines[0]["ended_by"], "client");
+    assert_eq!(lines[0]["ended_in"], "response");
+    drop(client);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_tunnel_where_nothing_moves() {
+    let mut plane = plane(Timeouts {
+        tunnel_idle: SHORT,
+        ..quick()
+    })
+    .await;
+    let backend = Backend::start(|_, _| {
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n".into(),
+            Then::Echo,
+        )
+    })
+    .await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let mut client = TcpStream::connect(plane.http()).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_all(&mut client).await.starts_with("HTTP/1.1 101"));
+    let lines = plane.finish().await;
+    assert_eq!(
+        (&lines[0]["ended_by"], &lines[0]["ended_in"]),
+        (&"proxy".into(), &"tunnel".into())
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_old_or_busy_connection_is_closed_in_order() {
+    let http = Http {
+        max_requests_per_connection: 2,
+        ..Http::default()
+    };
+    let mut plane = Plane::start_with(quick(), http).await;
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let mut client = TcpStream::connect(plane.http()).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(
+        !read_until(&mut client, "hello")
+            .await
+            .contains("connection: close")
+    );
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    let last = read_all(&mut client).await;
+    assert!(
+        last.contains("connection: close") && last.ends_with("hello"),
+        "{last}"
+    );
+    plane.configure(|live| live.timeouts.connection_age = Duration::ZERO);
+    let mut client = TcpStream::connect(plane.http()).await.unwrap();
+    client
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    let only = read_all(&mut client).await;
+    assert!(only.is_empty() || only.ends_with("hello"), "{only}");
+}
+
+/// An idle connection to an endpoint is closed; the next request makes a new one.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_idle_connection_to_an_endpoint_is_not_used_again() {
+    let mut plane = plane(Timeouts {
+        upstream_idle: Duration::ZERO,
+        ..quick()
+    })
+    .await;
+    let backend = Backend::start(|_, _| (HELLO.into(), Then::Keep)).await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    for _ in 0..3 {
+        assert!(plane.fetch("a.test", "/").await.ends_with("hello"));
+    }
+    assert_eq!(backend.connections.load(std::sync::atomic::Ordering::SeqCst), 3);
+}
