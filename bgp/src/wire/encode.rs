@@ -317,7 +317,10 @@ fn carried(attributes: &Attributes, next_hop: NextHop, negotiated: &Negotiated) 
             .numbers()
             .any(|number| number > u32::from(u16::MAX))
     {
-        put(OPTIONAL_TRANSITIVE, 17, as_path(&attributes.as_path, true, false));
+        let value = as_path(&attributes.as_path, true, false);
+        if !value.is_empty() {
+            put(OPTIONAL_TRANSITIVE, 17, value);
+        }
     }
     if let (false, Some(aggregator)) = (wide, attributes.aggregator)
         && aggregator.asn > u32::from(u16::MAX)

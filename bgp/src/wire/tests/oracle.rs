@@ -136,8 +136,6 @@ fn opinion(octets: &Bytes, negotiated: &Negotiated) -> Update {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
-
     #[test]
     fn announcements_mean_the_same(mut one in announcement()) {
         // Type 200 is unknown to both; the others mean something to the oracle.

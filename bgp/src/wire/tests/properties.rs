@@ -132,7 +132,7 @@ pub(super) fn announcement() -> impl Strategy<Value = Announcement> {
             },
         };
         let path_ids = negotiated.add_path_send.contains(family);
-        (vec(nlri_of(family, path_ids), 1..1500), attributes(negotiated)).prop_map(
+        (vec(nlri_of(family, path_ids), 1..500), attributes(negotiated)).prop_map(
             move |(prefixes, attributes)| Announcement {
                 negotiated,
                 prefixes,
@@ -273,8 +273,6 @@ fn read_anything(octets: &[u8], negotiated: &Negotiated) -> Result<(), TestCaseE
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
-
     #[test]
     fn any_octets_are_safe(octets: Vec<u8>, kind in 0u8..7, negotiated in negotiated()) {
         read_anything(&octets, &negotiated)?;
