@@ -236,8 +236,9 @@ mod tests {
                     list(given.addresses.iter().map(ToString::to_string).collect()),
                     list(given.refused.iter().map(ToString::to_string).collect())
                 )
-                .trim()
-                .to_owned()
+                .split_whitespace()
+                .collect::<Vec<_>>()
+                .join(" ")
             })
             .collect()
     }

@@ -95,13 +95,26 @@ impl Handle {
     }
 }
 
-/// Starts the source and the translation. Fails only on its own metrics; a source that cannot be reached is tried again for ever,
-/// and [`Handle::view`] says why.
+/// Starts the source and the translation. Fails only on its own metrics; a source that cannot be reached is tried again for
+/// ever, and [`Handle::view`] says why.
 ///
 /// # Errors
 /// [`StartError`]
 pub fn start(
     inputs: Inputs,
+    registry: &prometheus::Registry,
+) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
+    let connect = match &inputs.source.kind {
+        SourceKind::Manifests(_) => None,
+        kind => Some(Connect::Source(kind.clone())),
+    };
+    begin(inputs, connect, registry)
+}
+
+/// The same, with the way to the cluster apart: tests have one of their own.
+pub(crate) fn begin(
+    inputs: Inputs,
+    connect: Option<Connect>,
     registry: &prometheus::Registry,
 ) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
     let metrics = Metrics::register(registry)?;
@@ -115,9 +128,13 @@ pub fn start(
     let (publish, views) = watch::channel(None);
     let (published_sender, published) = watch::channel(0);
     let (translated_sender, translated) = watch::channel(Arc::new(Translated::default()));
-    let health = match source.kind {
-        SourceKind::Manifests(path) => {
-            let health = Health::new("manifests", path.display().to_string(), &[None]);
+    let location = match &source.kind {
+        SourceKind::Manifests(path) | SourceKind::Kubeconfig(path) => path.display().to_string(),
+        SourceKind::InCluster => "in-cluster".to_owned(),
+    };
+    let health = match (connect, source.kind) {
+        (None, SourceKind::Manifests(path)) => {
+            let health = Health::new("manifests", location, &[None]);
             let directory = Directory {
                 path,
                 health: health.clone(),
@@ -128,15 +145,11 @@ pub fn start(
             tasks.spawn(directory.run());
             health
         }
-        kind @ (SourceKind::Kubeconfig(_) | SourceKind::InCluster) => {
-            let location = match &kind {
-                SourceKind::Kubeconfig(path) => path.display().to_string(),
-                _ => "in-cluster".to_owned(),
-            };
+        (connect, kind) => {
             let health = Health::new("cluster", location, &Kind::ALL.map(Some));
             let (client_sender, client) = watch::channel(None);
             let cluster = Cluster {
-                connect: Connect::Source(kind),
+                connect: connect.unwrap_or(Connect::Source(kind)),
                 health: health.clone(),
                 metrics: metrics.clone(),
                 publish,

@@ -17,6 +17,8 @@ mod source;
 pub mod status;
 #[cfg(test)]
 mod test_api;
+#[cfg(test)]
+mod tests;
 mod text;
 pub mod translate;
 mod view;

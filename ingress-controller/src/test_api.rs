@@ -170,6 +170,12 @@ impl ApiServer {
         self.with(|state| state.patches.clone())
     }
 
+    /// The object as it is now.
+    pub(crate) fn object(&self, plural: &str, namespace: &str, name: &str) -> Value {
+        let key = (plural.to_owned(), namespace.to_owned(), name.to_owned());
+        self.with(|state| state.objects[&key].clone())
+    }
+
     /// Waits until `check` holds.
     pub(crate) async fn until(&self, mut check: impl FnMut(&Self) -> bool) {
         let mut changes = self.1.subscribe();

@@ -348,3 +348,130 @@ fn options() -> serde_saphyr::Options {
         with_snippet: false,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SERVICE: &str =
+        "apiVersion: v1\nkind: Service\nmetadata: {name: web}\nspec: {ports: [{port: 80}]}\n";
+
+    /// Objects as `line Kind namespace/name`, faults as `line message`.
+    fn show(text: &str, format: Format) -> (Vec<String>, Vec<String>) {
+        let parsed = parse(text.as_bytes(), format);
+        let objects = parsed
+            .objects
+            .iter()
+            .map(|(object, line)| format!("{line} {} {}", object.kind(), object.name()));
+        let faults = parsed
+            .faults
+            .iter()
+            .map(|fault| format!("{} {}", fault.line, fault.message));
+        (objects.collect(), faults.collect())
+    }
+
+    #[test]
+    fn documents() {
+        for (what, text, objects, faults) in [
+            ("one", SERVICE.to_owned(), vec!["1 Service default/web"], vec![]),
+            ("nothing", String::new(), vec![], vec![]),
+            ("empty documents, comments, directives", format!("# a\n---\n# b\n---\n%YAML 1.2\n---\n{SERVICE}...\n---\n"), vec!["6 Service default/web"], vec![]),
+            ("on the line of the marker", "--- {apiVersion: v1, kind: Service, metadata: {name: a}}\n".to_owned(), vec!["1 Service default/a"], vec![]),
+            ("Windows line ends", SERVICE.replace('\n', "\r\n") + "---\r\n" + SERVICE, vec!["1 Service default/web", "5 Service default/web"], vec![]),
+            ("a byte order mark", format!("\u{feff}{SERVICE}"), vec!["1 Service default/web"], vec![]),
+            ("good ones around a bad one", format!("{SERVICE}---\na: [b\n---\n{SERVICE}"), vec!["1 Service default/web", "7 Service default/web"], vec!["is not YAML"]),
+            ("a document marker inside a scalar ends it", format!("a: 'b\n---\n{SERVICE}"), vec!["2 Service default/web"], vec!["is not YAML"]),
+            ("a list", "apiVersion: v1\nkind: List\nitems:\n- {apiVersion: v1, kind: Service, metadata: {name: a}}\n- {apiVersion: v1, kind: Pod, metadata: {name: a}}\n".to_owned(), vec!["1 Service default/a"], vec![]),
+            ("a list of one kind", "apiVersion: v1\nkind: ServiceList\nitems: [{metadata: {name: a}}]\n".to_owned(), vec!["1 Service default/a"], vec![]),
+            ("not an object", "- a\n".to_owned(), vec![], vec!["is not an object"]),
+            ("no kind", "apiVersion: v1\n".to_owned(), vec![], vec!["has no `kind`"]),
+            ("an old version", "apiVersion: extensions/v1beta1\nkind: Ingress\nmetadata: {name: a}\n".to_owned(), vec![], vec!["has apiVersion extensions/v1beta1, which is not read; write networking.k8s.io/v1"]),
+            ("a Service of another group", "apiVersion: serving.knative.dev/v1\nkind: Service\nmetadata: {name: a}\n".to_owned(), vec![], vec![]),
+            ("a wrong type", "apiVersion: v1\nkind: Service\nmetadata: {name: a}\nspec: {ports: 80}\n".to_owned(), vec![], vec!["Service a cannot be read: invalid type"]),
+            ("a bad name", "apiVersion: v1\nkind: Service\nmetadata: {name: A B}\n".to_owned(), vec![], vec!["metadata.name `A B` is not a name"]),
+            ("the same key twice", "apiVersion: v1\nkind: Service\nkind: Service\nmetadata: {name: a}\n".to_owned(), vec![], vec!["is not YAML"]),
+            ("a boolean where a text belongs", "apiVersion: v1\nkind: Service\nmetadata: {name: a, annotations: {x: true}}\n".to_owned(), vec![], vec!["cannot be read"]),
+        ] {
+            let (got, found) = show(&text, Format::Yaml);
+            assert_eq!(got, objects, "{what}: {found:?}");
+            assert_eq!(found.len(), faults.len(), "{what}: {found:?}");
+            for (got, want) in found.iter().zip(&faults) {
+                assert!(got.contains(want), "{what}: {got}");
+            }
+        }
+    }
+
+    #[test]
+    fn faults_name_their_line() {
+        let (_, faults) = show(&format!("{SERVICE}---\na: b\nc: {{d\ne: f\n"), Format::Yaml);
+        let line: usize = faults[0].split(' ').next().unwrap().parse().unwrap();
+        assert!((7..=8).contains(&line), "{faults:?}");
+        let (_, faults) = show("{\"a\":\n1,\n}", Format::Json);
+        assert!(faults[0].starts_with("3 is not JSON"), "{faults:?}");
+        let parsed = parse(b"a: b\n\xff\n", Format::Yaml);
+        assert_eq!(
+            (parsed.faults[0].line, parsed.faults[0].message.as_str()),
+            (2, "is not UTF-8; save the file as UTF-8")
+        );
+    }
+
+    #[test]
+    fn small_to_write_and_large_to_read() {
+        let bomb = (1..12).fold("a0: &a0 [x, x, x, x, x, x, x, x, x]\n".to_owned(), |text, n| {
+            let before = format!("*a{}", n - 1);
+            format!("{text}a{n}: &a{n} [{}]\n", [before.as_str(); 9].join(", "))
+        });
+        let deep = format!("a: {}{}", "[".repeat(10_000), "]".repeat(10_000));
+        let wide_list = "[".repeat(200_000);
+        for text in [&bomb, &deep, &wide_list] {
+            let (objects, faults) = show(&format!("{text}\n---\n{SERVICE}"), Format::Yaml);
+            assert_eq!((objects.len(), faults.len()), (1, 1), "{faults:?}");
+        }
+        let (_, faults) = show(&"{\"a\":".repeat(10_000), Format::Json);
+        assert_eq!(faults.len(), 1);
+        let many = "--- {}\n".repeat(MAX_DOCUMENTS + 1);
+        assert!(show(&many, Format::Yaml).1[0].contains("more than 10000 documents"));
+        let faulty = "--- [\n".repeat(1000);
+        assert_eq!(show(&faulty, Format::Yaml).1.len(), MAX_FAULTS);
+        let mut nested = "{apiVersion: v1, kind: List, items: []}".to_owned();
+        for _ in 0..8 {
+            nested = format!("{{apiVersion: v1, kind: List, items: [{nested}]}}");
+        }
+        assert!(show(&nested, Format::Yaml).1[0].contains("nested deeper"));
+    }
+
+    #[test]
+    fn secrets_are_never_quoted() {
+        for data in [
+            "data: {tls.key: '!!hunter2!!'}",
+            "data: hunter2",
+            "stringData: {tls.key: [hunter2]}",
+        ] {
+            let text = format!(
+                "apiVersion: v1\nkind: Secret\nmetadata: {{name: a}}\ntype: kubernetes.io/tls\n{data}\n"
+            );
+            let (_, faults) = show(&text, Format::Yaml);
+            assert!(faults.len() == 1 && !faults[0].contains("hunter2"), "{faults:?}");
+        }
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_bytes_are_safe(bytes: Vec<u8>, json: bool) {
+            let parsed = parse(&bytes, if json { Format::Json } else { Format::Yaml });
+            proptest::prop_assert!(parsed.faults.iter().all(|fault| !fault.message.chars().any(char::is_control)));
+        }
+
+        #[test]
+        fn any_yaml_like_text_is_safe(text in "([-a-z:{}\\[\\]&*!|>'\"%#,. ]|\n|---\n|kind: Service\n|apiVersion: v1\n|\t){0,60}") {
+            parse(text.as_bytes(), Format::Yaml);
+        }
+
+        /// What comes before and after, a document of its own stays what it is.
+        #[test]
+        fn neighbours_do_not_matter(before in "[-a-z:{}\\[\\]&*!|>'\"%#,.\n ]{0,60}", after in "[-a-z:{}\\[\\]&*!|>'\"%#,.\n ]{0,60}") {
+            let (objects, _) = show(&format!("{before}\n---\n{SERVICE}---\n{after}"), Format::Yaml);
+            proptest::prop_assert!(objects.iter().any(|object| object.ends_with("Service default/web")));
+        }
+    }
+}

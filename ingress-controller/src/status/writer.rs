@@ -1,6 +1,6 @@
 //! Writes what differs, by server-side apply on the `status` subresource.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -74,12 +74,12 @@ impl Writer {
                 self.metrics
                     .status_pending
                     .set(i64::try_from(planned.len()).unwrap_or(i64::MAX));
-                tried.retain(|key, _| {
-                    planned
-                        .iter()
-                        .any(|write| write.kind == key.0 && write.name == key.1)
-                });
                 let now = Instant::now();
+                let planned_keys: BTreeSet<(Kind, &ObjectName)> =
+                    planned.iter().map(|write| (write.kind, &write.name)).collect();
+                // What was written lately is remembered even when it has come back: it may be undone the next moment.
+                tried
+                    .retain(|key, attempt| attempt.again_at > now || planned_keys.contains(&(key.0, &key.1)));
                 let due: Vec<Write> = planned
                     .into_iter()
                     .filter(|write| match tried.get(&(write.kind, write.name.clone())) {
