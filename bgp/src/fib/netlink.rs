@@ -8,6 +8,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use netlink_sys::protocols::NETLINK_ROUTE;
 use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket};
+use socket2::{SockFilter, SockRef};
 use tokio::time::timeout;
 
 use super::message::{self, Heard, Link, Route, Said};
@@ -19,8 +20,10 @@ const GROUPS: [u32; 3] = [1, 7, 11];
 const RECEIVE_BUFFER: i32 = 4 << 20;
 /// The kernel never sends more in one datagram.
 const DATAGRAM: usize = 64 << 10;
-/// Messages go out together until there are so many octets; well below the default send buffer.
+/// Messages go out together until there are so many octets, or so many: well below the default send buffer, and their
+/// answers well below the default receive buffer.
 const BATCH_OCTETS: usize = 32 << 10;
+const BATCH_MESSAGES: usize = 128;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Dumps that changes keep interrupting are believed after so many tries; events follow anyway.
 const DUMP_TRIES: usize = 3;
@@ -129,6 +132,7 @@ impl Requests {
             let mut sent = BTreeMap::new();
             let mut request = Vec::new();
             while request.len() < BATCH_OCTETS
+                && sent.len() < BATCH_MESSAGES
                 && let Some(op) = waiting.next()
             {
                 let sequence = self.next_sequence();
@@ -159,14 +163,16 @@ impl Requests {
                 let Some(Said::Answer { errno, text }) = heard.said else {
                     continue;
                 };
-                if errno == EPERM {
-                    // All of them will say so. They stay in `sent`, unanswered; stray answers are skipped later.
-                    permitted = false;
-                    continue;
-                }
+                // Answers to an earlier batch that was given up may still come in.
                 let Some(op) = sent.remove(&heard.sequence) else {
                     continue;
                 };
+                if errno == EPERM {
+                    // All of them will say so: they count as not answered.
+                    permitted = false;
+                    sent.insert(heard.sequence, op);
+                    continue;
+                }
                 let outcome = match (errno, &op) {
                     (0, _) => Outcome::Done,
                     (ESRCH, Op::Delete(_)) => Outcome::NotThere,
@@ -211,10 +217,13 @@ pub(super) struct Events {
 }
 
 impl Events {
-    pub(super) fn open() -> io::Result<Self> {
+    /// `own` is the port of our request socket: events about what it did are dropped inside the kernel, so that writing
+    /// many routes does not drown what others do.
+    pub(super) fn open(own: u32) -> io::Result<Self> {
         let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
         socket.socket_mut().bind_auto()?;
         socket.socket_ref().set_rx_buf_sz(RECEIVE_BUFFER)?;
+        SockRef::from(socket.socket_ref()).attach_filter(&not_caused_by(own))?;
         for group in GROUPS {
             socket.socket_mut().add_membership(group)?;
         }
@@ -230,6 +239,22 @@ impl Events {
     pub(super) async fn next(&mut self) -> io::Result<Vec<Heard>> {
         receive(&self.socket, &mut self.buffer).await
     }
+}
+
+/// A classic BPF program: load the port of the message header, drop the message if it is `own`, else take all of it.
+fn not_caused_by(own: u32) -> [SockFilter; 4] {
+    const LOAD_WORD: u16 = 0x20;
+    const JUMP_IF_EQUAL: u16 = 0x15;
+    const RETURN: u16 = 0x06;
+    const PORT_AT: u32 = 12;
+    // BPF loads in network order, netlink writes in the order of the host.
+    let own = u32::from_be_bytes(own.to_ne_bytes());
+    [
+        SockFilter::new(LOAD_WORD, 0, 0, PORT_AT),
+        SockFilter::new(JUMP_IF_EQUAL, 0, 1, own),
+        SockFilter::new(RETURN, 0, 0, 0),
+        SockFilter::new(RETURN, 0, 0, u32::MAX),
+    ]
 }
 
 async fn receive(socket: &TokioSocket, buffer: &mut BytesMut) -> io::Result<Vec<Heard>> {

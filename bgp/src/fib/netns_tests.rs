@@ -452,3 +452,42 @@ async fn without_permission_it_says_so_and_still_reads() {
     fib.handle.finish().await;
     fib.end().await;
 }
+
+#[tokio::test]
+async fn many_routes_at_once_do_not_drown_the_events() {
+    if outside("many_routes_at_once_do_not_drown_the_events", false) {
+        return;
+    }
+    let fib = start_with(true);
+    fib.handle.converged();
+    fib.want("10.244.0.0/26", &["10.0.0.1"]);
+    eventually("first", || fib.handle.state().ipv4 == 1).await;
+    fib.metrics.last_resync.set(0);
+    let via: Gateways = Arc::from([Gateway {
+        via: "10.0.0.2".parse().unwrap(),
+        interface: ip("-o link show v0").split(':').next().unwrap().parse().unwrap(),
+    }]);
+    let changes = |via: Option<Gateways>| -> Vec<_> {
+        (0..20_000u32)
+            .map(|block| {
+                let address = std::net::Ipv4Addr::from_bits(0x6440_0000 + (block << 6));
+                (Prefix::new(IpAddr::V4(address), 26).unwrap(), via.clone())
+            })
+            .collect()
+    };
+    let begun = tokio::time::Instant::now();
+    fib.handle.routes(changes(Some(via)));
+    eventually("all there", || fib.handle.state().ipv4 == 20_001).await;
+    println!("20,000 routes written in {:?}", begun.elapsed());
+    assert_eq!(ip("-4 route show proto 94").lines().count(), 20_001);
+    fib.handle.routes(changes(None));
+    eventually("all gone", || fib.handle.state().ipv4 == 1).await;
+    assert_eq!(
+        fib.metrics.last_resync.get(),
+        0,
+        "no event was lost, so nothing was read again"
+    );
+    assert_eq!(fib.metrics.reasserted.get(), 0);
+    fib.handle.finish().await;
+    fib.end().await;
+}

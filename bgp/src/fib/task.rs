@@ -92,8 +92,8 @@ impl Task {
 
     async fn serve(&mut self) -> Result<(), RequestError> {
         // First listen, then read: nothing can slip between.
-        let mut events = Events::open()?;
         let mut requests = Requests::open()?;
+        let mut events = Events::open(requests.port)?;
         self.resync(&mut requests).await?;
         let shared = Arc::clone(&self.shared);
         let stop = self.stop.clone();
