@@ -5,7 +5,7 @@ use std::env;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::process::Stdio;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -32,6 +32,7 @@ pub(crate) struct Options {
 pub(crate) struct Site {
     answers: Arc<Mutex<BTreeMap<String, String>>>,
     misses: Arc<AtomicUsize>,
+    stuck: Arc<AtomicBool>,
 }
 
 impl Site {
@@ -44,6 +45,15 @@ impl Site {
 
     pub(crate) fn withdraw(&self, token: &str) {
         self.answers.lock().unwrap().remove(token);
+    }
+
+    /// From now on answers are taken and never served.
+    pub(crate) fn be_stuck(&self) {
+        self.stuck.store(true, Ordering::Relaxed);
+    }
+
+    pub(crate) fn is_stuck(&self) -> bool {
+        self.stuck.load(Ordering::Relaxed)
     }
 
     /// Requests for answers that were not there.

@@ -72,6 +72,13 @@ impl Appliance {
                     } => {
                         // A CA that were told too early would ask in this while, and fail.
                         tokio::task::yield_now().await;
+                        if site.is_stuck() {
+                            assert!(
+                                open.lock().unwrap().insert(token.to_string(), true).is_none(),
+                                "{token} twice"
+                            );
+                            continue;
+                        }
                         site.serve(&token, &answer.key_authorization);
                         assert!(
                             open.lock().unwrap().insert(token.to_string(), true).is_none(),
@@ -263,6 +270,25 @@ async fn a_name_that_leads_elsewhere_fails_in_words_and_disturbs_no_other() {
         .await;
     assert_eq!(again.last_error.as_deref(), Some(error.as_str()));
     assert_eq!(appliance.stop().await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_ca_is_not_told_to_look_at_an_answer_that_is_not_served() {
+    let Some(ca) = Authority::start(Options::default()).await else {
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    ca.site.be_stuck();
+    let appliance = Appliance::start(dir.path(), ca.acme(), &ca.site);
+    appliance.handle.want(sets(&["a.test"]));
+    let view = appliance
+        .view("a.test", |view| view.state == SetState::Failed)
+        .await;
+    let error = view.last_error.unwrap();
+    assert!(error.contains("the CA was not told to look"), "{error}");
+    assert!(appliance.metric(r#"sekisho_acme_orders_total{result="not_published"} 1"#));
+    assert_eq!(appliance.stop().await, 1);
+    assert_eq!(ca.site.misses(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
