@@ -62,6 +62,8 @@ pub struct PeerView {
     pub flaps: u64,
     /// The last thing that went wrong, who ended it, and what may help.
     pub last_error: Option<LastError>,
+    /// Why the last attempt to connect failed; `None` once a connection stands, and for a peer that is never dialed.
+    pub connect_error: Option<LastError>,
 }
 
 /// One service address.

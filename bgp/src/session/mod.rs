@@ -5,6 +5,8 @@
 //! floods slows down itself. It takes orders as one whole wanted state, so that the speaker never waits for it.
 
 mod connection;
+#[cfg(test)]
+pub(crate) mod hand;
 mod outbound;
 mod status;
 #[cfg(test)]
@@ -68,8 +70,8 @@ pub(crate) struct Orders {
 /// What a session tells the speaker, in order.
 #[derive(Debug)]
 pub(crate) enum Report {
-    /// The session stands; our own end of the connection is given.
-    Up(Arc<Terms>, Option<SocketAddr>),
+    /// The session stands.
+    Up(Arc<Terms>),
     /// UPDATEs, in order.
     Updates(Vec<Update>),
     /// It is over.
@@ -330,6 +332,7 @@ impl<S: Stream> Session<S> {
     fn connected(&mut self, stream: S, side: Side) {
         let id = LinkId(self.next_link);
         self.next_link = self.next_link.saturating_add(1);
+        self.channels.shared.lock().connect_error = None;
         self.connections.push(Connection::new(id, stream));
         self.on(Event::Connected(id, side));
     }
@@ -337,7 +340,7 @@ impl<S: Stream> Session<S> {
     fn dial_failed(&mut self, error: &io::Error) {
         debug!(peer = %self.settings.name, address = %self.settings.address, %error, "BGP connection attempt failed");
         let text = format!("cannot connect to {}: {error}", self.settings.address);
-        self.channels.shared.lock().last_error = Some(LastError::new(EndedBy::Network, text));
+        self.channels.shared.lock().connect_error = Some(LastError::new(EndedBy::Network, text));
         self.on(Event::DialFailed);
     }
 
@@ -466,7 +469,7 @@ impl<S: Stream> Session<S> {
             local.map(|local| local.ip()),
         );
         self.established = Some((id, Arc::clone(&terms)));
-        self.outbox.push(Report::Up(terms, local));
+        self.outbox.push(Report::Up(terms));
         self.announce();
     }
 

@@ -20,6 +20,8 @@ pub(crate) struct Status {
     /// Our end and the peer's end of its connection.
     pub(crate) ends: Option<(SocketAddr, SocketAddr)>,
     pub(crate) last_error: Option<LastError>,
+    /// Why the last attempt to connect failed; gone when a connection stands.
+    pub(crate) connect_error: Option<LastError>,
     /// How often an established session was lost.
     pub(crate) flaps: u64,
     /// What the peer has been told, with the next hop.
@@ -45,6 +47,7 @@ impl Shared {
             terms: None,
             ends: None,
             last_error: None,
+            connect_error: None,
             flaps: 0,
             announced: BTreeMap::new(),
             withheld: BTreeMap::new(),

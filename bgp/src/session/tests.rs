@@ -3,17 +3,15 @@ use std::net::Ipv4Addr;
 use std::sync::{LazyLock, Mutex};
 use std::task::Context;
 
-use bytes::{Bytes, BytesMut};
 use prometheus::Registry;
 use proptest::prelude::*;
 use sekisho_config::model::{Asn, RouterId};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
+use super::hand::Hand;
 use super::*;
 use crate::metrics::Metrics;
-use crate::wire::{
-    Capability, Families, Family, Negotiated, NextHop, Nlri, Open, RouteRefresh, UpdateOut, encode_update,
-};
+use crate::wire::{Family, NextHop, Nlri, RouteRefresh};
 
 /// A connection in memory.
 struct Pipe {
@@ -150,7 +148,7 @@ impl Desk {
 
     async fn up(&mut self) {
         let report = self.report().await;
-        assert!(matches!(report, Report::Up(..)), "{report:?}");
+        assert!(matches!(report, Report::Up(_)), "{report:?}");
     }
 
     fn announce(&self, prefixes: &[&str]) {
@@ -159,88 +157,13 @@ impl Desk {
     }
 }
 
-/// A peer made by hand.
-struct Hand {
-    pipe: Pipe,
-    input: BytesMut,
-    negotiated: Negotiated,
-}
-
-impl Hand {
-    fn new(pipe: Pipe) -> Self {
-        Self {
-            pipe,
-            input: BytesMut::new(),
-            negotiated: Negotiated {
-                internal: true,
-                four_octet_as: true,
-                families: Families::ALL,
-                ..Negotiated::default()
-            },
-        }
-    }
-
-    async fn next(&mut self) -> Option<Message> {
-        loop {
-            if let Some(frame) = wire::frame(&mut self.input, &self.negotiated).unwrap() {
-                return Some(wire::decode(&frame, &self.negotiated).unwrap());
-            }
-            if self.pipe.read_buf(&mut self.input).await.unwrap_or(0) == 0 {
-                return None;
-            }
-        }
-    }
-
-    /// The next message that is no KEEPALIVE.
-    async fn said(&mut self) -> Option<Message> {
-        loop {
-            match self.next().await {
-                Some(Message::Keepalive) => {}
-                other => return other,
-            }
-        }
-    }
-
-    async fn update(&mut self) -> Update {
-        match self.said().await {
-            Some(Message::Update(update)) => update,
-            other => panic!("{other:?}"),
-        }
-    }
-
-    async fn send(&mut self, octets: &[u8]) {
-        self.pipe.write_all(octets).await.unwrap();
-    }
-
-    fn open() -> Bytes {
-        let open = Open {
-            my_as: 64512,
-            hold_time: 9,
-            router_id: id(7),
-            capabilities: vec![
-                Capability::Multiprotocol(Family::Ipv4Unicast),
-                Capability::Multiprotocol(Family::Ipv6Unicast),
-                Capability::RouteRefresh,
-                Capability::FourOctetAs(64512),
-            ],
-        };
-        wire::encode_open(&open).unwrap()
-    }
-
-    async fn establish(&mut self) {
-        assert!(matches!(self.next().await, Some(Message::Open(_))));
-        self.send(&Self::open()).await;
-        self.send(&wire::encode_keepalive()).await;
-    }
-}
-
 /// A passive session with a peer made by hand, established.
-async fn with_hand(test: u8) -> (Desk, Hand, Vec<tokio::task::AbortHandle>) {
+async fn with_hand(test: u8) -> (Desk, Hand<Pipe>, Vec<tokio::task::AbortHandle>) {
     let mut tasks = Vec::new();
     let mut desk = open_session(&mut tasks, address(test, 7), 10, true);
     let (near, far) = pipe(address(test, 10), address(test, 7));
     desk.accepted.send(near).await.unwrap();
-    let mut hand = Hand::new(far);
+    let mut hand = Hand::new(far, 7);
     hand.establish().await;
     desk.up().await;
     (desk, hand, tasks)
@@ -374,24 +297,11 @@ async fn thousands_of_announcements_go_out_as_the_peer_takes_them() {
 #[tokio::test(start_paused = true)]
 async fn a_slow_speaker_is_no_reason_to_end_a_session() {
     let (mut desk, mut hand, _tasks) = with_hand(4).await;
-    let attributes = crate::wire::Attributes::default();
-    let prefixes = [Nlri {
-        path_id: None,
-        prefix: "10.1.0.0/26".parse().unwrap(),
-    }];
-    let what = UpdateOut::Announce {
-        prefixes: &prefixes,
-        next_hop: NextHop {
-            address: "192.0.2.7".parse().unwrap(),
-            link_local: None,
-        },
-        attributes: &attributes,
-    };
-    let update = encode_update(what, &hand.negotiated).unwrap().concat();
+    let update = hand.announcement(&["10.1.0.0/26"], "192.0.2.7");
     // The peer floods and never stops to send KEEPALIVEs; nobody takes the reports.
     let flood = async {
         loop {
-            if hand.pipe.write_all(&update).await.is_err() {
+            if hand.stream.write_all(&update).await.is_err() {
                 return;
             }
         }
@@ -501,18 +411,18 @@ async fn throw(stage: u8, octets: Vec<u8>) -> Result<(), String> {
     let mut desk = open_session(&mut tasks, address(9, 7), 10, true);
     let (near, far) = pipe(address(9, 10), address(9, 7));
     desk.accepted.send(near).await.unwrap();
-    let mut hand = Hand::new(far);
+    let mut hand = Hand::new(far, 7);
     if stage >= 1 {
-        hand.send(&Hand::open()).await;
+        hand.send(&Hand::<Pipe>::open(7)).await;
     }
     if stage >= 2 {
         hand.send(&wire::encode_keepalive()).await;
         desk.up().await;
     }
-    let _ = hand.pipe.write_all(&octets).await;
-    let _ = hand.pipe.shutdown().await;
+    let _ = hand.stream.write_all(&octets).await;
+    let _ = hand.stream.shutdown().await;
     let mut void = Vec::new();
-    let _ = tokio::time::timeout(Duration::from_secs(10), hand.pipe.read_to_end(&mut void)).await;
+    let _ = tokio::time::timeout(Duration::from_secs(10), hand.stream.read_to_end(&mut void)).await;
     drop(hand);
     // A proper peer, as long as it takes for the machine to have calmed down.
     for _ in 0..100 {
@@ -522,15 +432,15 @@ async fn throw(stage: u8, octets: Vec<u8>) -> Result<(), String> {
         if desk.accepted.send(near).await.is_err() {
             return Err("the session is dead".into());
         }
-        let mut hand = Hand::new(far);
+        let mut hand = Hand::new(far, 7);
         if !matches!(hand.next().await, Some(Message::Open(_))) {
             continue;
         }
-        hand.send(&Hand::open()).await;
+        hand.send(&Hand::<Pipe>::open(7)).await;
         hand.send(&wire::encode_keepalive()).await;
         loop {
             match desk.report().await {
-                Report::Up(..) => return Ok(()),
+                Report::Up(_) => return Ok(()),
                 _ => continue,
             }
         }
@@ -553,7 +463,7 @@ fn any_octets() -> impl Strategy<Value = Vec<u8>> {
             octets
         });
     let proper = prop_oneof![
-        Just(Hand::open().to_vec()),
+        Just(Hand::<Pipe>::open(7).to_vec()),
         Just(wire::encode_keepalive().to_vec()),
         Just(wire::encode_notification(&Notification::cease(4)).to_vec()),
     ];

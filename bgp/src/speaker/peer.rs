@@ -168,6 +168,7 @@ impl Peer {
                 .map(|(_, until)| until.saturating_duration_since(now).as_secs()),
             flaps: status.flaps,
             last_error: status.last_error.clone(),
+            connect_error: status.connect_error.clone(),
         }
     }
 }

@@ -59,6 +59,12 @@ pub(super) struct Wishes {
     pub(super) queries: mpsc::Receiver<Query>,
 }
 
+/// The queue of all sessions, both ends.
+type Reports = (
+    mpsc::Sender<(SessionKey, Report)>,
+    mpsc::Receiver<(SessionKey, Report)>,
+);
+
 /// The one writer of the routing table.
 pub(super) struct Speaker {
     bgp: Bgp,
@@ -74,10 +80,7 @@ pub(super) struct Speaker {
     /// Sessions that were told to end.
     leaving: Vec<JoinHandle<()>>,
     wishes: Wishes,
-    reports: (
-        mpsc::Sender<(SessionKey, Report)>,
-        mpsc::Receiver<(SessionKey, Report)>,
-    ),
+    reports: Reports,
     accepted: mpsc::Receiver<(TcpStream, SocketAddr)>,
     listeners: Listeners,
     events: mpsc::Sender<Event>,
@@ -382,13 +385,13 @@ impl Speaker {
             return;
         };
         match report {
-            Report::Up(terms, local) => self.up(address, terms, local),
+            Report::Up(terms) => self.up(address, terms),
             Report::Updates(updates) => self.updates(address, &updates),
             Report::Down(ended) => self.down(address, &ended),
         }
     }
 
-    fn up(&mut self, address: IpAddr, terms: Arc<Terms>, _local: Option<SocketAddr>) {
+    fn up(&mut self, address: IpAddr, terms: Arc<Terms>) {
         let next_hops = self.next_hops.borrow().clone();
         let Some(peer) = self.peers.get_mut(&address) else {
             return;
