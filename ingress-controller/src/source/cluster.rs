@@ -176,6 +176,10 @@ impl Cluster {
         }
     }
 
+    #[cfg_attr(
+        not(test),
+        expect(clippy::infallible_destructuring_match, reason = "tests have a second way")
+    )]
     async fn new_client(&self) -> Result<Client, ConnectError> {
         let source = match &self.connect {
             Connect::Source(source) => source,

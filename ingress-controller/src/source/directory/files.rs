@@ -1,5 +1,6 @@
 //! The files of a directory and what each of them said when it was last good.
 
+use std::collections::btree_map::Entry;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::hash::{DefaultHasher, Hasher};
@@ -217,10 +218,11 @@ impl FileState {
         self.twice.clear();
         for (object, line) in parsed.objects {
             let key = (object.kind(), object.name().clone());
-            if self.objects.contains_key(&key) {
-                self.twice.push((key.0, key.1, line));
-            } else {
-                self.objects.insert(key, (object, line));
+            match self.objects.entry(key) {
+                Entry::Vacant(entry) => {
+                    entry.insert((object, line));
+                }
+                Entry::Occupied(entry) => self.twice.push((entry.key().0, entry.key().1.clone(), line)),
             }
         }
         if !parsed.faults.is_empty() {
