@@ -108,12 +108,7 @@ fn bench(state: &State) -> Result<()> {
     });
     for proxy in &proxies {
         let address = SocketAddr::from(([10, 0, 0, 10], proxy.plain));
-        let target = Target {
-            from: Some(client.clone()),
-            address,
-            host: HOST.into(),
-            tls: None,
-        };
+        let target = Target::new(Some(client.clone()), address, HOST);
         wait_for(proxy.name, Duration::from_secs(15), || {
             let response = target.get("/")?;
             ensure!(

@@ -141,12 +141,7 @@ impl Stage {
     fn target(&self, vip: IpAddr, host: &str, roots: Option<&[String]>) -> Result<Target> {
         let tls = roots.map(Tls::trusting).transpose()?;
         let port = if tls.is_some() { 443 } else { 80 };
-        Ok(Target {
-            from: Some(self.lab.client.clone()),
-            address: SocketAddr::new(vip, port),
-            host: host.to_owned(),
-            tls,
-        })
+        Ok(Target::new(Some(self.lab.client.clone()), SocketAddr::new(vip, port), host).tls(tls))
     }
 }
 
@@ -230,7 +225,7 @@ fn ingress(stage: &Stage, m: &mut Measured) -> Result<String> {
         "ingress.yaml",
         &Manifests::ingress("shop", SHOP, "web", Some("shop-tls"), false),
     )?;
-    let target = stage.target(VIP_V4, SHOP, None)?;
+    let target = stage.target(VIP_V4, SHOP, None)?.impatient();
     let (pod, _) = wait_for("a 200 from the VIP", Duration::from_secs(15), || {
         Ok(target.get("/")?.pod()?.to_owned())
     })?;
@@ -342,61 +337,61 @@ fn path(stage: &Stage) -> Result<String> {
             node.name
         ));
     }
-    let mut told = BTreeSet::new();
-    wait_for("every pod to tell who called", Duration::from_secs(10), || {
-        let answer = target.get("/")?.json()?;
-        let text = |key: &str| {
-            answer
-                .get(key)
-                .and_then(Value::as_str)
-                .unwrap_or_default()
-                .to_owned()
-        };
-        let (peer, local): (SocketAddr, SocketAddr) = (text("peer").parse()?, text("local").parse()?);
-        ensure!(
-            [IpAddr::from(BOX.v4), BOX.v6.into()].contains(&peer.ip()),
-            "a pod was called by {peer}, not by the box"
-        );
-        let pod = stage
-            .lab
-            .pods
-            .get(&text("pod"))
-            .context("an unknown pod answered")?;
-        ensure!(
-            [IpAddr::from(pod.address.v4), pod.address.v6.into()].contains(&local.ip()),
-            "{} was called as {local}",
-            pod.name
-        );
-        let ports = stage.lab.the_box.connections_to(local.ip(), local.port())?;
-        ensure!(
-            ports.contains(&peer.port()),
-            "the pod sees port {}, the box has {ports:?}: rewritten on the way",
-            peer.port()
-        );
-        told.insert(format!(
-            "{} ({}): called by {peer} as {local}, as the box has it",
-            pod.name, pod.node.name
-        ));
-        ensure!(
-            told.iter()
-                .filter_map(|line| line.split(' ').next())
-                .collect::<BTreeSet<_>>()
-                .len()
-                == stage.lab.pods.len(),
-            "not all pods yet"
-        );
-        Ok(())
-    })?;
+    let mut told = BTreeMap::new();
+    wait_for(
+        "every pod to tell who called, over both families",
+        Duration::from_secs(10),
+        || {
+            let answer = target.get("/")?.json()?;
+            let text = |key: &str| {
+                answer
+                    .get(key)
+                    .and_then(Value::as_str)
+                    .unwrap_or_default()
+                    .to_owned()
+            };
+            let (peer, local): (SocketAddr, SocketAddr) = (text("peer").parse()?, text("local").parse()?);
+            ensure!(
+                [IpAddr::from(BOX.v4), BOX.v6.into()].contains(&peer.ip()),
+                "a pod was called by {peer}, not by the box"
+            );
+            let pod = stage
+                .lab
+                .pods
+                .get(&text("pod"))
+                .context("an unknown pod answered")?;
+            ensure!(
+                [IpAddr::from(pod.address.v4), pod.address.v6.into()].contains(&local.ip()),
+                "{} was called as {local}",
+                pod.name
+            );
+            let ports = stage.lab.the_box.connections_to(local.ip(), local.port())?;
+            ensure!(
+                ports.contains(&peer.port()),
+                "the pod sees port {}, the box has {ports:?}: rewritten on the way",
+                peer.port()
+            );
+            let family = if local.is_ipv4() { "IPv4" } else { "IPv6" };
+            let line = format!(
+                "{} ({}): called by {peer} as {local}, as the box has it",
+                pod.name, pod.node.name
+            );
+            told.insert((pod.name.clone(), family), line);
+            ensure!(
+                told.len() == 2 * stage.lab.pods.len(),
+                "so far only {:?}",
+                told.keys()
+            );
+            Ok(())
+        },
+    )?;
     for netns in [&stage.lab.the_box].into_iter().chain(stage.lab.nodes.values()) {
         let found = netns.translations()?;
         ensure!(found.is_empty(), "{} translates: {found:?}", netns.name());
     }
-    let mut shown = BTreeSet::new();
-    for line in told {
-        if shown.insert(line.split(' ').next().unwrap_or_default().to_owned()) {
-            said.push_str(&line);
-            said.push('\n');
-        }
+    for line in told.values() {
+        said.push_str(line);
+        said.push('\n');
     }
     said.push_str("no NAT table and no tracked connection in the box or on a node");
     Ok(said)
@@ -409,7 +404,7 @@ fn certificate(stage: &Stage, m: &mut Measured) -> Result<String> {
         "acme.yaml",
         &Manifests::ingress("acme", ACME, "web", Some("acme-tls"), true),
     )?;
-    let target = stage.target(VIP_V4, ACME, Some(&roots))?;
+    let target = stage.target(VIP_V4, ACME, Some(&roots))?.impatient();
     let (response, _) = wait_for(
         "a certificate that the CA's root vouches for",
         Duration::from_secs(60),
@@ -473,7 +468,7 @@ fn load_balancer(stage: &Stage, m: &mut Measured) -> Result<String> {
 fn tcp_talk(from: &Netns, address: SocketAddr, text: &str) -> Result<String> {
     use std::io::{Read, Write};
     from.enter(|| {
-        let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_secs(3))?;
+        let mut stream = std::net::TcpStream::connect_timeout(&address, Duration::from_millis(100))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         let mut writer = stream.try_clone()?;
         let mut all = String::new();
@@ -608,6 +603,10 @@ fn node_withdrawn(stage: &Stage, m: &mut Measured) -> Result<String> {
         } else {
             bail!("others answer")
         }
+    })?;
+    wait_for("both sessions of node2", Duration::from_secs(20), || {
+        v4.established("Sekisho")?;
+        v6.established("Sekisho")
     })?;
     Ok(format!(
         "last request {} after the withdrawal; {} of {} failed; back in use {} after it was enabled again\n{}",

@@ -97,13 +97,8 @@ impl Authority {
         command.env("PEBBLE_VA_NOSLEEP", "1");
         let mut pebble = Daemon::start(state, "ca-pebble", command)?;
         let target = |port| -> Result<_> {
-            let tls = Some(Tls::trusting_file(&web_root)?);
-            Ok(Target {
-                from: Some(netns.clone()),
-                address: (address, port).into(),
-                host: address.to_string(),
-                tls,
-            })
+            let tls = Tls::trusting_file(&web_root)?;
+            Ok(Target::new(Some(netns.clone()), (address, port).into(), &address.to_string()).tls(Some(tls)))
         };
         let directory = target(14000)?;
         wait_for("the CA", Duration::from_secs(10), || {

@@ -58,9 +58,38 @@ pub struct Target {
     pub host: String,
     /// HTTPS when set.
     pub tls: Option<Tls>,
+    /// How long connecting may take. Short where something is waited for: a lost SYN is sent again after a second,
+    /// and that second would be measured.
+    pub connect: Duration,
 }
 
 impl Target {
+    /// A target in plain HTTP, with patience.
+    pub fn new(from: Option<Netns>, address: SocketAddr, host: &str) -> Self {
+        Self {
+            from,
+            address,
+            host: host.to_owned(),
+            tls: None,
+            connect: LIMIT,
+        }
+    }
+
+    /// The same over TLS.
+    #[must_use]
+    pub fn tls(self, tls: Option<Tls>) -> Self {
+        Self { tls, ..self }
+    }
+
+    /// The same for a client that gives up connecting after a tenth of a second.
+    #[must_use]
+    pub fn impatient(self) -> Self {
+        Self {
+            connect: Duration::from_millis(100),
+            ..self
+        }
+    }
+
     /// One GET on a new connection.
     ///
     /// # Errors
@@ -144,7 +173,7 @@ impl Connection {
     /// # Errors
     /// When connecting or the handshake fails.
     pub fn open(target: &Target) -> Result<Self> {
-        let tcp = TcpStream::connect_timeout(&target.address, LIMIT)
+        let tcp = TcpStream::connect_timeout(&target.address, target.connect)
             .with_context(|| format!("connecting to {}", target.address))?;
         tcp.set_nodelay(true)?;
         tcp.set_read_timeout(Some(LIMIT))?;

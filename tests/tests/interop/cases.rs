@@ -296,7 +296,7 @@ fn with_bystander(state: &State) -> Result<(Rig, Peer, sekisho_tests::lab::Appli
 
 fn malformed(state: &State) -> Result<()> {
     let (rig, peer, mut appliance) = with_bystander(state)?;
-    let mut speaker = Speaker::open(&rig.other)?;
+    let mut speaker = Speaker::open(&rig.other, 21)?;
     for (what, attributes) in speaker::malformed() {
         // First well-formed, so that it is there; then malformed, which must take it away and keep the session.
         speaker.announce(&speaker::good())?;
@@ -315,8 +315,10 @@ fn malformed(state: &State) -> Result<()> {
 
 fn hostile(state: &State) -> Result<()> {
     let (rig, peer, mut appliance) = with_bystander(state)?;
-    for (what, message) in speaker::hostile() {
-        let mut speaker = Speaker::open(&rig.other).context(what)?;
+    // Each from an address of its own: a peer that misbehaves again and again is kept waiting longer and longer.
+    for (number, (what, message)) in (128..).zip(speaker::hostile()) {
+        rig.other.ip(&format!("addr add 10.0.0.{number}/32 dev eth0"))?;
+        let mut speaker = Speaker::open(&rig.other, number).context(what)?;
         speaker.send(&message)?;
         // Whether it is answered with a NOTIFICATION is its affair; that it lives is ours.
         speaker.read_to_notification_or_quiet();
@@ -327,7 +329,7 @@ fn hostile(state: &State) -> Result<()> {
     appliance.daemon.check()?;
     ensure!(rig.kernel(BYSTANDER)?.is_some(), "the bystander lost its route");
     peer.established()?;
-    let mut speaker = Speaker::open(&rig.other)?;
+    let mut speaker = Speaker::open(&rig.other, 21)?;
     speaker.announce(&speaker::good())?;
     rig.wait_route(&mut appliance, speaker::PREFIX, OTHER_V4)?;
     Ok(())

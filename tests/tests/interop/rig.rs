@@ -86,6 +86,8 @@ impl Rig {
                 peer.name, peer.address, peer.asn, peer.role, peer.passive
             ));
         }
+        // Who else may come: addresses that misbehave, one after the other.
+        toml.push_str("[[bgp.peer_ranges]]\nprefix = \"10.0.0.128/25\"\nasn = 64512\nrole = \"cluster\"\n");
         Appliance::start(&self.state, Some(&self.the_box), &Settings { directory, toml })
     }
 

@@ -22,8 +22,9 @@ pub(crate) struct Speaker {
 }
 
 impl Speaker {
-    /// Dials the box until it accepts the OPEN and the session stands.
-    pub(crate) fn open(netns: &Netns) -> Result<Self> {
+    /// Dials the box from 10.0.0.`number` until it accepts the OPEN and the session stands.
+    pub(crate) fn open(netns: &Netns, number: u8) -> Result<Self> {
+        netns.ip(&format!("route replace {} dev eth0 src 10.0.0.{number}", BOX.v4))?;
         let (speaker, _) = wait_for("the raw session", Duration::from_secs(30), || {
             netns.enter(|| {
                 let address = (BOX.v4, 179).into();
@@ -31,9 +32,9 @@ impl Speaker {
                 stream.set_read_timeout(Some(Duration::from_secs(5)))?;
                 stream.set_write_timeout(Some(Duration::from_secs(5)))?;
                 let mut speaker = Self { stream };
-                // Version 4, AS 64512, hold time 90, router id 10.0.0.21; capabilities: IPv4 unicast, 4-octet AS.
+                // Version 4, AS 64512, hold time 90, the address as router id; capabilities: IPv4 unicast, 4-octet AS.
                 let capabilities = [1, 4, 0, 1, 0, 1, 65, 4, 0, 0, 0xfc, 0];
-                let mut body = vec![4, 0xfc, 0, 0, 90, 10, 0, 0, 21, 14, 2, 12];
+                let mut body = vec![4, 0xfc, 0, 0, 90, 10, 0, 0, number, 14, 2, 12];
                 body.extend_from_slice(&capabilities);
                 speaker.send(&message(OPEN, &body))?;
                 speaker.expect(OPEN)?;

@@ -76,21 +76,11 @@ impl Loopback {
 
     pub(crate) fn target(&self, host: &str, tls: Option<Tls>) -> Target {
         let address = if tls.is_some() { self.https } else { self.http };
-        Target {
-            from: None,
-            address,
-            host: host.to_owned(),
-            tls,
-        }
+        Target::new(None, address, host).tls(tls)
     }
 
     pub(crate) fn admin(&self) -> Target {
-        Target {
-            from: None,
-            address: self.admin,
-            host: "localhost".to_owned(),
-            tls: None,
-        }
+        Target::new(None, self.admin, "localhost")
     }
 }
 
