@@ -390,3 +390,165 @@ fn address_of(address: &RouteAddress) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn key(text: &str) -> Key {
+        Key {
+            table: 254,
+            prefix: text.parse().unwrap(),
+        }
+    }
+
+    fn target(via: &[&str]) -> Target {
+        let gateways: Vec<_> = via
+            .iter()
+            .map(|via| Gateway {
+                via: via.parse().unwrap(),
+                interface: 7,
+            })
+            .collect();
+        Target::Via(gateways.into())
+    }
+
+    #[test]
+    fn what_is_written_reads_the_same() {
+        for (key, target) in [
+            (key("10.244.0.0/26"), target(&["10.0.0.1"])),
+            (key("0.0.0.0/0"), target(&["10.0.0.1"])),
+            (key("10.244.0.0/26"), target(&["10.0.0.1", "10.0.0.2"])),
+            (key("10.244.0.0/26"), target(&["2001:db8::1"])),
+            (key("10.244.0.0/26"), target(&["10.0.0.1", "fe80::1"])),
+            (key("fd00::/122"), target(&["fe80::1", "2001:db8::1"])),
+            (
+                Key {
+                    table: 100_000,
+                    ..key("fd00::/122")
+                },
+                target(&["2001:db8::1"]),
+            ),
+            (
+                Key {
+                    table: 255,
+                    ..key("203.0.113.1")
+                },
+                Target::Local,
+            ),
+            (
+                Key {
+                    table: 255,
+                    ..key("2001:db8:1::1")
+                },
+                Target::Local,
+            ),
+        ] {
+            let mut sorted = target.clone();
+            if let Target::Via(gateways) = &target {
+                let mut gateways = gateways.to_vec();
+                gateways.sort();
+                sorted = Target::Via(gateways.into());
+            }
+            let mut buffer = Vec::new();
+            write(&Op::Replace(key, target.clone()), 1, 8, &mut buffer);
+            write(&Op::Delete(key), 1, 9, &mut buffer);
+            let [written, deleted] = read(&buffer).try_into().unwrap();
+            assert_eq!((written.sequence, deleted.sequence), (8, 9));
+            let Some(Said::Route(route)) = written.said else {
+                panic!("{target:?}: {written:?}")
+            };
+            assert!(route.is_ours() && route.replaces);
+            assert_eq!((route.key(), route.target()), (key, sorted));
+            let Some(Said::RouteGone(route)) = deleted.said else {
+                panic!("{target:?}: {deleted:?}")
+            };
+            assert_eq!(
+                (route.key(), route.metric, route.protocol),
+                (key, METRIC, PROTOCOL)
+            );
+        }
+    }
+
+    #[test]
+    fn a_route_of_another_shape_is_foreign() {
+        let ours = Route {
+            table: 254,
+            prefix: "10.244.0.0/26".parse().unwrap(),
+            protocol: PROTOCOL,
+            metric: METRIC,
+            kind: Kind::Unicast,
+            next_hops: vec![(Some("10.0.0.1".parse().unwrap()), 7)],
+            replaces: false,
+        };
+        assert_eq!(ours.target(), target(&["10.0.0.1"]));
+        for foreign in [
+            Route {
+                metric: 0,
+                ..ours.clone()
+            },
+            Route {
+                kind: Kind::Reject,
+                ..ours.clone()
+            },
+            Route {
+                next_hops: vec![(None, 7)],
+                ..ours.clone()
+            },
+            Route {
+                next_hops: vec![],
+                ..ours.clone()
+            },
+        ] {
+            assert_eq!(foreign.target(), Target::Foreign, "{foreign:?}");
+        }
+    }
+
+    #[test]
+    fn answers_carry_the_words_of_the_kernel() {
+        let mut body = (-101i32).to_ne_bytes().to_vec();
+        body.extend([0; HEADER]);
+        body.extend([14u8, 0, 1, 0].iter().chain(b"no way out\0\0"));
+        let want = Said::Answer {
+            errno: 101,
+            text: Some("no way out".into()),
+        };
+        assert_eq!(said(NLMSG_ERROR, 0, &body), Some(want));
+        let want = Said::Answer { errno: 0, text: None };
+        assert_eq!(said(NLMSG_ERROR, 0, &[0; 20]), Some(want));
+        assert_eq!(said(NLMSG_ERROR, 0, &i32::MIN.to_ne_bytes()), None);
+    }
+
+    proptest! {
+        #[test]
+        fn any_octets_are_safe(
+            kind in prop::sample::select(vec![NLMSG_ERROR, NLMSG_DONE, RTM_NEWLINK, RTM_DELLINK, RTM_NEWROUTE, RTM_DELROUTE]),
+            family in prop::sample::select(vec![2u8, 10, 28, 0]),
+            mut body in prop::collection::vec(any::<u8>(), 0..200),
+            length in prop::option::of(any::<u32>()),
+        ) {
+            if let Some(first) = body.first_mut() {
+                *first = family;
+            }
+            let real = u32::try_from(HEADER + body.len()).unwrap();
+            let mut datagram = length.unwrap_or(real).to_ne_bytes().to_vec();
+            datagram.extend(kind.to_ne_bytes());
+            datagram.extend([0; 10]);
+            datagram.extend(&body);
+            let _ = read(&datagram);
+            let _ = read(&body);
+        }
+
+        #[test]
+        fn changed_octets_are_safe(at in 0usize..200, octet: u8, cut in 0usize..200) {
+            let mut buffer = Vec::new();
+            write(&Op::Replace(key("10.244.0.0/26"), target(&["10.0.0.1", "fe80::1"])), 1, 8, &mut buffer);
+            if let Some(place) = buffer.get_mut(at) {
+                *place = octet;
+            }
+            let _ = read(&buffer);
+            let _ = read(buffer.get(..cut).unwrap_or(&buffer));
+        }
+    }
+}
