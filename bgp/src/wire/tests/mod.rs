@@ -2,6 +2,7 @@
 
 mod headers;
 mod hostile;
+mod negotiation;
 mod opens;
 mod oracle;
 mod properties;
