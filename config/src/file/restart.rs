@@ -33,6 +33,8 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
         (None, None) => {}
         (None, Some(_)) | (Some(_), None) => differs("bgp", true),
     }
+    // Its worker starts with the process; without the section it is only idle.
+    differs("acme", old.acme.is_none() && new.acme.is_some());
     keys
 }
 
@@ -51,6 +53,9 @@ pub fn applied(running: &Settings, next: &Settings) -> Settings {
             bgp.table = running.table;
         }
         (running, bgp) => bgp.clone_from(running),
+    }
+    if running.acme.is_none() {
+        settings.acme = None;
     }
     settings
 }

@@ -219,6 +219,13 @@ fn a_section_that_comes_or_goes() {
     assert_eq!(restart_needed(&with, &without), ["bgp"]);
     assert_eq!(applied(&without, &with), without);
     assert_eq!(applied(&with, &without).bgp, with.bgp);
+    let acme = settings(&format!(
+        "{SOURCE}[acme]\ndirectory = \"https://ca.example/directory\"\n"
+    ));
+    assert_eq!(restart_needed(&without, &acme), ["acme"]);
+    assert_eq!(applied(&without, &acme), without);
+    assert_eq!(restart_needed(&acme, &without), [""; 0]);
+    assert_eq!(applied(&acme, &without), without);
     let cluster = settings("[source]\nkubeconfig = \"in-cluster\"\n");
     assert_eq!(
         restart_needed(&without, &cluster),
