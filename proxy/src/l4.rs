@@ -52,10 +52,13 @@ pub(crate) async fn run(
                 connected = Some((endpoint, in_flight, stream));
                 break;
             }
-            Err(error @ (ConnectError::Failed(_) | ConnectError::Timeout)) => {
+            Err(error) => {
                 tracing::debug!(endpoint = %address, %error, "an endpoint cannot be connected to");
-                endpoint.state.connect_failed();
                 tried.push(address);
+                if matches!(error, ConnectError::Exhausted(_)) {
+                    break;
+                }
+                endpoint.state.connect_failed();
             }
         }
     }

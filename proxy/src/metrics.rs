@@ -43,6 +43,7 @@ cells! {
     NoRoute "sekisho_http_refused_total" "reason" "no_route" COUNTER "Requests answered by the box itself, by reason.";
     NoEndpoint "sekisho_http_refused_total" "reason" "no_endpoint" COUNTER "Requests answered by the box itself, by reason.";
     Unavailable "sekisho_http_refused_total" "reason" "unavailable" COUNTER "Requests answered by the box itself, by reason.";
+    Overloaded "sekisho_http_refused_total" "reason" "overloaded" COUNTER "Requests answered by the box itself, by reason.";
     UpstreamFailed "sekisho_http_refused_total" "reason" "upstream_failed" COUNTER "Requests answered by the box itself, by reason.";
     UpstreamTimeout "sekisho_http_refused_total" "reason" "upstream_timeout" COUNTER "Requests answered by the box itself, by reason.";
     RequestTimeout "sekisho_http_refused_total" "reason" "request_timeout" COUNTER "Requests answered by the box itself, by reason.";
@@ -50,6 +51,7 @@ cells! {
     UpstreamConnected "sekisho_http_upstream_connects_total" "result" "ok" COUNTER "Connections to endpoints by result.";
     UpstreamConnectFailed "sekisho_http_upstream_connects_total" "result" "failed" COUNTER "Connections to endpoints by result.";
     UpstreamConnectTimeout "sekisho_http_upstream_connects_total" "result" "timeout" COUNTER "Connections to endpoints by result.";
+    UpstreamExhausted "sekisho_http_upstream_connects_total" "result" "exhausted" COUNTER "Connections to endpoints by result.";
     UpstreamReused "sekisho_http_upstream_reused_total" "" "" COUNTER "Requests sent on a kept connection.";
     UpstreamIdle "sekisho_http_upstream_idle_connections" "" "" GAUGE "Kept connections to endpoints.";
     EndedByClient "sekisho_http_ended_early_total" "by" "client" COUNTER "Exchanges that did not come to their end, by who ended them.";

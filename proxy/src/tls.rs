@@ -21,8 +21,9 @@ impl ResolvesServerCert for BySni {
     }
 }
 
-/// The TLS settings of every HTTPS listener. Tickets are encrypted with keys that rotate by themselves (every 6 h, good
-/// for 12 h); no session is kept in memory, so that workers share nothing on the way of a handshake.
+/// The TLS settings of every HTTPS listener. No session is kept in memory, so that there is no cache to lock; tickets
+/// are encrypted with keys that rustls rotates by itself (every 6 h, good for 12 h). All workers share the keys, or a
+/// client would resume only where it was before; rustls reads them under a lock that is written four times a day.
 ///
 /// # Errors
 /// When the cryptography library refuses.

@@ -25,10 +25,23 @@ const MAX_HEADER_BYTES: usize = 256 * 1024;
 pub(crate) enum ConnectError {
     /// The system or the endpoint refused.
     #[error("{0}")]
-    Failed(#[from] std::io::Error),
+    Failed(#[source] std::io::Error),
     /// Nothing answered in time.
     #[error("no answer in time")]
     Timeout,
+    /// The box is out of files, ports or memory: no endpoint's fault, and another one would not help.
+    #[error("{0}; raise the limit on open files or the range of local ports")]
+    Exhausted(#[source] std::io::Error),
+}
+
+impl From<std::io::Error> for ConnectError {
+    fn from(error: std::io::Error) -> Self {
+        // ENOMEM, ENFILE, EMFILE, EADDRNOTAVAIL, ENOBUFS.
+        match error.raw_os_error() {
+            Some(12 | 23 | 24 | 99 | 105) => Self::Exhausted(error),
+            _ => Self::Failed(error),
+        }
+    }
 }
 
 /// A TCP connection to an endpoint.
@@ -109,6 +122,7 @@ impl Upstreams {
             Ok(_) => Cell::UpstreamConnected,
             Err(ConnectError::Failed(_)) => Cell::UpstreamConnectFailed,
             Err(ConnectError::Timeout) => Cell::UpstreamConnectTimeout,
+            Err(ConnectError::Exhausted(_)) => Cell::UpstreamExhausted,
         });
         let (sender, connection) = http1::Builder::new()
             .max_headers(MAX_HEADERS)

@@ -91,7 +91,20 @@ pub(crate) struct Worker {
 #[derive(Debug)]
 struct Current {
     cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
-    held: Rc<Arc<Snapshot>>,
+    held: Rc<World>,
+}
+
+/// A snapshot as one worker holds it. A request takes a share in this, so that the count that all workers share is
+/// touched once for each snapshot and not once for each request.
+#[derive(Debug)]
+pub(crate) struct World(Arc<Snapshot>);
+
+impl std::ops::Deref for World {
+    type Target = Snapshot;
+
+    fn deref(&self) -> &Snapshot {
+        &self.0
+    }
 }
 
 /// A place among the connections that may be open at a time.
@@ -113,7 +126,7 @@ impl Worker {
     fn new(index: usize, shared: Arc<Shared>, log: Sender) -> Rc<Self> {
         let counters = shared.metrics.worker(index).unwrap_or_else(Metrics::detached);
         let mut cache = Cache::new(Arc::clone(&shared.snapshot));
-        let held = Rc::new(Arc::clone(cache.load()));
+        let held = Rc::new(World(Arc::clone(cache.load())));
         let mut seed = [0; 8];
         // Where the system has no randomness the index will do: the choice of an endpoint is no secret.
         let _ = rustls::crypto::aws_lc_rs::default_provider()
@@ -137,12 +150,12 @@ impl Worker {
     }
 
     /// The snapshot of this moment. A request calls this once and keeps it to its end.
-    pub(crate) fn snapshot(&self) -> Rc<Arc<Snapshot>> {
+    pub(crate) fn snapshot(&self) -> Rc<World> {
         let mut current = self.current.borrow_mut();
         let Current { cache, held } = &mut *current;
         let now = cache.load();
-        if !Arc::ptr_eq(now, held) {
-            *held = Rc::new(Arc::clone(now));
+        if !Arc::ptr_eq(now, &held.0) {
+            *held = Rc::new(World(Arc::clone(now)));
         }
         Rc::clone(held)
     }

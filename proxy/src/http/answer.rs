@@ -25,6 +25,7 @@ pub(crate) enum Refusal {
     NotReady,
     NoEndpoint,
     Unavailable,
+    Overloaded,
     UpstreamFailed,
     UpstreamTimeout,
     RequestTimeout,
@@ -92,6 +93,11 @@ impl Refusal {
                 StatusCode::SERVICE_UNAVAILABLE,
                 Cell::Unavailable,
                 "The service is not available.\n",
+            ),
+            Self::Overloaded => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Cell::Overloaded,
+                "The load balancer is overloaded.\n",
             ),
             Self::UpstreamFailed => (
                 StatusCode::BAD_GATEWAY,

@@ -168,6 +168,8 @@ struct Download {
     body: Incoming,
     lease: Option<Lease>,
     patience: Patience,
+    /// A piece was handed over and the next one not asked for yet.
+    handed: bool,
 }
 
 impl Reply {
@@ -200,6 +202,7 @@ impl Reply {
             body,
             lease: Some(lease),
             patience: Patience::new(limit),
+            handed: false,
         });
         if download.body.is_end_stream() {
             download.finish(&exchange);
@@ -249,37 +252,44 @@ impl Body for Reply {
                     Ok(Frame::data(text))
                 }))
             }
-            Kind::Stream(download) => match Pin::new(&mut download.body).poll_frame(cx) {
-                Poll::Ready(frame) => {
-                    download.patience.calm();
-                    match frame {
-                        Some(Ok(frame)) => {
-                            if let Some(data) = frame.data_ref() {
-                                count(data);
+            Kind::Stream(download) => {
+                let activity = &exchange.client.activity;
+                activity.pulled(std::mem::take(&mut download.handed));
+                match Pin::new(&mut download.body).poll_frame(cx) {
+                    Poll::Ready(frame) => {
+                        download.patience.calm();
+                        match frame {
+                            Some(Ok(frame)) => {
+                                if let Some(data) = frame.data_ref() {
+                                    count(data);
+                                }
+                                if download.body.is_end_stream() {
+                                    download.finish(exchange);
+                                } else {
+                                    download.handed = true;
+                                    activity.handed();
+                                }
+                                Poll::Ready(Some(Ok(frame)))
                             }
-                            if download.body.is_end_stream() {
+                            Some(Err(error)) => {
+                                exchange.blame(Fault::Upstream);
+                                exchange.endpoint_failed();
+                                Poll::Ready(Some(Err(error.into())))
+                            }
+                            None => {
                                 download.finish(exchange);
+                                Poll::Ready(None)
                             }
-                            Poll::Ready(Some(Ok(frame)))
-                        }
-                        Some(Err(error)) => {
-                            exchange.blame(Fault::Upstream);
-                            exchange.endpoint_failed();
-                            Poll::Ready(Some(Err(error.into())))
-                        }
-                        None => {
-                            download.finish(exchange);
-                            Poll::Ready(None)
                         }
                     }
+                    Poll::Pending => {
+                        ready!(download.patience.poll(cx));
+                        exchange.blame(Fault::Upstream);
+                        exchange.endpoint_failed();
+                        Poll::Ready(Some(Err(BodyError::Timeout)))
+                    }
                 }
-                Poll::Pending => {
-                    ready!(download.patience.poll(cx));
-                    exchange.blame(Fault::Upstream);
-                    exchange.endpoint_failed();
-                    Poll::Ready(Some(Err(BodyError::Timeout)))
-                }
-            },
+            }
         }
     }
 
@@ -294,6 +304,17 @@ impl Body for Reply {
         match &self.kind {
             Kind::Full(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Kind::Stream(download) => download.body.size_hint(),
+        }
+    }
+}
+
+impl Drop for Reply {
+    fn drop(&mut self) {
+        if let (Kind::Stream(download), Some(exchange)) = (&mut self.kind, &self.exchange) {
+            exchange
+                .client
+                .activity
+                .pulled(std::mem::take(&mut download.handed));
         }
     }
 }

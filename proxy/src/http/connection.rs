@@ -262,6 +262,15 @@ async fn watch(client: &Client, connection: &mut impl Serving) -> Option<Expired
         loop {
             if let Poll::Ready(ended) = connection.poll(cx) {
                 if let Err(error) = ended {
+                    // hyper has answered 400 or 431 by itself.
+                    if error.is_parse() {
+                        let large = error.is_parse_too_large();
+                        client.worker.counters.inc(if large {
+                            Cell::RefusedHeaders
+                        } else {
+                            Cell::RefusedMalformed
+                        });
+                    }
                     tracing::debug!(%error, client = %client.peer, "a client connection ended");
                 }
                 return Poll::Ready(None);
@@ -279,7 +288,7 @@ async fn watch(client: &Client, connection: &mut impl Serving) -> Option<Expired
             if cut.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Some(Expired::Write));
             }
-            let deadline = activity.deadline(timeouts);
+            let deadline = activity.deadline(timeouts, ending);
             let due = deadline.map_or(old, |(at, _)| if ending { at } else { at.min(old) });
             if ending && deadline.is_none() {
                 // Only the exchanges that run keep it open, and they have their own time-outs.

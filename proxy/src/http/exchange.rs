@@ -56,6 +56,14 @@ pub(crate) struct Target {
     pub(crate) pool: Option<Arc<CompiledPool>>,
 }
 
+/// The endpoint in use, for the log.
+#[derive(Debug)]
+pub(crate) struct At {
+    address: SocketAddr,
+    pod: Option<ObjectName>,
+    node: Option<NodeName>,
+}
+
 /// One exchange. The last of its parts that is dropped writes the log.
 #[derive(Debug)]
 pub(crate) struct Exchange {
@@ -70,7 +78,7 @@ pub(crate) struct Exchange {
     pub(crate) user_agent: Option<HeaderValue>,
     pub(crate) request_id: HeaderValue,
     pub(crate) target: RefCell<Option<Target>>,
-    pub(crate) endpoint: RefCell<Option<(SocketAddr, Option<ObjectName>, Option<NodeName>)>>,
+    pub(crate) endpoint: RefCell<Option<At>>,
     pub(crate) in_flight: RefCell<Option<InFlight>>,
     pub(crate) status: Cell<u16>,
     pub(crate) bytes_in: Cell<u64>,
@@ -91,7 +99,11 @@ pub(crate) struct Exchange {
 impl Exchange {
     pub(crate) fn at(&self, endpoint: &CompiledEndpoint) {
         let state = &endpoint.endpoint;
-        *self.endpoint.borrow_mut() = Some((state.address, state.pod.clone(), state.node.clone()));
+        *self.endpoint.borrow_mut() = Some(At {
+            address: state.address,
+            pod: state.pod.clone(),
+            node: state.node.clone(),
+        });
         *self.in_flight.borrow_mut() = Some(InFlight::enter(&endpoint.state));
     }
 
@@ -177,7 +189,7 @@ impl Exchange {
                     line.number("service_port", pool.id().port);
                 }
             }
-            if let Some((address, pod, node)) = &*self.endpoint.borrow() {
+            if let Some(At { address, pod, node }) = &*self.endpoint.borrow() {
                 line.plain("endpoint", address);
                 if let Some(pod) = pod {
                     line.text("pod", pod.name.as_bytes());

@@ -154,10 +154,13 @@ async fn connect(
             Ok(lease) => return Ok((address, lease)),
             Err(error) => {
                 tracing::debug!(endpoint = %address, %error, "an endpoint cannot be connected to");
+                if matches!(error, ConnectError::Exhausted(_)) {
+                    return Err(Refusal::Overloaded);
+                }
                 endpoint.state.connect_failed();
                 last = match error {
                     ConnectError::Timeout => Refusal::UpstreamTimeout,
-                    ConnectError::Failed(_) => Refusal::UpstreamFailed,
+                    ConnectError::Failed(_) | ConnectError::Exhausted(_) => Refusal::UpstreamFailed,
                 };
                 tried.push(address);
                 exchange.retries.set(exchange.retries.get() + 1);

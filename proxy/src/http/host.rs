@@ -19,48 +19,31 @@ pub(crate) enum BadHost {
     Malformed,
 }
 
-/// The host of a request.
-#[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct RequestHost {
-    /// What is forwarded in the Host header; `None` only for HTTP/1.0 without one.
-    pub(crate) value: Option<HeaderValue>,
-    /// DNS name in lower case without port; `None` for an address or nothing.
-    pub(crate) name: Option<String>,
-}
-
-/// Takes the host from the request target and the header.
-pub(crate) fn of(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<RequestHost, BadHost> {
+/// Takes the host from the request target and the header: what is forwarded in the Host header. `None` only for
+/// HTTP/1.0 without one. Whether it is a host at all is for [`name`] to say.
+pub(crate) fn of(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, BadHost> {
     let mut given = headers.get_all(HOST).iter();
     let header = given.next();
     if given.next().is_some() {
         return Err(BadHost::Several);
     }
-    let value = match (uri.authority(), header) {
-        (Some(authority), header) => {
-            if authority.as_str().contains('@') {
-                return Err(BadHost::Malformed);
+    match (uri.authority(), header) {
+        (Some(authority), Some(header)) => {
+            let same = header
+                .as_bytes()
+                .eq_ignore_ascii_case(authority.as_str().as_bytes());
+            if same {
+                Ok(Some(header.clone()))
+            } else {
+                Err(BadHost::Disagree)
             }
-            if let Some(header) = header
-                && !header
-                    .as_bytes()
-                    .eq_ignore_ascii_case(authority.as_str().as_bytes())
-            {
-                return Err(BadHost::Disagree);
-            }
-            if header.is_none() && version == Version::HTTP_11 {
-                return Err(BadHost::Missing);
-            }
-            Some(header.map_or_else(|| from_authority(authority), |header| Ok(header.clone()))?)
         }
-        (None, Some(header)) => Some(header.clone()),
-        (None, None) if version <= Version::HTTP_10 => None,
-        (None, None) => return Err(BadHost::Missing),
-    };
-    let name = match &value {
-        None => None,
-        Some(value) => name(value.to_str().map_err(|_| BadHost::Malformed)?)?.map(Cow::into_owned),
-    };
-    Ok(RequestHost { value, name })
+        (Some(_), None) if version == Version::HTTP_11 => Err(BadHost::Missing),
+        (Some(authority), None) => from_authority(authority).map(Some),
+        (None, Some(header)) => Ok(Some(header.clone())),
+        (None, None) if version <= Version::HTTP_10 => Ok(None),
+        (None, None) => Err(BadHost::Missing),
+    }
 }
 
 fn from_authority(authority: &Authority) -> Result<HeaderValue, BadHost> {
@@ -187,9 +170,12 @@ mod tests {
             (Version::HTTP_2, "https://a.b/", &["c.d"], Err(BadHost::Disagree)),
             (Version::HTTP_2, "/", &[], Err(BadHost::Missing)),
         ] {
-            let got = of(version, &target.parse().unwrap(), &header(hosts));
+            let got = of(version, &target.parse().unwrap(), &header(hosts)).and_then(|value| {
+                let Some(value) = value else { return Ok(None) };
+                name(value.to_str().unwrap()).map(|name| name.map(Cow::into_owned))
+            });
             assert_eq!(
-                got.map(|host| host.name),
+                got,
                 want.map(|name| name.map(str::to_owned)),
                 "{version:?} {target} {hosts:?}"
             );

@@ -34,7 +34,7 @@ pub(crate) async fn serve(
     let exchange = begin(&client, &parts, &snapshot);
     let http2 = parts.version == Version::HTTP_2;
     let mut response = match judge(&exchange, &snapshot, parts) {
-        Ok(Judged::Forward(forward)) => forward::forward(forward, body, &exchange).await,
+        Ok(Judged::Forward(forward)) => forward::forward(*forward, body, &exchange).await,
         Ok(Judged::Challenge(answer)) => {
             client.worker.counters.inc(metrics::Cell::ChallengeAnswered);
             let mut response = text_response(StatusCode::OK, Bytes::from(answer), Rc::clone(&exchange));
@@ -121,7 +121,7 @@ fn begin(client: &Rc<Client>, parts: &http::request::Parts, snapshot: &Snapshot)
 /// What is to be done with a request that may pass.
 enum Judged {
     Challenge(String),
-    Forward(forward::Forward),
+    Forward(Box<forward::Forward>),
 }
 
 fn judge(
@@ -130,40 +130,48 @@ fn judge(
     mut parts: http::request::Parts,
 ) -> Result<Judged, Refusal> {
     let client = &exchange.client;
-    check_framing(&parts, client.activity.has_length())?;
-    // Kept for the log even when it is refused, in what form it came.
-    *exchange.path.borrow_mut() = parts.uri.path().to_owned();
-    let host = host::of(parts.version, &parts.uri, &parts.headers).map_err(|_| Refusal::Host)?;
-    exchange.host.borrow_mut().clone_from(&host.value);
-    if parts.headers.len() > client.live.http.max_headers {
-        return Err(Refusal::Headers);
-    }
-    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
-        return Err(Refusal::Method);
-    }
-    if let Some(expect) = parts.headers.get(EXPECT)
-        && !expect.as_bytes().eq_ignore_ascii_case(b"100-continue")
+    // Kept for the log even when it is refused, in the form in which it came.
+    let refuse = |path: &str, refusal| {
+        path.clone_into(&mut exchange.path.borrow_mut());
+        Err(refusal)
+    };
+    let Ok(host) = host::of(parts.version, &parts.uri, &parts.headers) else {
+        return refuse(parts.uri.path(), Refusal::Host);
+    };
+    exchange.host.borrow_mut().clone_from(&host);
+    let name = match host
+        .as_ref()
+        .map(|host| host.to_str().map_or(Err(host::BadHost::Malformed), host::name))
     {
-        return Err(Refusal::Expectation);
+        None => None,
+        Some(Ok(name)) => name,
+        Some(Err(_)) => return refuse(parts.uri.path(), Refusal::Host),
+    };
+    if let Err(refusal) =
+        check_framing(&parts, client.activity.has_length()).and_then(|()| check_fields(client, &parts))
+    {
+        return refuse(parts.uri.path(), refusal);
     }
     let asterisk = parts.method == Method::OPTIONS && parts.uri.path() == "*";
-    let path = if asterisk {
-        "/".into()
+    let normal = if asterisk {
+        Ok("/".into())
     } else {
-        normalise(parts.uri.path()).map_err(|_| Refusal::Path)?
+        normalise(parts.uri.path())
     };
-    let path = path.into_owned();
-    exchange.path.borrow_mut().clone_from(&path);
+    let Ok(path) = normal else {
+        return refuse(parts.uri.path(), Refusal::Path);
+    };
+    path.as_ref().clone_into(&mut exchange.path.borrow_mut());
     if client.tls.is_none()
         && let Some(token) = path.strip_prefix(CHALLENGE)
         && let Some(answer) = snapshot.answer(token)
     {
         return Ok(Judged::Challenge(answer.key_authorization.to_string()));
     }
-    if misdirected(client, snapshot, host.name.as_deref()) {
+    if misdirected(client, snapshot, name.as_deref()) {
         return Err(Refusal::Misdirected);
     }
-    let found = snapshot.find_text(host.name.as_deref(), &path);
+    let found = snapshot.find_text(name.as_deref(), &path);
     let Some(winner) = found.winner else {
         return Err(if snapshot.source_ready() {
             Refusal::NoRoute
@@ -190,14 +198,33 @@ fn judge(
             scheme: client.scheme(),
             port: &client.port_value,
             trusted: client.trusted,
-            host: host.value.as_ref(),
+            host: host.as_ref(),
         },
     );
     parts
         .headers
         .insert(headers::X_REQUEST_ID, exchange.request_id.clone());
-    parts.uri = target(&parts.uri, &path, asterisk)?;
-    Ok(Judged::Forward(forward::Forward { parts, pool, upgrade }))
+    let uri = target(&parts.uri, &path, asterisk)?;
+    parts.uri = uri;
+    Ok(Judged::Forward(Box::new(forward::Forward {
+        parts,
+        pool,
+        upgrade,
+    })))
+}
+
+/// Whatever else of the header section decides by itself.
+fn check_fields(client: &Client, parts: &http::request::Parts) -> Result<(), Refusal> {
+    if parts.headers.len() > client.live.http.max_headers {
+        return Err(Refusal::Headers);
+    }
+    if parts.method == Method::CONNECT || parts.method == Method::TRACE {
+        return Err(Refusal::Method);
+    }
+    match parts.headers.get(EXPECT) {
+        Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Refusal::Expectation),
+        _ => Ok(()),
+    }
 }
 
 /// The request target for the endpoint: origin form, path in normal form, query as it came.

@@ -13,6 +13,9 @@ use serde::Serialize;
 /// Certificates that ACME has obtained, as `Observed` holds them.
 pub(super) type Obtained = OrdMap<Arc<NameSet>, Arc<Certificate>>;
 
+/// TLS hosts as `Desired` holds them.
+type Wished = OrdMap<HostPattern, Arc<CertificateSource>>;
+
 /// What one TLS host gets.
 #[derive(Debug)]
 pub(super) struct Entry {
@@ -81,14 +84,7 @@ pub(super) struct Table {
 
 impl Table {
     /// Follows the change from one wished and obtained state to the next.
-    pub(super) fn update(
-        &mut self,
-        (was, now): (
-            &OrdMap<HostPattern, Arc<CertificateSource>>,
-            &OrdMap<HostPattern, Arc<CertificateSource>>,
-        ),
-        (had, has): (&Obtained, &Obtained),
-    ) {
+    pub(super) fn update(&mut self, (was, now): (&Wished, &Wished), (had, has): (&Obtained, &Obtained)) {
         let mut cache = HashMap::new();
         for item in was.diff(now) {
             match item {

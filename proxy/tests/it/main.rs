@@ -1,5 +1,7 @@
 //! The data plane on loopback: octets in, octets out, at raw clients and raw backends.
 
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+
 mod access_log;
 mod framing;
 mod lifecycle;

@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{Backend, Plane, read_until, soon};
+use crate::support::{Backend, Plane, Then, read_until, soon};
 
 fn certificate(names: &[&str]) -> Arc<Certificate> {
     let key = rcgen::KeyPair::generate().unwrap();
@@ -256,4 +256,30 @@ async fn http2_in_front() {
     assert_eq!(lines[0]["protocol"], "http/2");
     // The stop closes the connection in order: GOAWAY, and the driver ends.
     soon("the end of the connection", driver.join_all()).await;
+}
+
+/// On HTTP/2 a client that does not open its window stalls no socket; its response must not hold an endpoint for ever.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shut_window_is_a_client_that_does_not_read() {
+    let mut plane = Plane::start().await;
+    plane.configure(|live| live.timeouts.response_write = std::time::Duration::from_millis(100));
+    let body = "x".repeat(20_000_000);
+    let mut backend = Backend::start(move |_, _| {
+        (
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len()),
+            Then::Keep,
+        )
+    })
+    .await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let (mut sender, _driver) = http2(&plane, "a.test").await;
+    let request = Request::get("https://a.test/")
+        .body(Empty::<Bytes>::new())
+        .unwrap();
+    let response = soon("a response", sender.send_request(request)).await.unwrap();
+    soon("the endpoint to be let go", backend.closed.recv()).await;
+    let lines = plane.finish().await;
+    assert_eq!(lines[0]["ended_by"], "client", "{lines:?}");
+    drop(response);
 }
