@@ -3,6 +3,12 @@
 //!
 //! Where the server can disturb itself (`POST /kubelab/...`), the disturbances are tried as well.
 
+#![expect(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "all of this file is a test"
+)]
+
 use std::path::PathBuf;
 use std::time::Duration;
 

@@ -14,6 +14,9 @@ use crate::addresses::{self, Family, Refused, Request, pool_of};
 use crate::text::printable;
 use crate::world::{Kind, Protocol, Service, ServiceType, World};
 
+/// Most listeners of one Service: each costs every worker a socket.
+const MOST_PORTS: usize = 250;
+
 /// What comes out.
 pub(super) struct Balancers {
     pub(super) tcp: OrdMap<SocketAddr, Arc<TcpRoute>>,
@@ -49,7 +52,7 @@ pub(super) fn balancers(
     let services: Vec<(&Service, Vec<u16>)> = world
         .services
         .values()
-        .filter(|service| is_ours(service))
+        .filter(|service| is_ours(service, context))
         .map(|service| (&**service, tcp_ports(service, findings)))
         .filter(|(_, ports)| !ports.is_empty())
         .collect();
@@ -118,13 +121,14 @@ pub(super) fn balancers(
     }
 }
 
-/// Of type LoadBalancer, and of our class or of none.
-fn is_ours(service: &Service) -> bool {
+/// Of type LoadBalancer, and of our class; or of none, if there are addresses to give: a box without `[[vips]]` leaves
+/// them to whoever else gives addresses in this cluster.
+fn is_ours(service: &Service, context: &Context) -> bool {
     service.service_type == ServiceType::LoadBalancer
-        && service
-            .load_balancer_class
-            .as_deref()
-            .is_none_or(|class| class == LOAD_BALANCER_CLASS)
+        && match service.load_balancer_class.as_deref() {
+            Some(class) => class == LOAD_BALANCER_CLASS,
+            None => !context.vips.is_empty(),
+        }
 }
 
 fn vip(context: &Context, address: IpAddr, purpose: VipPurpose) -> Option<Arc<Vip>> {
@@ -140,6 +144,7 @@ fn vip(context: &Context, address: IpAddr, purpose: VipPurpose) -> Option<Arc<Vi
 /// The TCP ports; others are findings.
 fn tcp_ports(service: &Service, findings: &mut Findings) -> Vec<u16> {
     let mut ports = Vec::new();
+    let mut seen = BTreeSet::new();
     for (index, port) in service.ports.iter().enumerate() {
         let mut report = |kind, field: &str, message: String| {
             findings.add(
@@ -156,7 +161,14 @@ fn tcp_ports(service: &Service, findings: &mut Findings) -> Vec<u16> {
         }
         match u16::try_from(port.port) {
             Ok(number) if number != 0 => {
-                if !ports.contains(&number) {
+                if seen.len() == MOST_PORTS {
+                    let message = format!(
+                        "a Service has at most {MOST_PORTS} listeners: the rest is left out; split it"
+                    );
+                    report(FindingKind::Unsupported, "port", message);
+                    break;
+                }
+                if seen.insert(number) {
                     ports.push(number);
                 }
             }

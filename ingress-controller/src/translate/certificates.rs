@@ -1,6 +1,6 @@
 //! Which certificate a TLS host gets: from a Secret, from ACME, or the placeholder.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use imbl::OrdMap;
@@ -14,6 +14,9 @@ use crate::world::{Ingress, Kind, Tls, World};
 
 /// Most names in one ACME order: what the CAs allow in one certificate.
 const LONGEST_ORDER: usize = 100;
+
+/// Most Secrets of one Ingress whose certificates are tried on hosts that no entry lists.
+const MOST_SECRETS: usize = 100;
 
 /// What one `tls[]` entry offers for a host.
 #[derive(Clone)]
@@ -45,19 +48,20 @@ pub(super) fn certificates(
     let mut implied: BTreeMap<HostPattern, Vec<Claim<'_>>> = BTreeMap::new();
     for ingress in ingresses {
         let acme = wants_acme(ingress, context, findings);
-        let hosts: Vec<Vec<HostPattern>> = ingress
+        let hosts: Vec<BTreeSet<HostPattern>> = ingress
             .tls
             .iter()
             .enumerate()
             .map(|(entry, tls)| listed_hosts(ingress, entry, tls, findings))
             .collect();
-        let mut unlisted: Vec<HostPattern> = ingress
+        let all_listed: BTreeSet<&HostPattern> = hosts.iter().flatten().collect();
+        let unlisted: BTreeSet<HostPattern> = ingress
             .rules
             .iter()
             .filter_map(|rule| rule.host.parse().ok())
-            .filter(|host| *host != HostPattern::Any && !hosts.iter().flatten().any(|listed| listed == host))
+            .filter(|host| *host != HostPattern::Any && !all_listed.contains(host))
             .collect();
-        unlisted.dedup();
+        let mut tried: BTreeSet<Arc<str>> = BTreeSet::new();
         for ((entry, tls), hosts) in ingress.tls.iter().enumerate().zip(hosts) {
             let place = format!("spec.tls[{entry}]");
             let secret = tls.secret_name.as_ref().map(|name| secret(world, ingress, name));
@@ -85,7 +89,7 @@ pub(super) fn certificates(
                             complaint = Some(why.clone());
                             Offer::None
                         }
-                        Some(Ok((name, certificate))) if certificate.serves(&host) => {
+                        Some(Ok((name, certificate))) if serves(certificate, &host) => {
                             Offer::Secret(name.clone(), certificate.clone())
                         }
                         Some(Ok((name, certificate))) => {
@@ -111,8 +115,11 @@ pub(super) fn certificates(
             }
             if !(takes_all && acme) {
                 match &secret {
-                    Some(Ok((name, certificate))) => {
-                        for host in unlisted.iter().filter(|host| certificate.serves(host)) {
+                    // A Secret that several entries name is looked at once: work stays in bounds whatever an Ingress holds.
+                    Some(Ok((name, certificate)))
+                        if tried.len() < MOST_SECRETS && tried.insert(name.name.clone()) =>
+                    {
+                        for host in unlisted.iter().filter(|host| serves(certificate, host)) {
                             let offer = Offer::Secret(name.clone(), certificate.clone());
                             implied.entry(host.clone()).or_default().push(Claim {
                                 ingress,
@@ -122,7 +129,7 @@ pub(super) fn certificates(
                         }
                     }
                     Some(Err(why)) => complaint = Some(why.clone()),
-                    None => {}
+                    Some(Ok(_)) | None => {}
                 }
             }
             if let Some(why) = complaint {
@@ -268,15 +275,18 @@ fn wants_acme(ingress: &Ingress, context: &Context, findings: &mut Findings) -> 
     }
 }
 
-fn listed_hosts(ingress: &Ingress, entry: usize, tls: &Tls, findings: &mut Findings) -> Vec<HostPattern> {
-    let mut hosts = Vec::new();
+fn listed_hosts(
+    ingress: &Ingress,
+    entry: usize,
+    tls: &Tls,
+    findings: &mut Findings,
+) -> BTreeSet<HostPattern> {
+    let mut hosts = BTreeSet::new();
     for (index, text) in tls.hosts.iter().enumerate() {
         let why = match text.parse::<HostPattern>() {
             Ok(HostPattern::Any) => "it is empty; write a host name".to_owned(),
             Ok(host) => {
-                if !hosts.contains(&host) {
-                    hosts.push(host);
-                }
+                hosts.insert(host);
                 continue;
             }
             Err(error) => printable(&error.to_string()),
@@ -316,6 +326,18 @@ fn secret(
             )),
         },
     }
+}
+
+/// The same as [`Certificate::serves`], by looking up instead of looking through.
+fn serves(certificate: &Certificate, host: &HostPattern) -> bool {
+    certificate.names.contains(host)
+        || match host {
+            HostPattern::Exact(name) => name
+                .parent()
+                .and_then(|parent| parent.parse().ok())
+                .is_some_and(|parent| certificate.names.contains(&HostPattern::Wildcard(parent))),
+            HostPattern::Wildcard(_) | HostPattern::Any => false,
+        }
 }
 
 fn name_list(names: &NameSet) -> String {

@@ -159,3 +159,39 @@ proptest! {
         }
     }
 }
+
+/// As large as the API server lets one object be: work grows with the size, not with its square.
+#[test]
+fn the_largest_objects_are_no_trouble() {
+    let hosts: Vec<String> = (0..50_000).map(|n| format!("h{n}.b")).collect();
+    let tls = json!([{"hosts": hosts}, {"hosts": hosts, "secretName": "s"}]);
+    let rules: Vec<Value> = hosts.iter().map(|host| json!({"host": host})).collect();
+    let ports: Vec<Value> = (0..50_000)
+        .map(|n| json!({"name": format!("p{n}"), "port": n + 1}))
+        .collect();
+    let metadata = json!({"name": "a", "namespace": "ns"});
+    let objects = [
+        json!({"apiVersion": "networking.k8s.io/v1", "kind": "Ingress", "metadata": metadata,
+            "spec": {"ingressClassName": "sekisho", "tls": tls, "rules": rules, "defaultBackend": {"service": {"name": "a", "port": {"name": "p49999"}}}}}),
+        json!({"apiVersion": "v1", "kind": "Service", "metadata": metadata, "spec": {"type": "LoadBalancer", "ports": ports}}),
+    ];
+    let mut world = World::default();
+    for object in objects {
+        let parsed = parse(object.to_string().as_bytes(), Format::Json);
+        parsed
+            .objects
+            .into_iter()
+            .for_each(|(object, _)| world.insert(object));
+    }
+    let (translation, findings) = translate(
+        &world,
+        &Context {
+            vips: balancers::pools(&["192.0.2.0/29"]),
+            ..context()
+        },
+    );
+    assert_eq!(translation.part.hosts.len(), 50_000);
+    assert_eq!(translation.part.certificates.len(), 50_000);
+    assert_eq!(translation.part.tcp.len(), 250);
+    assert!(findings.len() <= super::super::MAX_FINDINGS);
+}

@@ -172,7 +172,10 @@ fn findings() {
             "{manifests} {findings:?}"
         );
     }
-    let (_, findings) = run(&service("a", "", TCP), &context());
+    // Without pools, only a Service that names our class is told that there is no address.
+    assert_eq!(run(&service("a", "", TCP), &context()).1, []);
+    let classed = service("a", "loadBalancerClass: sekisho.io/load-balancer,", TCP);
+    let (_, findings) = run(&classed, &context());
     assert!(
         lines(&findings)[0].starts_with(
             "address_unavailable Service ns/a spec.loadBalancerIP: the box has no [[vips]] pool"
