@@ -64,8 +64,8 @@ impl Walk {
         }
     }
 
-    /// Prints the table of what was measured and the last line; gives whether all passed.
-    pub fn finish(self) -> bool {
+    /// Prints the table of what was measured since it was last printed.
+    pub fn tell(&mut self) {
         if !self.table.is_empty() {
             println!("\nMeasured");
             let width = self
@@ -78,6 +78,12 @@ impl Walk {
                 println!("  {what:<width$}  {value}");
             }
         }
+        self.table.clear();
+    }
+
+    /// Prints the rest of the table and the last line; gives whether all passed.
+    pub fn finish(mut self) -> bool {
+        self.tell();
         println!("\n{} s in all", self.start.elapsed().as_secs());
         println!("{}: {} passed, {} failed", self.name, self.passed, self.failed);
         self.failed == 0

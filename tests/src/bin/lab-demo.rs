@@ -89,6 +89,7 @@ fn demo(state: &State, walk: &mut Walk) -> Result<()> {
     });
     walk.step("`sekisho explain` tells the whole chain", |_| explain(&stage));
     if stdout().is_terminal() && stdin().is_terminal() {
+        walk.tell();
         stay(&stage)?;
     }
     walk.step(
@@ -629,7 +630,9 @@ fn explain(stage: &Stage) -> Result<String> {
 }
 
 fn stay(stage: &Stage) -> Result<()> {
-    println!("\nThe lab stays up. From another terminal: `make lab-shell`, and in it for example");
+    println!(
+        "\nThe lab stays up. From another terminal: `make lab-shell`, a shell inside; there for example"
+    );
     println!("  ip netns exec client curl -H 'Host: {SHOP}' http://{VIP_V4}/");
     println!("  ip netns exec client curl -k --resolve {ACME}:443:{VIP_V4} https://{ACME}/");
     println!(

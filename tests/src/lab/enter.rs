@@ -148,7 +148,7 @@ fn again(stage: &str) -> Result<std::process::Child> {
     let path = format!(
         "{}:/usr/sbin:/sbin:{}",
         std::env::var("PATH").unwrap_or_default(),
-        super::daemon::package("iproute2").join("bin").display()
+        super::daemon::package("iproute2").join("path").display()
     );
     Command::new(std::env::current_exe()?)
         .args(std::env::args_os().skip(1))
