@@ -17,6 +17,8 @@ pub(crate) struct Hand<S> {
     input: BytesMut,
     pub(crate) negotiated: Negotiated,
     last: u8,
+    /// Whether it can restart gracefully.
+    pub(crate) restarts: bool,
 }
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Hand<S> {
@@ -25,6 +27,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Hand<S> {
         Self {
             stream,
             last,
+            restarts: false,
             input: BytesMut::new(),
             negotiated: Negotiated {
                 internal: true,
@@ -68,24 +71,48 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Hand<S> {
     }
 
     pub(crate) fn open(last: u8) -> Bytes {
+        Self::open_with(last, vec![])
+    }
+
+    fn open_with(last: u8, more: Vec<Capability>) -> Bytes {
+        let mut capabilities = vec![
+            Capability::Multiprotocol(Family::Ipv4Unicast),
+            Capability::Multiprotocol(Family::Ipv6Unicast),
+            Capability::RouteRefresh,
+            Capability::FourOctetAs(64512),
+        ];
+        capabilities.extend(more);
         let open = Open {
             my_as: 64512,
             hold_time: 90,
             router_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, last)).unwrap(),
-            capabilities: vec![
-                Capability::Multiprotocol(Family::Ipv4Unicast),
-                Capability::Multiprotocol(Family::Ipv6Unicast),
-                Capability::RouteRefresh,
-                Capability::FourOctetAs(64512),
-            ],
+            capabilities,
         };
         wire::encode_open(&open).unwrap()
+    }
+
+    /// Its OPEN, with graceful restart for IPv4.
+    fn restarting_open(last: u8) -> Bytes {
+        Self::open_with(
+            last,
+            vec![Capability::GracefulRestart {
+                restarted: false,
+                notification: false,
+                time: 120,
+                families: vec![(1, 1, true)],
+            }],
+        )
     }
 
     /// Answers an OPEN with ours and confirms.
     pub(crate) async fn establish(&mut self) {
         assert!(matches!(self.next().await, Some(Message::Open(_))));
-        self.send(&Self::open(self.last)).await;
+        let open = if self.restarts {
+            Self::restarting_open(self.last)
+        } else {
+            Self::open(self.last)
+        };
+        self.send(&open).await;
         self.send(&wire::encode_keepalive()).await;
     }
 

@@ -558,19 +558,17 @@ impl<S: Stream> Session<S> {
         let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
             return;
         };
-        let mut changed = false;
         while connection.has_room() {
             let Some(messages) = self.outbound.next() else {
                 break;
             };
-            changed = true;
             for octets in messages {
                 connection.push(octets);
                 self.channels.metrics.messages_sent.update.inc();
                 self.channels.shared.lock().sent.update += 1;
             }
         }
-        if changed {
+        if self.outbound.has_news() {
             let mut status = self.channels.shared.lock();
             status.announced.clone_from(self.outbound.announced());
             status.withheld = self.outbound.withheld();

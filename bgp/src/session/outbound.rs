@@ -26,6 +26,8 @@ pub(super) struct Outbound {
     again: BTreeSet<Prefix>,
     /// Families whose End-of-RIB is still to be sent.
     end_of_rib: Families,
+    /// What [`Self::announced`] or [`Self::withheld`] say may have changed since somebody looked.
+    news: bool,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -40,6 +42,7 @@ impl Outbound {
     pub(super) fn want(&mut self, prefixes: OrdSet<Prefix>, other_next_hop: Option<IpAddr>) {
         self.wanted = prefixes;
         self.other_next_hop = other_next_hop;
+        self.news = true;
     }
 
     /// A session stands, and its peer knows nothing yet. `local` is our end of the connection.
@@ -68,6 +71,11 @@ impl Outbound {
         self.end_of_rib = self.end_of_rib.with(family);
     }
 
+    /// Whether there may be news since the last call.
+    pub(super) fn has_news(&mut self) -> bool {
+        std::mem::take(&mut self.news)
+    }
+
     /// What the peer knows, with the next hop.
     pub(super) fn announced(&self) -> &BTreeMap<Prefix, IpAddr> {
         &self.announced
@@ -88,13 +96,16 @@ impl Outbound {
     /// The next UPDATEs to send, withdrawals first; `None` when the peer knows all it should.
     pub(super) fn next(&mut self) -> Option<Vec<Bytes>> {
         let session = self.session?;
-        self.withdrawals(session)
+        let messages = self
+            .withdrawals(session)
             .or_else(|| {
                 Family::ALL
                     .into_iter()
                     .find_map(|family| self.announcements(session, family))
             })
-            .or_else(|| self.end_markers(session))
+            .or_else(|| self.end_markers(session));
+        self.news |= messages.is_some();
+        messages
     }
 
     fn withdrawals(&mut self, session: Standing) -> Option<Vec<Bytes>> {

@@ -222,6 +222,13 @@ async fn announcements_follow_the_orders() {
     for _ in Family::ALL {
         assert!(hand.update().await.end_of_rib.is_some());
     }
+    desk.announce(&["2001:db8::1/128"]);
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let withheld = desk.shared.lock().withheld.clone();
+    assert_eq!(
+        withheld.get(&Family::Ipv6Unicast),
+        Some(&CannotAnnounce::NoNextHop)
+    );
     desk.announce(&["203.0.113.1/32", "203.0.113.2/32", "2001:db8::1/128"]);
     let update = hand.update().await;
     assert_eq!(

@@ -53,6 +53,9 @@ pub enum Event {
     },
 }
 
+/// Paths that one peer may hold here; beyond it the session ends with Cease 6/1.
+const MAX_PATHS: usize = 1_000_000;
+
 /// Events that may wait for control.
 const EVENTS: usize = 64;
 
@@ -65,6 +68,14 @@ const EVENTS: usize = 64;
 pub async fn start(
     inputs: Inputs,
     registry: &Registry,
+) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
+    start_with(inputs, registry, MAX_PATHS)
+}
+
+fn start_with(
+    inputs: Inputs,
+    registry: &Registry,
+    max_paths: usize,
 ) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
     let metrics = Metrics::register(registry)?;
     let settings = fib::Settings {
@@ -89,7 +100,15 @@ pub async fn start(
         queries: queries_asked,
     };
     let tasks = inputs.tasks.clone();
-    let speaker = task::Speaker::new(inputs, wishes, kernel.clone(), next_hops, events, metrics);
+    let speaker = task::Speaker::new(
+        inputs,
+        wishes,
+        kernel.clone(),
+        next_hops,
+        events,
+        metrics,
+        max_paths,
+    );
     tasks.spawn(speaker.run());
     let handle = Handle {
         bgp,

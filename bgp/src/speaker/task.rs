@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 use super::import::import;
 use super::listen::{Listeners, listen};
@@ -29,9 +29,6 @@ use crate::rib::{Counts, Delta, Local, NextHops, PeerInfo, Rib, Tracker};
 use crate::session::{Channels, Orders, Report, Session, SessionKey, Settings, Shared};
 use crate::view::{Missing, MissingView, PeerView, VipView};
 use crate::wire::{Families, Notification, Update};
-
-/// Paths that one peer may hold here; beyond it the session ends with Cease 6/1.
-const MAX_PATHS: usize = 1_000_000;
 
 /// How long a peer with too many paths is kept away.
 const TOO_MANY_HOLD_OFF: Duration = Duration::from_secs(300);
@@ -88,6 +85,7 @@ pub(super) struct Speaker {
     untold_peers: BTreeMap<PeerName, bool>,
     strangers: BTreeMap<IpAddr, Instant>,
     converged: bool,
+    max_paths: usize,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -102,6 +100,7 @@ impl Speaker {
         next_hops: watch::Receiver<NextHops>,
         events: mpsc::Sender<Event>,
         metrics: Metrics,
+        max_paths: usize,
     ) -> Self {
         let Inputs {
             bgp,
@@ -133,6 +132,7 @@ impl Speaker {
             untold_peers: BTreeMap::new(),
             strangers: BTreeMap::new(),
             converged: false,
+            max_paths,
             dice: RandomState::new(),
             bgp,
             routing,
@@ -462,8 +462,8 @@ impl Speaker {
         if let Some(peer) = self.peers.get_mut(&address) {
             show_counts(peer, counts);
             let held = counts.ipv4.saturating_add(counts.ipv6);
-            if held > MAX_PATHS && peer.established() {
-                warn!(peer = %peer.wanted.name, held, limit = MAX_PATHS, "too many paths, ending the session");
+            if held > self.max_paths && peer.established() {
+                warn!(peer = %peer.wanted.name, held, limit = self.max_paths, "too many paths, ending the session");
                 peer.resets = peer.resets.saturating_add(1);
                 let number = peer.resets;
                 peer.orders.send_modify(|orders| {
@@ -539,6 +539,17 @@ impl Speaker {
             .collect();
         for address in forgotten {
             self.remove(address, &Notification::cease(cease::DECONFIGURED));
+        }
+        let dead: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.task.is_finished())
+            .map(|(address, _)| *address)
+            .collect();
+        for address in dead {
+            error!(%address, "the task of a BGP peer died and is started anew; please report this");
+            self.remove(address, &Notification::cease(cease::CONFIGURATION));
+            self.match_peers();
         }
     }
 

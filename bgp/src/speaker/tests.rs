@@ -61,6 +61,10 @@ impl Drop for Bench {
 
 impl Bench {
     async fn start(bgp: Bgp) -> Self {
+        Self::limited(bgp, 10_000).await
+    }
+
+    async fn limited(bgp: Bgp, max_paths: usize) -> Self {
         let registry = Registry::new();
         let stop = CancellationToken::new();
         let inputs = Inputs {
@@ -69,7 +73,7 @@ impl Bench {
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         };
-        let (handle, events) = start(inputs, &registry).await.unwrap();
+        let (handle, events) = start_with(inputs, &registry, max_paths).unwrap();
         let listening = loop {
             match handle
                 .listeners()
@@ -98,10 +102,15 @@ impl Bench {
 
     /// A peer at this address, established.
     async fn peer(&mut self, from: &str) -> Hand<TcpStream> {
+        self.peer_that(from, false).await
+    }
+
+    async fn peer_that(&mut self, from: &str, restarts: bool) -> Hand<TcpStream> {
         let mut hand = Hand::new(
             self.connect(from).await,
             from.rsplit('.').next().unwrap().parse().unwrap(),
         );
+        hand.restarts = restarts;
         hand.establish().await;
         self.until(|event| matches!(event, Event::Peer { name, established: true } if name.as_str() == from))
             .await;
@@ -284,6 +293,74 @@ async fn routes_of_a_node_are_held_and_lost_with_it() {
     let view = bench.view("127.0.1.1").await.unwrap();
     assert_eq!((view.received.ipv4, view.flaps), (0, 1));
     assert!(view.last_error.unwrap().text.contains("reboot"));
+}
+
+#[tokio::test]
+async fn routes_of_a_restarting_node_stay_until_it_has_spoken() {
+    let mut bench = Bench::start(bgp()).await;
+    let mut node = bench.peer_that("127.0.1.1", true).await;
+    let both = node.announcement(&["10.1.0.0/26", "10.1.1.5/32"], "192.0.2.1");
+    node.send(&both).await;
+    bench
+        .eventually("127.0.1.1", |view| {
+            view.is_some_and(|view| view.received.ipv4 == 2)
+        })
+        .await;
+    drop(node);
+    let away = |view: &PeerView| view.state != State::Established && view.received.stale == 2;
+    bench.eventually("127.0.1.1", |view| view.is_some_and(away)).await;
+    assert!(bench.view("127.0.1.1").await.unwrap().stale_for_seconds.is_some());
+
+    let mut node = bench.peer_that("127.0.1.1", true).await;
+    assert_eq!(bench.view("127.0.1.1").await.unwrap().received.stale, 2);
+    let one = node.announcement(&["10.1.0.0/26"], "192.0.2.1");
+    node.send(&one).await;
+    bench
+        .eventually("127.0.1.1", |view| {
+            view.is_some_and(|view| view.received.stale == 1)
+        })
+        .await;
+    let end = wire::encode_update(
+        wire::UpdateOut::EndOfRib(wire::Family::Ipv4Unicast),
+        &node.negotiated,
+    );
+    node.send(&end.unwrap().concat()).await;
+    let told =
+        |view: &PeerView| (view.received.ipv4, view.received.stale, view.stale_for_seconds) == (1, 0, None);
+    bench.eventually("127.0.1.1", |view| view.is_some_and(told)).await;
+
+    // It comes back as somebody who cannot restart: what was kept goes at once.
+    drop(node);
+    bench
+        .eventually("127.0.1.1", |view| {
+            view.is_some_and(|view| view.received.stale == 1)
+        })
+        .await;
+    let _node = bench.peer("127.0.1.1").await;
+    bench
+        .eventually("127.0.1.1", |view| {
+            view.is_some_and(|view| view.received.ipv4 == 0)
+        })
+        .await;
+}
+
+#[tokio::test]
+async fn too_many_paths_end_the_session_and_keep_the_peer_away() {
+    let mut bench = Bench::limited(bgp(), 2).await;
+    let mut node = bench.peer("127.0.1.1").await;
+    let three = node.announcement(&["10.1.0.0/26", "10.1.1.5/32", "10.1.1.6/32"], "192.0.2.1");
+    node.send(&three).await;
+    let end = ended(node).await.unwrap();
+    assert_eq!((end.code, end.subcode), (6, 1));
+    bench
+        .eventually("127.0.1.1", |view| {
+            view.is_some_and(|view| view.received.ipv4 == 0)
+        })
+        .await;
+    let refused = ended(Hand::new(bench.connect("127.0.1.1").await, 1))
+        .await
+        .unwrap();
+    assert_eq!((refused.code, refused.subcode), (6, 5));
 }
 
 #[tokio::test]
