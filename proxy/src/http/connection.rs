@@ -289,8 +289,17 @@ async fn watch(client: &Client, connection: &mut impl Serving) -> Option<Expired
                 return Poll::Ready(Some(Expired::Write));
             }
             let deadline = activity.deadline(timeouts, ending);
-            let due = deadline.map_or(old, |(at, _)| if ending { at } else { at.min(old) });
-            if ending && deadline.is_none() {
+            let mut due = match deadline {
+                Some((at, _)) if ending => at,
+                Some((at, _)) => at.min(old),
+                None if ending => Instant::now() + timeouts.response_write,
+                None => old,
+            };
+            if activity.has_streams() {
+                // Streams run in tasks of their own and cannot set this timer: look after them now and then.
+                due = due.min(Instant::now() + timeouts.response_write);
+            }
+            if ending && deadline.is_none() && !activity.has_streams() {
                 // Only the exchanges that run keep it open, and they have their own time-outs.
                 return Poll::Pending;
             }

@@ -115,6 +115,11 @@ impl Activity {
         }
     }
 
+    /// Whether exchanges run that note their progress without waking the connection: streams of HTTP/2.
+    pub(crate) fn has_streams(&self) -> bool {
+        !self.http1 && self.in_flight.load(Relaxed) > 0
+    }
+
     /// A piece of a response body was handed over.
     pub(crate) fn handed(&self) {
         if !self.http1 {

@@ -1,6 +1,10 @@
 //! The data plane on loopback: octets in, octets out, at raw clients and raw backends.
 
-#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "helpers of tests are tests")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::indexing_slicing,
+    reason = "helpers of tests are tests"
+)]
 
 mod access_log;
 mod framing;
