@@ -128,7 +128,10 @@ impl Box {
     async fn end(self) {
         self.stop.cancel();
         self.tasks.close();
-        self.tasks.wait().await;
+        assert!(
+            timeout(PATIENCE, self.tasks.wait()).await.is_ok(),
+            "the task ends"
+        );
     }
 }
 
@@ -170,7 +173,12 @@ async fn watched(body: impl AsyncFn()) -> String {
         if marker.ends_with('2') {
             body().await;
         }
+        let begun = tokio::time::Instant::now();
         loop {
+            assert!(
+                begun.elapsed() < PATIENCE,
+                "the monitor never shows {marker}: {text}"
+            );
             ip(&format!("route replace {marker} dev v0"));
             let line = timeout(Duration::from_millis(100), seen.recv()).await;
             if let Ok(Some(line)) = line {
@@ -198,6 +206,7 @@ async fn routes_are_written_replaced_and_removed() {
     let fib = start_with(true);
     fib.want("10.244.0.0/26", &["10.0.0.1"]);
     fib.want("10.244.1.0/26", &["10.0.0.1", "10.0.0.2"]);
+    fib.want("10.244.2.0/26", &["2001:db8::1"]);
     fib.want("fd00::/122", &["2001:db8::1"]);
     fib.want("fd00:1::/122", &["2001:db8::1", "2001:db8::2"]);
     fib.want("fd00:2::/122", &["fe80::1"]);
@@ -210,6 +219,7 @@ async fn routes_are_written_replaced_and_removed() {
     let first = [
         "10.244.0.0/26 via 10.0.0.1 dev v0 metric 2048",
         "10.244.1.0/26 metric 2048 nexthop via 10.0.0.1 dev v0 weight 1 nexthop via 10.0.0.2 dev v0 weight 1",
+        "10.244.2.0/26 via inet6 2001:db8::1 dev v0 metric 2048",
         "fd00:1::/122 metric 2048 nexthop via 2001:db8::1 dev v0 weight 1 nexthop via 2001:db8::2 dev v0 weight 1",
         "fd00:2::/122 via fe80::1 dev v0 metric 2048",
         "fd00::/122 via 2001:db8::1 dev v0 metric 2048",
@@ -219,7 +229,7 @@ async fn routes_are_written_replaced_and_removed() {
     eventually_ours(&first).await;
     eventually("counted", || {
         let state = fib.handle.state();
-        (state.ipv4, state.ipv6, state.vips, state.pending, state.error) == (2, 3, 2, 0, None)
+        (state.ipv4, state.ipv6, state.vips, state.pending, state.error) == (3, 3, 2, 0, None)
     })
     .await;
     // The box takes packets for a service address now.
@@ -228,6 +238,7 @@ async fn routes_are_written_replaced_and_removed() {
     let second = [
         "10.244.0.0/26 metric 2048 nexthop via 10.0.0.2 dev v0 weight 1 nexthop via 10.0.0.3 dev v0 weight 1",
         "10.244.1.0/26 via 10.0.0.2 dev v0 metric 2048",
+        "10.244.2.0/26 via inet6 2001:db8::1 dev v0 metric 2048",
         "fd00:1::/122 via 2001:db8::2 dev v0 metric 2048",
         "fd00:2::/122 metric 2048 nexthop via fe80::2 dev v0 weight 1 nexthop via fe80::3 dev v0 weight 1",
         "fd00::/122 via 2001:db8::3 dev v0 metric 2048",
