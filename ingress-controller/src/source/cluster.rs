@@ -93,6 +93,7 @@ impl Cluster {
         let connection = Connection {
             client: self.client.subscribe(),
             stale: stale_sender,
+            revived: latest::channel(0).0,
         };
         let mut watches = JoinSet::new();
         let watch = || {

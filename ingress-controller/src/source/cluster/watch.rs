@@ -32,7 +32,7 @@ const ANSWER: Duration = Duration::from_secs(30);
 const WATCH: Duration = Duration::from_secs(60);
 /// and by us when nothing has come for so much longer: the connection is dead.
 const WATCH_GRACE: Duration = Duration::from_secs(15);
-/// After so many failed starts of a watch in a row a new list is tried: a server restored from a backup does not know our version.
+/// After so many refused starts of a watch in a row a new list is tried: a server restored from a backup does not know our version.
 const FAILED_STARTS: u32 = 3;
 
 /// The way to the API server.
@@ -41,6 +41,8 @@ pub(super) struct Connection {
     pub(super) client: watch::Receiver<Option<Client>>,
     /// A note that the client may be out of date.
     pub(super) stale: mpsc::Sender<()>,
+    /// Counts how often a kind has got through again: then the others need not wait any longer.
+    pub(super) revived: watch::Sender<u64>,
 }
 
 /// A type of the API that becomes an object of ours.
@@ -92,6 +94,7 @@ pub(super) struct KindWatch<K> {
     changes: mpsc::Sender<Change>,
     health: Health,
     metrics: Metrics,
+    failing: bool,
     kind: PhantomData<fn() -> K>,
 }
 
@@ -112,6 +115,7 @@ impl<K: Readable> KindWatch<K> {
             changes,
             health,
             metrics,
+            failing: false,
             kind: PhantomData,
         }
     }
@@ -180,7 +184,7 @@ impl<K: Readable> KindWatch<K> {
         }
         self.metrics.lists.with_label_values(&[K::KIND.as_str()]).inc();
         self.send(Change::List(K::KIND, objects, unreadable)).await;
-        self.health.heard(Some(K::KIND), true);
+        self.heard(true);
         Ok(version)
     }
 
@@ -211,7 +215,8 @@ impl<K: Readable> KindWatch<K> {
                     self.failed(&fault, backoff).await;
                 }
                 Err(fault) => {
-                    failed_starts += 1;
+                    // A server that cannot be reached has not forgotten our version.
+                    failed_starts += u32::from(!fault.stale);
                     if fault.gone || failed_starts >= FAILED_STARTS {
                         return fault;
                     }
@@ -236,7 +241,7 @@ impl<K: Readable> KindWatch<K> {
             .await
             .map_err(|_| Fault::timed_out("watch", ANSWER))?
             .map_err(|error| Fault::of(K::KIND, "watch", &error))?;
-        self.health.heard(Some(K::KIND), false);
+        self.heard(false);
         let mut stream = std::pin::pin!(stream);
         let longest = length + WATCH_GRACE;
         loop {
@@ -268,10 +273,19 @@ impl<K: Readable> KindWatch<K> {
                     return Ok(Ended::Fault(Fault::of_status(K::KIND, "watch", &status)));
                 }
             };
-            self.health.heard(Some(K::KIND), false);
+            self.heard(false);
             if let Some(seen) = seen.filter(|seen| !seen.is_empty()) {
                 *version = seen;
             }
+        }
+    }
+
+    fn heard(&mut self, synced: bool) {
+        self.health.heard(Some(K::KIND), synced);
+        if std::mem::take(&mut self.failing) {
+            self.connection
+                .revived
+                .send_modify(|count| *count = count.wrapping_add(1));
         }
     }
 
@@ -282,7 +296,9 @@ impl<K: Readable> KindWatch<K> {
     }
 
     /// Shows the fault and waits.
-    async fn failed(&self, fault: &Fault, backoff: &mut Backoff) {
+    async fn failed(&mut self, fault: &Fault, backoff: &mut Backoff) {
+        let mut revived = self.connection.revived.subscribe();
+        self.failing = true;
         let pause = backoff.next(dice()).max(fault.retry_after);
         if fault.gone {
             tracing::info!(
@@ -303,8 +319,15 @@ impl<K: Readable> KindWatch<K> {
         if fault.stale {
             // One waiting note is enough.
             let _ = self.connection.stale.try_send(());
+            // It is the way that failed, not the question: when another kind gets through, so may this one.
+            let woken = timeout(pause, revived.changed()).await.is_ok();
+            if woken {
+                backoff.reset();
+                sleep(backoff.next(dice())).await;
+            }
+        } else {
+            sleep(pause).await;
         }
-        sleep(pause).await;
     }
 }
 
