@@ -6,6 +6,7 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use imbl::OrdMap;
 use sekisho_config::model::ListenerState;
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
@@ -56,8 +57,15 @@ impl Listeners {
     /// Runs until the box stops; then closes every socket.
     pub(crate) async fn run(self) {
         let mut open: HashMap<SocketAddr, Listener> = HashMap::new();
+        let mut followed = OrdMap::new();
         loop {
-            self.follow(&mut open).await;
+            let wanted = self.shared.snapshot.load_full().listeners().clone();
+            let due = |listener: &Listener| matches!(listener, Listener::Failed { again, .. } if *again <= Instant::now());
+            // Most snapshots change no listener.
+            if !wanted.ptr_eq(&followed) || open.values().any(due) {
+                self.follow(&wanted, &mut open).await;
+                followed = wanted;
+            }
             let again = open.values().filter_map(|listener| match listener {
                 Listener::Failed { again, .. } => Some(*again),
                 Listener::Open { .. } => None,
@@ -76,10 +84,12 @@ impl Listeners {
         }
     }
 
-    async fn follow(&self, open: &mut HashMap<SocketAddr, Listener>) {
-        let snapshot = self.shared.snapshot.load_full();
-        let wanted: HashMap<SocketAddr, Flavour> = snapshot
-            .listeners()
+    async fn follow(
+        &self,
+        wanted: &OrdMap<SocketAddr, ListenerKind>,
+        open: &mut HashMap<SocketAddr, Listener>,
+    ) {
+        let wanted: HashMap<SocketAddr, Flavour> = wanted
             .iter()
             .map(|(address, kind)| (*address, flavour(kind)))
             .collect();

@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
 use hyper::body::Incoming;
 use tokio::time::{Instant, timeout_at};
@@ -58,6 +58,15 @@ async fn attempt(
             .insert(CONNECTION, HeaderValue::from_static("upgrade"));
         parts.headers.insert(UPGRADE, protocol.clone());
     }
+    // Without a length some servers wait for one (411).
+    if body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method) {
+        parts
+            .headers
+            .entry(CONTENT_LENGTH)
+            .or_insert(HeaderValue::from_static("0"));
+    }
+    // HTTP/1.1 has a Host in any case, an empty one where the client named none (RFC 9112 section 3.2).
+    parts.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
     // Extensions are the client connection's own; nothing of them is the endpoint's business.
     parts.extensions.clear();
     let repeatable = body.is_empty() && is_idempotent(&parts.method) && upgrade.is_none();

@@ -199,15 +199,16 @@ impl Snapshot {
                 None
             }
         };
-        let gone: Vec<(SocketAddr, bool)> = self
-            .listeners
+        let gone: Vec<SocketAddr> = self
+            .from_file
             .iter()
-            .filter(|(address, kind)| !matches!(kind, ListenerKind::Tcp(_)) && from_file(address).is_none())
-            .map(|(address, _)| (*address, wished.tcp.contains_key(address)))
+            .filter(|address| from_file(address).is_none())
+            .copied()
             .collect();
-        for (address, _) in &gone {
+        for address in &gone {
             self.listeners.remove(address);
         }
+        self.from_file = desired.http.iter().chain(&desired.https).copied().collect();
         for address in desired.http.iter().chain(&desired.https) {
             if let Some(kind) = from_file(address)
                 && self.listeners.get(address) != Some(&kind)
@@ -235,7 +236,8 @@ impl Snapshot {
                 | DiffItem::Remove(address, _) => set(address),
             }
         }
-        for (address, _) in gone.iter().filter(|(_, tcp)| *tcp) {
+        // A Service may have waited behind a listener of the file.
+        for address in &gone {
             set(address);
         }
     }

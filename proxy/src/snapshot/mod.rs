@@ -66,6 +66,8 @@ pub struct Snapshot {
     certificates: certificates::Table,
     placeholder: Option<Arc<CertifiedKey>>,
     listeners: OrdMap<SocketAddr, ListenerKind>,
+    /// The listeners among them that are the file's.
+    from_file: Vec<SocketAddr>,
 }
 
 impl Default for Snapshot {
@@ -89,6 +91,7 @@ impl Default for Snapshot {
             certificates: certificates::Table::default(),
             placeholder: certificates::placeholder(),
             listeners: OrdMap::new(),
+            from_file: Vec::new(),
         }
     }
 }

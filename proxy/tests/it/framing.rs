@@ -1,4 +1,7 @@
-use crate::support::{Backend, Plane, Then};
+use tokio::io::AsyncWriteExt;
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::support::{Backend, Plane, Then, read_all, read_until, soon};
 
 /// Requests whose end two parsers could see in different places. None may reach an endpoint.
 #[tokio::test(flavor = "multi_thread")]
@@ -133,4 +136,37 @@ async fn broken_answers_do_not_look_whole() {
     }
     let early = plane.metric("sekisho_http_ended_early_total", &[("by", "upstream")]);
     assert!((early - 10.0).abs() < 0.1, "{early}");
+}
+
+/// A request that breaks off must not look whole to the endpoint.
+#[tokio::test(flavor = "multi_thread")]
+async fn broken_requests_do_not_look_whole() {
+    let mut plane = Plane::start().await;
+    let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    plane.host("a.test", &[endpoint.local_addr().unwrap()]);
+    plane.publish();
+    for (fields, body, rest) in [
+        ("content-length: 10", "abc", ""),
+        ("transfer-encoding: chunked", "3\r\nabc\r\n", ""),
+        ("transfer-encoding: chunked", "3\r\nabc\r\n", "zz\r\n"),
+        ("transfer-encoding: chunked", "3\r\nabc\r\n", "5\r\nab"),
+        (
+            "transfer-encoding: chunked",
+            "3\r\nabc\r\n",
+            "ffffffffffffffffff\r\n",
+        ),
+    ] {
+        let mut client = TcpStream::connect(plane.http()).await.unwrap();
+        let head = format!("POST / HTTP/1.1\r\nhost: a.test\r\n{fields}\r\n\r\n{body}");
+        client.write_all(head.as_bytes()).await.unwrap();
+        let (mut server, _) = soon("a connection", endpoint.accept()).await.unwrap();
+        read_until(&mut server, "abc").await;
+        client.write_all(rest.as_bytes()).await.unwrap();
+        client.shutdown().await.unwrap();
+        let seen = read_all(&mut server).await;
+        assert!(
+            !seen.contains("0\r\n\r\n") && !seen.contains("zz"),
+            "{fields} {rest}: {seen}"
+        );
+    }
 }

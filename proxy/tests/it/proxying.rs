@@ -397,3 +397,78 @@ async fn a_large_body_streams_with_back_pressure() {
     );
     assert!(backend.seen()[0].ends_with(&body));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn trusted_proxies_are_believed() {
+    let mut plane = Plane::start().await;
+    plane.configure(|live| live.trusted_proxies = vec!["127.0.0.0/8".parse().unwrap()]);
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    plane
+        .raw(
+            "GET / HTTP/1.1\r\nhost: a.test\r\nx-forwarded-for: 192.0.2.1\r\nx-forwarded-proto: https\r\n\
+             connection: close\r\n\r\n",
+        )
+        .await;
+    let seen = backend.seen().remove(0);
+    assert!(
+        seen.contains("x-forwarded-for: 192.0.2.1, 127.0.0.1\r\n"),
+        "{seen}"
+    );
+    assert!(seen.contains("x-forwarded-proto: https\r\n"), "{seen}");
+    assert_eq!(plane.finish().await[0]["client"], "192.0.2.1");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn old_clients_are_served() {
+    let mut plane = Plane::start().await;
+    let backend = Backend::hello().await;
+    plane.host("", &[backend.address]);
+    plane.publish();
+    let answer = plane.raw("GET / HTTP/1.0\r\n\r\n").await;
+    assert!(
+        answer.starts_with("HTTP/1.0 200") && answer.ends_with("hello"),
+        "{answer}"
+    );
+    let answer = plane.raw("POST / HTTP/1.0\r\n\r\n").await;
+    assert!(answer.starts_with("HTTP/1.0 200"), "{answer}");
+    let seen = backend.seen();
+    assert!(
+        seen[0].starts_with("GET / HTTP/1.1\r\n") && seen[0].contains("\r\nhost: \r\n"),
+        "{seen:?}"
+    );
+    assert!(seen[1].contains("\r\ncontent-length: 0\r\n"), "{seen:?}");
+}
+
+/// What a scrape says is well formed and complete.
+#[tokio::test(flavor = "multi_thread")]
+async fn metrics_can_be_read() {
+    let mut plane = Plane::start().await;
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    plane.fetch("a.test", "/").await;
+    plane.fetch("b.test", "/").await;
+    let pool = [("namespace", "ns"), ("service", "a.test"), ("port", "80")];
+    let one = |name, labels: &[(&str, &str)]| (plane.metric(name, labels) - 1.0).abs() < 0.1;
+    assert!(one(
+        "sekisho_http_requests_total",
+        &[pool[0], pool[1], pool[2], ("code", "2xx")]
+    ));
+    assert!(one("sekisho_http_refused_total", &[("reason", "no_route")]));
+    assert!(one("sekisho_pool_endpoints", &[pool[1], ("state", "eligible")]));
+    assert!((plane.metric("sekisho_listener_bound", &[]) - 2.0).abs() < 0.1);
+    let text = prometheus::TextEncoder::new()
+        .encode_to_string(&plane.registry.gather())
+        .unwrap();
+    for line in [
+        "sekisho_http_request_duration_seconds_count{namespace=\"ns\",service=\"a.test\",port=\"80\"} 1",
+        "sekisho_http_requests_in_flight 0",
+    ] {
+        assert!(text.lines().any(|other| other == line), "{line} in {text}");
+    }
+    plane.cluster().pools.clear();
+    plane.publish();
+    assert!(plane.metric("sekisho_http_requests_total", &[]) < 0.1);
+}
