@@ -1,5 +1,7 @@
 //! The whole appliance on loopback: its file, its manifests, its exit codes. Needs no right and no namespace.
+//! With `KUBECONFIG` set, with that cluster too.
 
+mod cluster;
 mod loopback;
 
 use std::fs;
