@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sekisho_bgp::VipView as Announced;
+use sekisho_bgp::{CannotAnnounce, Missing, VipView as Announced};
 use sekisho_config::model::{AnnounceTo, PeerName, Prefix, VipPurpose};
 use serde::Serialize;
 
@@ -37,14 +37,7 @@ pub(crate) fn view(picture: &Picture, announced: &[Announced]) -> Vec<VipRow> {
                 (Err(why), _) => Some(why.to_string()),
                 (Ok(()), None) if picture.settings.bgp.is_none() => Some("there is no [bgp] section".into()),
                 (Ok(()), None) => Some("not announced yet".into()),
-                (Ok(()), Some(now)) if !now.missing.is_empty() => Some(
-                    now.missing
-                        .iter()
-                        .map(|m| format!("{}: {}", m.peer, m.text))
-                        .collect::<Vec<_>>()
-                        .join("; "),
-                ),
-                (Ok(()), Some(_)) => None,
+                (Ok(()), Some(now)) => missing(now),
             };
             VipRow {
                 address: vip.address,
@@ -59,4 +52,18 @@ pub(crate) fn view(picture: &Picture, announced: &[Announced]) -> Vec<VipRow> {
             }
         })
         .collect()
+}
+
+/// Which peers lack the VIP and why. A session for the other family lacks it by design once one peer has it.
+fn missing(now: &Announced) -> Option<String> {
+    let by_design = Missing::CannotAnnounce {
+        why: CannotAnnounce::FamilyNotAgreed,
+    };
+    let lacking: Vec<_> = now
+        .missing
+        .iter()
+        .filter(|missing| now.announced_to.is_empty() || missing.why != by_design)
+        .map(|missing| format!("{}: {}", missing.peer, missing.text))
+        .collect();
+    (!lacking.is_empty()).then(|| lacking.join("; "))
 }
