@@ -8,6 +8,11 @@ pub enum StartError {
     /// A metric could not be registered.
     #[error("BGP metrics cannot be registered: {0}; start the speaker once per registry")]
     Metrics(#[from] prometheus::Error),
+    /// No thread for the sessions.
+    #[error(
+        "no thread for BGP sessions: {0}; raise the limit of tasks of this service (TasksMax, RLIMIT_NPROC)"
+    )]
+    Thread(#[source] std::io::Error),
 }
 
 /// A listening socket that could not be bound.

@@ -7,6 +7,7 @@ mod peer;
 mod task;
 #[cfg(test)]
 mod tests;
+mod thread;
 
 use std::net::IpAddr;
 use std::sync::Arc;
@@ -59,12 +60,13 @@ const MAX_PATHS: usize = 1_000_000;
 /// Events that may wait for control.
 const EVENTS: usize = 64;
 
-/// Starts the speaker: its task, one for each peer, one for each listening socket, one for the kernel.
+/// Starts the speaker: its task and the kernel's on the runtime of the caller; one for each peer and each listening
+/// socket on a thread of their own, so that work on the table cannot cost a hold time.
 ///
 /// Call it inside a tokio runtime. A socket that cannot be bound is no error: it is reported and tried again.
 ///
 /// # Errors
-/// [`StartError`] when the metrics are registered already.
+/// [`StartError`] when the metrics are registered already, or the system gives no thread.
 pub async fn start(
     inputs: Inputs,
     registry: &Registry,
@@ -78,6 +80,7 @@ fn start_with(
     max_paths: usize,
 ) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
     let metrics = Metrics::register(registry)?;
+    let thread = thread::SessionThread::start().map_err(StartError::Thread)?;
     let settings = fib::Settings {
         install_routes: inputs.bgp.install_routes,
         table: inputs.bgp.table,
@@ -100,15 +103,15 @@ fn start_with(
         queries: queries_asked,
     };
     let tasks = inputs.tasks.clone();
-    let speaker = task::Speaker::new(
-        inputs,
-        wishes,
-        kernel.clone(),
+    let around = task::Surroundings {
+        kernel: kernel.clone(),
         next_hops,
         events,
         metrics,
+        thread,
         max_paths,
-    );
+    };
+    let speaker = task::Speaker::new(inputs, wishes, around);
     tasks.spawn(speaker.run());
     let handle = Handle {
         bgp,

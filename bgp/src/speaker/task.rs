@@ -19,6 +19,7 @@ use super::import::import;
 use super::listen::{Listeners, listen};
 use super::next_hop::{interface_to, other_next_hop};
 use super::peer::{Peer, Wanted};
+use super::thread::SessionThread;
 use super::{Event, Inputs, Query};
 use crate::announce::Plan;
 use crate::error::cease;
@@ -56,6 +57,17 @@ pub(super) struct Wishes {
     pub(super) queries: mpsc::Receiver<Query>,
 }
 
+/// What the speaker works with.
+pub(super) struct Surroundings {
+    pub(super) kernel: fib::Handle,
+    pub(super) next_hops: watch::Receiver<NextHops>,
+    pub(super) events: mpsc::Sender<Event>,
+    pub(super) metrics: Metrics,
+    pub(super) thread: SessionThread,
+    /// Paths that one peer may hold here.
+    pub(super) max_paths: usize,
+}
+
 /// The queue of all sessions, both ends.
 type Reports = (
     mpsc::Sender<(SessionKey, Report)>,
@@ -86,6 +98,7 @@ pub(super) struct Speaker {
     strangers: BTreeMap<IpAddr, Instant>,
     converged: bool,
     max_paths: usize,
+    thread: SessionThread,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -93,31 +106,32 @@ pub(super) struct Speaker {
 }
 
 impl Speaker {
-    pub(super) fn new(
-        inputs: Inputs,
-        wishes: Wishes,
-        kernel: fib::Handle,
-        next_hops: watch::Receiver<NextHops>,
-        events: mpsc::Sender<Event>,
-        metrics: Metrics,
-        max_paths: usize,
-    ) -> Self {
+    pub(super) fn new(inputs: Inputs, wishes: Wishes, around: Surroundings) -> Self {
         let Inputs {
             bgp,
             routing,
             tasks,
             stop,
         } = inputs;
+        let Surroundings {
+            kernel,
+            next_hops,
+            events,
+            metrics,
+            thread,
+            max_paths,
+        } = around;
         let (connections, accepted) = mpsc::channel(16);
         let listeners = Listeners::default();
         for address in &bgp.listen {
-            tasks.spawn(listen(
+            let work = listen(
                 *address,
                 listeners.clone(),
                 connections.clone(),
                 metrics.clone(),
                 stop.clone(),
-            ));
+            );
+            tasks.spawn_on(work, thread.runtime());
         }
         Self {
             rib: Rib::new(local(&bgp, routing)),
@@ -133,6 +147,7 @@ impl Speaker {
             strangers: BTreeMap::new(),
             converged: false,
             max_paths,
+            thread,
             dice: RandomState::new(),
             bgp,
             routing,
@@ -297,9 +312,8 @@ impl Speaker {
             shared: shared.clone(),
             metrics: metrics.clone(),
         };
-        let task = self
-            .tasks
-            .spawn(Session::<TcpStream>::new(settings, channels).run());
+        let session = Session::<TcpStream>::new(settings, channels);
+        let task = self.tasks.spawn_on(session.run(), self.thread.runtime());
         let address = wanted.address;
         self.keys.insert(key, address);
         let peer = Peer {
