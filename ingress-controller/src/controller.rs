@@ -2,16 +2,15 @@
 
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use sekisho_config::model::{ClusterPart, Finding, Source, SourceKind};
 use tokio::sync::{mpsc, watch};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, register_view};
 use crate::source::{Cluster, Connect, Directory, Published};
 use crate::status::writer::Writer;
 use crate::translate::{Context, Translation, retain_shared, translate};
@@ -61,7 +60,6 @@ pub struct Handle {
     context: watch::Sender<Context>,
     published: Arc<watch::Sender<u64>>,
     health: Health,
-    metrics: Metrics,
 }
 
 impl Handle {
@@ -89,9 +87,7 @@ impl Handle {
 
     /// The state of the source.
     pub fn view(&self) -> SourceView {
-        let view = self.health.view();
-        self.metrics.seen(&view);
-        view
+        self.health.view()
     }
 }
 
@@ -168,6 +164,7 @@ pub(crate) fn begin(
             health
         }
     };
+    register_view(registry, health.clone())?;
     let (context_sender, context) = watch::channel(context);
     let (events, receiver) = mpsc::channel(1);
     let controller = Controller {
@@ -177,7 +174,7 @@ pub(crate) fn begin(
         events,
         translated: translated_sender,
         health: health.clone(),
-        metrics: metrics.clone(),
+        metrics,
         stop,
     };
     tasks.spawn(controller.run());
@@ -185,7 +182,6 @@ pub(crate) fn begin(
         context: context_sender,
         published: Arc::new(published_sender),
         health,
-        metrics,
     };
     Ok((handle, receiver))
 }
@@ -213,12 +209,16 @@ impl Controller {
     async fn run(mut self) {
         let mut allocations = self.load().await;
         let mut last: Option<(Arc<Translated>, Arc<[Finding]>)> = None;
-        let next = AtomicU64::new(1);
+        let mut generation_count = 0;
+        let mut earliest = Instant::now();
         loop {
             let stop = self.stop.clone();
             let Some(Some(())) = stop.run_until_cancelled(self.changed()).await else {
                 return;
             };
+            if stop.run_until_cancelled(sleep_until(earliest)).await.is_none() {
+                return;
+            }
             let Some(published) = self.views.borrow_and_update().clone() else {
                 continue;
             };
@@ -242,6 +242,8 @@ impl Controller {
                     continue;
                 }
             };
+            // Under steady change translation takes half of one core at most, however large the world is.
+            earliest = Instant::now() + begin.elapsed();
             self.metrics
                 .translate_seconds
                 .observe(begin.elapsed().as_secs_f64());
@@ -255,7 +257,10 @@ impl Controller {
             });
             let generation = match &last {
                 Some((before, _)) if same => before.generation,
-                _ => next.fetch_add(1, Ordering::Relaxed),
+                _ => {
+                    generation_count += 1;
+                    generation_count
+                }
             };
             let translated = Arc::new(Translated {
                 generation,

@@ -1,20 +1,19 @@
 //! Metrics of the source and of translation.
 
+use prometheus::core::{Collector, Desc};
+use prometheus::proto::MetricFamily;
 use prometheus::{
     Gauge, GaugeVec, Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
     Registry,
 };
 use sekisho_config::model::{Finding, FindingKind};
 
-use crate::view::SourceView;
+use crate::view::Health;
 use crate::world::Kind;
 
 /// Registered once for the crate.
 #[derive(Clone, Debug)]
 pub(crate) struct Metrics {
-    pub(crate) synced: IntGauge,
-    pub(crate) objects: IntGaugeVec,
-    pub(crate) age: GaugeVec,
     pub(crate) errors: IntCounterVec,
     pub(crate) lists: IntCounterVec,
     pub(crate) generation: IntGauge,
@@ -31,21 +30,6 @@ impl Metrics {
     /// When a name is registered already.
     pub(crate) fn register(registry: &Registry) -> Result<Self, prometheus::Error> {
         let metrics = Self {
-            synced: IntGauge::new(
-                "sekisho_source_synced",
-                "Whether the first complete view of the source is there",
-            )?,
-            objects: IntGaugeVec::new(
-                Opts::new("sekisho_source_objects", "Objects of the source"),
-                &["kind"],
-            )?,
-            age: GaugeVec::new(
-                Opts::new(
-                    "sekisho_source_age_seconds",
-                    "Since the source was last heard; kind is `all` for a directory",
-                ),
-                &["kind"],
-            )?,
             errors: IntCounterVec::new(
                 Opts::new(
                     "sekisho_source_errors_total",
@@ -89,9 +73,6 @@ impl Metrics {
             )?,
             changes: IntCounter::new("sekisho_source_changes_total", "Changes of objects that arrived")?,
         };
-        registry.register(Box::new(metrics.synced.clone()))?;
-        registry.register(Box::new(metrics.objects.clone()))?;
-        registry.register(Box::new(metrics.age.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
         registry.register(Box::new(metrics.lists.clone()))?;
         registry.register(Box::new(metrics.generation.clone()))?;
@@ -104,9 +85,6 @@ impl Metrics {
         for kind in FindingKind::ALL {
             metrics.findings.with_label_values(&[kind.as_str()]).set(0);
         }
-        for kind in Kind::ALL {
-            metrics.objects.with_label_values(&[kind.as_str()]).set(0);
-        }
         Ok(metrics)
     }
 
@@ -118,13 +96,55 @@ impl Metrics {
                 .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
     }
+}
 
-    pub(crate) fn seen(&self, view: &SourceView) {
+/// What the view of the source says, as it is at the moment of asking.
+struct ViewCollector {
+    health: Health,
+    synced: IntGauge,
+    objects: IntGaugeVec,
+    age: GaugeVec,
+}
+
+/// Registers the view of the source.
+///
+/// # Errors
+/// When a name is registered already.
+pub(crate) fn register_view(registry: &Registry, health: Health) -> Result<(), prometheus::Error> {
+    let collector = ViewCollector {
+        health,
+        synced: IntGauge::new(
+            "sekisho_source_synced",
+            "Whether the first complete view of the source is there",
+        )?,
+        objects: IntGaugeVec::new(
+            Opts::new("sekisho_source_objects", "Objects of the source"),
+            &["kind"],
+        )?,
+        age: GaugeVec::new(
+            Opts::new(
+                "sekisho_source_age_seconds",
+                "Since the source was last heard; kind is `all` for a directory",
+            ),
+            &["kind"],
+        )?,
+    };
+    registry.register(Box::new(collector))
+}
+
+impl Collector for ViewCollector {
+    fn desc(&self) -> Vec<&Desc> {
+        [self.synced.desc(), self.objects.desc(), self.age.desc()].concat()
+    }
+
+    fn collect(&self) -> Vec<MetricFamily> {
+        let view = self.health.view();
         self.synced.set(i64::from(view.synced));
-        for (kind, count) in &view.objects {
+        for kind in Kind::ALL {
+            let count = view.objects.get(kind.as_str()).copied().unwrap_or(0);
             self.objects
-                .with_label_values(&[kind])
-                .set(i64::try_from(*count).unwrap_or(i64::MAX));
+                .with_label_values(&[kind.as_str()])
+                .set(i64::try_from(count).unwrap_or(i64::MAX));
         }
         let age = |kind: &str, seconds: Option<u64>| {
             if let Some(seconds) = seconds {
@@ -141,5 +161,6 @@ impl Metrics {
         for kind in &view.kinds {
             age(kind.kind, kind.age_seconds);
         }
+        [self.synced.collect(), self.objects.collect(), self.age.collect()].concat()
     }
 }

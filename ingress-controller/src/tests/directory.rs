@@ -46,6 +46,13 @@ async fn files_come_change_and_go() {
         ..
     } = running.handle.view();
     assert_eq!((kind, synced, objects["Ingress"]), ("manifests", true, 1));
+    for (name, label, want) in [
+        ("sekisho_source_synced", "", 1.0),
+        ("sekisho_source_objects", "Ingress", 1.0),
+        ("sekisho_source_objects", "Secret", 0.0),
+    ] {
+        assert!((running.metric(name, label) - want).abs() < 0.1, "{name} {label}");
+    }
 }
 
 #[tokio::test(start_paused = true)]
