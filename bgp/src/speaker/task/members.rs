@@ -1,0 +1,178 @@
+//! Peers: who is there.
+
+use std::collections::BTreeMap;
+use std::hash::BuildHasher;
+use std::net::{IpAddr, SocketAddr};
+
+use sekisho_config::model::Bgp;
+use tokio::net::TcpStream;
+use tokio::sync::{mpsc, watch};
+use tokio::time::Instant;
+use tracing::{info, warn};
+
+use super::super::peer::{Peer, Wanted};
+use super::{ACCEPTED, MAX_RANGE_PEERS, STRANGER_LOG, Speaker, local};
+use crate::error::cease;
+use crate::fib;
+use crate::fsm::Timers;
+use crate::session::{Channels, Orders, Session, Settings, Shared};
+use crate::wire::{Families, Notification};
+
+impl Speaker {
+    pub(super) fn configure(&mut self, bgp: Bgp) {
+        if bgp.listen != self.bgp.listen {
+            warn!("bgp.listen has changed; it names sockets and takes effect after a restart");
+        }
+        let settings = fib::Settings {
+            install_routes: bgp.install_routes,
+            table: bgp.table,
+        };
+        self.kernel.configure(settings);
+        let identity_changed = bgp.identity != self.bgp.identity;
+        self.bgp = bgp;
+        if identity_changed {
+            info!("AS, router id or hold time changed; every session is opened anew");
+            let all: Vec<_> = self.peers.keys().copied().collect();
+            for address in all {
+                self.remove(address, &Notification::cease(cease::CONFIGURATION));
+            }
+            let delta = self.rib.configure(local(&self.bgp, self.routing));
+            self.spread(delta);
+        }
+        self.match_peers();
+    }
+
+    /// Makes the peers match the configuration; leaves alone those that do.
+    pub(super) fn match_peers(&mut self) {
+        let mut wanted: BTreeMap<IpAddr, Wanted> = BTreeMap::new();
+        for peer in &self.bgp.peers {
+            let peer = Wanted::from(peer);
+            wanted.entry(peer.address).or_insert(peer);
+        }
+        let gone: Vec<_> = self
+            .peers
+            .iter()
+            .filter_map(|(address, peer)| {
+                let now = wanted.get(address).cloned();
+                let now = now.or_else(|| Wanted::from_ranges(*address, &self.bgp));
+                match now {
+                    Some(now) if now == peer.wanted => None,
+                    Some(_) => Some((*address, cease::CONFIGURATION)),
+                    None => Some((*address, cease::DECONFIGURED)),
+                }
+            })
+            .collect();
+        for (address, subcode) in gone {
+            self.remove(address, &Notification::cease(subcode));
+        }
+        for (address, peer) in wanted {
+            if !self.peers.contains_key(&address) {
+                self.add(peer);
+            }
+        }
+    }
+
+    fn add(&mut self, wanted: Wanted) {
+        let key = self.next_key;
+        self.next_key = self.next_key.saturating_add(1);
+        info!(peer = %wanted.name, address = %wanted.address, asn = %wanted.asn, role = %wanted.role, "BGP peer added");
+        let (orders, orders_taken) = watch::channel(Orders::default());
+        let (accepted, accepted_taken) = mpsc::channel(ACCEPTED);
+        let shared = Shared::new();
+        let metrics = self.metrics.peer(&wanted.name);
+        let settings = Settings {
+            name: wanted.name.clone(),
+            address: wanted.socket_address(),
+            passive: wanted.passive,
+            identity: wanted.identity(&self.bgp.identity),
+            timers: Timers::default(),
+            seed: self.dice.hash_one(key),
+        };
+        let channels = Channels {
+            key,
+            orders: orders_taken,
+            accepted: accepted_taken,
+            reports: self.reports.0.clone(),
+            shared: shared.clone(),
+            metrics: metrics.clone(),
+        };
+        let session = Session::<TcpStream>::new(settings, channels);
+        let task = self.tasks.spawn_on(session.run(), self.thread.runtime());
+        let address = wanted.address;
+        self.keys.insert(key, address);
+        let peer = Peer {
+            wanted,
+            key,
+            orders,
+            accepted,
+            shared,
+            metrics,
+            task,
+            id: None,
+            terms: None,
+            stale: None,
+            awaited: Families::NONE,
+            rejected_paths: 0,
+            resets: 0,
+            idle_since: Instant::now(),
+            was_established: false,
+        };
+        self.peers.insert(address, peer);
+        self.order(address);
+    }
+
+    pub(super) fn remove(&mut self, address: IpAddr, notification: &Notification) {
+        let Some(peer) = self.peers.remove(&address) else {
+            return;
+        };
+        info!(peer = %peer.wanted.name, reason = %notification, "BGP peer removed");
+        self.keys.remove(&peer.key);
+        peer.orders
+            .send_modify(|orders| orders.stop = Some(notification.clone()));
+        self.leaving.retain(|task| !task.is_finished());
+        self.leaving.push(peer.task);
+        self.metrics.remove(&peer.wanted.name);
+        if peer.terms.is_some() {
+            self.untold_peers.insert(peer.wanted.name, false);
+        }
+        if let Some(id) = peer.id {
+            let delta = self.rib.forget(id);
+            self.spread(delta);
+        }
+    }
+
+    pub(super) fn connected(&mut self, stream: TcpStream, from: SocketAddr) {
+        let address = from.ip().to_canonical();
+        if !self.peers.contains_key(&address) {
+            let Some(wanted) = Wanted::from_ranges(address, &self.bgp) else {
+                return self.refuse(address, "unknown");
+            };
+            let range_peers = self
+                .peers
+                .values()
+                .filter(|peer| peer.wanted.range.is_some())
+                .count();
+            if range_peers >= MAX_RANGE_PEERS {
+                return self.refuse(address, "limit");
+            }
+            self.add(wanted);
+        }
+        if let Some(peer) = self.peers.get(&address)
+            && peer.accepted.try_send(stream).is_err()
+        {
+            self.metrics.refused.with_label_values(&["busy"]).inc();
+        }
+    }
+
+    /// Closes a connection without a word.
+    fn refuse(&mut self, address: IpAddr, reason: &'static str) {
+        self.metrics.refused.with_label_values(&[reason]).inc();
+        let now = Instant::now();
+        self.strangers
+            .retain(|_, logged| now.saturating_duration_since(*logged) < STRANGER_LOG);
+        if self.strangers.len() < 256 && !self.strangers.contains_key(&address) {
+            self.strangers.insert(address, now);
+            warn!(%address, reason, "BGP connection refused: add a [[bgp.peers]] or [[bgp.peer_ranges]] entry if it is meant to come");
+        }
+    }
+}

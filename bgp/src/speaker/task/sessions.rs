@@ -1,0 +1,250 @@
+//! Sessions: what they say, and what is due by the clock.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use sekisho_config::model::Role;
+use tokio::time::Instant;
+use tracing::{error, info, warn};
+
+use super::super::import::import;
+use super::super::next_hop::interface_to;
+use super::super::peer::Peer;
+use super::{Speaker, TOO_MANY_HOLD_OFF};
+use crate::error::cease;
+use crate::fsm::{Ended, Terms};
+use crate::rib::{Counts, PeerInfo};
+use crate::session::{Report, SessionKey};
+use crate::wire::{Families, Family, Notification, Update};
+
+impl Speaker {
+    pub(super) fn reported(&mut self, key: SessionKey, report: Report) {
+        let Some(address) = self.keys.get(&key).copied() else {
+            return;
+        };
+        match report {
+            Report::Up(terms) => self.up(address, terms),
+            Report::Updates(updates) => self.updates(address, &updates),
+            Report::Down(ended) => self.down(address, &ended),
+        }
+    }
+
+    fn up(&mut self, address: IpAddr, terms: Arc<Terms>) {
+        let next_hops = self.next_hops.borrow().clone();
+        let Some(peer) = self.peers.get_mut(&address) else {
+            return;
+        };
+        let info = PeerInfo {
+            name: peer.wanted.name.clone(),
+            address,
+            asn: peer.wanted.asn,
+            router_id: terms.router_id,
+            role: peer.wanted.role,
+            interface: interface_to(address, &next_hops),
+        };
+        let (id, delta) = self.rib.peer_up(info);
+        peer.id = Some(id);
+        peer.awaited = terms.wire.families;
+        peer.was_established = true;
+        let mut deltas = vec![delta];
+        // RFC 4724 section 4.2: what the peer did not keep forwarding for is over now; the rest must be said again
+        // before its restart time is over once more.
+        if let Some((stale, _)) = peer.stale.take() {
+            let kept = kept(&terms, stale);
+            let lost = stale.iter().filter(|family| !kept.contains(*family));
+            deltas.extend(lost.map(|family| self.rib.sweep_stale(id, family)));
+            if !kept.is_empty() {
+                peer.stale = Some((kept, Instant::now() + restart_time(&terms)));
+            }
+        }
+        peer.terms = Some(terms);
+        self.untold_peers.insert(peer.wanted.name.clone(), true);
+        for delta in deltas {
+            self.spread(delta);
+        }
+        self.order(address);
+    }
+
+    fn updates(&mut self, address: IpAddr, updates: &[Update]) {
+        let Some(id) = self.peers.get(&address).and_then(|peer| peer.id) else {
+            return;
+        };
+        for update in updates {
+            let Some(peer) = self.peers.get_mut(&address) else {
+                return;
+            };
+            let (name, metrics) = (&peer.wanted.name, &self.metrics);
+            let rejected_paths = &mut peer.rejected_paths;
+            let let_in = import(update, peer.wanted.role, &self.plan, |why| {
+                *rejected_paths = rejected_paths.saturating_add(1);
+                metrics
+                    .rejected_paths
+                    .with_label_values(&[name.as_str(), why.as_str()])
+                    .inc();
+            });
+            if let Some(family) = update.end_of_rib {
+                peer.awaited = without(peer.awaited, family);
+                peer.stale = peer
+                    .stale
+                    .map(|(families, until)| (without(families, family), until))
+                    .filter(|(families, _)| !families.is_empty());
+                info!(peer = %peer.wanted.name, %family, "End-of-RIB: the peer has told everything");
+            }
+            let delta = self.rib.update(id, &let_in);
+            self.spread(delta);
+        }
+        if updates.iter().any(|update| update.end_of_rib.is_some()) {
+            self.converge();
+        }
+        let counts = self.rib.counts(id);
+        if let Some(peer) = self.peers.get_mut(&address) {
+            show_counts(peer, counts);
+            let held = counts.ipv4.saturating_add(counts.ipv6);
+            if held > self.max_paths && peer.established() {
+                warn!(peer = %peer.wanted.name, held, limit = self.max_paths, "too many paths, ending the session");
+                peer.resets = peer.resets.saturating_add(1);
+                let number = peer.resets;
+                peer.orders.send_modify(|orders| {
+                    let notification = Notification::cease(cease::PREFIX_LIMIT);
+                    orders.reset = Some((number, notification, TOO_MANY_HOLD_OFF));
+                });
+            }
+        }
+    }
+
+    fn down(&mut self, address: IpAddr, ended: &Ended) {
+        let Some(peer) = self.peers.get_mut(&address) else {
+            return;
+        };
+        let Some(terms) = peer.terms.take() else {
+            return;
+        };
+        peer.idle_since = Instant::now();
+        peer.awaited = Families::NONE;
+        peer.rejected_paths = 0;
+        self.untold_peers.insert(peer.wanted.name.clone(), false);
+        let Some(id) = peer.id else {
+            return;
+        };
+        // Only a connection that breaks without a word is a restart (RFC 4724 section 4.2).
+        let silent = matches!(ended, Ended::Lost(_) | Ended::Restarted);
+        let keep: Vec<_> = if silent && terms.can_restart() {
+            restartable(&terms).iter().collect()
+        } else {
+            vec![]
+        };
+        peer.stale = (!keep.is_empty()).then(|| {
+            let time = restart_time(&terms);
+            info!(peer = %peer.wanted.name, seconds = time.as_secs(), "graceful restart: routes are kept while the peer is away");
+            (keep.iter().copied().collect(), Instant::now() + time)
+        });
+        let delta = self.rib.peer_down(id, &keep);
+        show_counts(peer, self.rib.counts(id));
+        self.spread(delta);
+    }
+
+    /// What is due by the clock.
+    pub(super) fn keep_house(&mut self) {
+        let now = Instant::now();
+        let overdue = |peer: &Peer| peer.stale.is_some_and(|(_, until)| until <= now);
+        let expired: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| overdue(peer))
+            .map(|(address, _)| *address)
+            .collect();
+        for address in expired {
+            let Some(peer) = self.peers.get_mut(&address) else {
+                continue;
+            };
+            let (Some((families, _)), Some(id)) = (peer.stale.take(), peer.id) else {
+                continue;
+            };
+            warn!(peer = %peer.wanted.name, "graceful restart: the peer did not come back or repeat its routes in time; they are withdrawn");
+            for family in families.iter() {
+                let delta = self.rib.sweep_stale(id, family);
+                self.spread(delta);
+            }
+            if let Some(peer) = self.peers.get_mut(&address) {
+                show_counts(peer, self.rib.counts(id));
+            }
+        }
+        let forgotten: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.forgotten(now))
+            .map(|(address, _)| *address)
+            .collect();
+        for address in forgotten {
+            self.remove(address, &Notification::cease(cease::DECONFIGURED));
+        }
+        let dead: Vec<_> = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| peer.task.is_finished())
+            .map(|(address, _)| *address)
+            .collect();
+        for address in dead {
+            error!(%address, "the task of a BGP peer died and is started anew; please report this");
+            self.remove(address, &Notification::cease(cease::CONFIGURATION));
+            self.match_peers();
+        }
+    }
+
+    /// Tells the kernel once that every configured node has said everything. With ranges nobody knows who is still to
+    /// come; the kernel's own time limit decides then.
+    fn converge(&mut self) {
+        let all = self.bgp.peer_ranges.is_empty()
+            && self
+                .peers
+                .values()
+                .filter(|peer| peer.wanted.role == Role::Cluster)
+                .all(Peer::has_told_all);
+        if all && !self.converged {
+            self.converged = true;
+            self.kernel.converged();
+        }
+    }
+}
+
+/// Families in which the peer can restart.
+fn restartable(terms: &Terms) -> Families {
+    let restart = terms.graceful_restart.iter();
+    restart
+        .flat_map(|restart| &restart.families)
+        .map(|(family, _)| *family)
+        .collect()
+}
+
+/// Of the families whose routes are kept, those for which the returning peer says that it went on forwarding.
+fn kept(terms: &Terms, stale: Families) -> Families {
+    let restart = terms.graceful_restart.iter();
+    let forwarding: Families = restart
+        .flat_map(|restart| &restart.families)
+        .filter(|(_, forwarding)| *forwarding)
+        .map(|(family, _)| *family)
+        .collect();
+    forwarding.common(stale)
+}
+
+fn restart_time(terms: &Terms) -> Duration {
+    terms
+        .graceful_restart
+        .as_ref()
+        .map(|restart| restart.time)
+        .unwrap_or_default()
+}
+
+fn without(families: Families, gone: Family) -> Families {
+    families.iter().filter(|family| *family != gone).collect()
+}
+
+fn show_counts(peer: &Peer, counts: Counts) {
+    peer.metrics
+        .ipv4
+        .set(i64::try_from(counts.ipv4).unwrap_or(i64::MAX));
+    peer.metrics
+        .ipv6
+        .set(i64::try_from(counts.ipv6).unwrap_or(i64::MAX));
+}

@@ -1,0 +1,78 @@
+//! What is shown.
+
+use std::net::IpAddr;
+
+use sekisho_config::model::Prefix;
+use tokio::time::Instant;
+
+use super::super::Query;
+use super::super::peer::Peer;
+use super::Speaker;
+use crate::announce::PlannedVip;
+use crate::view::{Missing, MissingView, PeerView, VipView};
+use crate::wire::Family;
+
+impl Speaker {
+    pub(super) fn answer(&self, query: Query) {
+        // Whoever asked may have gone.
+        match query {
+            Query::Peers(answer) => drop(answer.send(self.peer_views())),
+            Query::Routes(query, answer) => drop(answer.send(self.rib.routes(&query))),
+            Query::Vips(answer) => drop(answer.send(self.vip_views())),
+            Query::Listeners(answer) => drop(answer.send(self.listeners.views())),
+            Query::Finish(_) => {}
+        }
+    }
+
+    fn peer_views(&self) -> Vec<PeerView> {
+        let now = Instant::now();
+        let view = |peer: &Peer| peer.view(peer.id.map(|id| self.rib.counts(id)).unwrap_or_default(), now);
+        let mut views: Vec<_> = self.peers.values().map(view).collect();
+        views.sort_by(|a, b| a.name.cmp(&b.name));
+        views
+    }
+
+    fn vip_views(&self) -> Vec<VipView> {
+        let view = |(address, planned): (&IpAddr, &PlannedVip)| {
+            let prefix = Prefix::host(*address);
+            let mut announced_to = Vec::new();
+            let mut missing = Vec::new();
+            for peer in self
+                .peers
+                .values()
+                .filter(|peer| planned.goes_to(&peer.wanted.name, peer.wanted.role))
+            {
+                let status = peer.shared.lock();
+                if status.announced.contains_key(&prefix) {
+                    announced_to.push(peer.wanted.name.clone());
+                    continue;
+                }
+                let family = if prefix.is_ipv4() {
+                    Family::Ipv4Unicast
+                } else {
+                    Family::Ipv6Unicast
+                };
+                let why = match (status.terms.is_some(), status.withheld.get(&family)) {
+                    (false, _) => Missing::NotEstablished { state: status.state },
+                    (true, Some(why)) => Missing::CannotAnnounce { why: *why },
+                    (true, None) => Missing::Queued,
+                };
+                missing.push(MissingView {
+                    peer: peer.wanted.name.clone(),
+                    why,
+                    text: why.to_string(),
+                });
+            }
+            let withheld = planned.announce.as_ref().err().cloned();
+            VipView {
+                prefix,
+                pool: planned.vip.pool.to_string(),
+                withheld_text: withheld.as_ref().map(ToString::to_string),
+                withheld,
+                announced_to,
+                missing,
+            }
+        };
+        self.plan.vips.iter().map(view).collect()
+    }
+}
