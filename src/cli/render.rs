@@ -104,6 +104,7 @@ pub(super) fn routes(value: &Value, out: &mut String) {
             },
             word(row, "prefix"),
             word(row, "next_hop"),
+            word(row, "interface"),
             word(row, "peer"),
             word(row, "local_preference"),
             word(row, "med"),

@@ -178,9 +178,9 @@ pub const KEYS: &[Key] = &[
         "Where peers may connect; an empty list is nowhere."),
     key("bgp", "hold_time", duration(0, 65_535_000), Absent::Example, "\"9s\"", LIVE,
         "Hold time that we offer, whole seconds: 0s (off) or 3s and more (RFC 4271). A change ends and reopens every session."),
-    key("bgp", "install_routes", Kind::Bool, Absent::Example, "true", RESTART,
+    key("bgp", "install_routes", Kind::Bool, Absent::Example, "true", LIVE,
         "Whether best routes and VIPs are written to the kernel."),
-    key("bgp", "table", Kind::TextOrInteger("`\"main\"`, or a number from 1 to 4294967295 but 255"), Absent::Example, "\"main\"", RESTART,
+    key("bgp", "table", Kind::TextOrInteger("`\"main\"`, or a number from 1 to 4294967295 but 255"), Absent::Example, "\"main\"", LIVE,
         "Kernel routing table of learned routes."),
 
     key("bgp.peers", "name", Kind::Text("name"), Absent::Means("its address"), "\"node-1\"", LIVE,

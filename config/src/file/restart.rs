@@ -27,8 +27,6 @@ pub fn restart_needed(old: &Settings, new: &Settings) -> Vec<&'static str> {
     match (&old.bgp, &new.bgp) {
         (Some(a), Some(b)) => {
             differs("bgp.listen", a.listen != b.listen);
-            differs("bgp.install_routes", a.install_routes != b.install_routes);
-            differs("bgp.table", a.table != b.table);
         }
         (None, None) => {}
         (None, Some(_)) | (Some(_), None) => differs("bgp", true),
@@ -49,8 +47,6 @@ pub fn applied(running: &Settings, next: &Settings) -> Settings {
     match (&running.bgp, &mut settings.bgp) {
         (Some(running), Some(bgp)) => {
             bgp.listen.clone_from(&running.listen);
-            bgp.install_routes = running.install_routes;
-            bgp.table = running.table;
         }
         (running, bgp) => bgp.clone_from(running),
     }
