@@ -137,6 +137,7 @@ pub(crate) fn begin(
                 metrics: metrics.clone(),
                 publish,
                 stop: stop.clone(),
+                said: None,
             };
             tasks.spawn(directory.run());
             health

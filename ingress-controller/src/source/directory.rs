@@ -36,11 +36,13 @@ pub(crate) struct Directory {
     pub(crate) metrics: Metrics,
     pub(crate) publish: watch::Sender<Option<Published>>,
     pub(crate) stop: CancellationToken,
+    /// The error that was logged last.
+    pub(crate) said: Option<String>,
 }
 
 impl Directory {
     /// Reads, publishes, waits for a change, until stopped. A failure is shown and tried again.
-    pub(crate) async fn run(self) {
+    pub(crate) async fn run(mut self) {
         let (changed, mut changes) = mpsc::channel::<()>(1);
         let mut files = Files::default();
         let mut watcher = None;
@@ -81,16 +83,23 @@ impl Directory {
         }
     }
 
-    fn publish(&self, files: &Files, outcome: &files::Outcome) {
+    fn publish(&mut self, files: &Files, outcome: &files::Outcome) {
+        if !outcome.nothing {
+            self.health.heard(None, true);
+            self.metrics.lists.with_label_values(&["all"]).inc();
+        }
         match &outcome.error {
-            None => {
-                self.health.heard(None, true);
-                self.metrics.lists.with_label_values(&["all"]).inc();
-            }
+            None => self.said = None,
             Some(error) => {
                 self.metrics.errors.with_label_values(&["all"]).inc();
-                if self.health.failed(None, error.clone()) {
-                    tracing::warn!(directory = %self.path.display(), error, "manifests cannot be read; what was read before stays in use");
+                self.health.failed(None, error.clone());
+                if self.said.as_ref() != Some(error) {
+                    self.said = Some(error.clone());
+                    tracing::warn!(
+                        directory = %self.path.display(),
+                        error,
+                        "manifests cannot be read; what was read before stays in use"
+                    );
                 }
             }
         }
@@ -98,7 +107,7 @@ impl Directory {
             tracing::info!(object = ignored, "ignored: not of a kind that is read");
         }
         // Before the first complete read there is nothing true to say.
-        if self.publish.borrow().is_none() && outcome.error.is_some() {
+        if self.publish.borrow().is_none() && outcome.nothing {
             return;
         }
         let findings = files.findings(outcome.error.as_deref(), &self.path);

@@ -116,6 +116,20 @@ async fn a_directory_that_comes_late_or_goes_away() {
         .await;
 }
 
+/// A part that cannot be looked through holds nothing else up: here links that lead in a circle, eight times over.
+#[tokio::test(start_paused = true)]
+async fn a_circle_of_links_is_a_finding() {
+    let manifests = tempfile::tempdir().unwrap();
+    write(&manifests, "a.yaml", &ingress("a", "a.b"));
+    for name in ["1", "2", "3", "4"] {
+        std::os::unix::fs::symlink(".", manifests.path().join(name)).unwrap();
+    }
+    let mut running = directory(manifests.path());
+    let (_, findings) = running.until(|part, _| host(part, "a.b")).await;
+    assert!(findings[0].contains("do links lead in a circle?"), "{findings:?}");
+    assert!(running.handle.view().synced);
+}
+
 /// A ConfigMap in a pod: files are links into `..data`, which is itself a link that is swapped.
 #[tokio::test(start_paused = true)]
 async fn swapped_links_are_followed() {

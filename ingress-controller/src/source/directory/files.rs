@@ -17,6 +17,8 @@ use crate::world::{Kind, Object, World};
 
 /// Deepest directory below the one that is named.
 const MAX_DEPTH: usize = 8;
+/// Most directories: links may lead in circles.
+const MAX_DIRECTORIES: usize = 1_000;
 /// Most files.
 const MAX_FILES: usize = 10_000;
 /// A file that was written so lately may be written again without showing another time.
@@ -37,6 +39,8 @@ pub(super) struct Outcome {
     pub(super) unsettled: bool,
     /// Why the directory (or a part of it) could not be looked through. What was in it stays.
     pub(super) error: Option<String>,
+    /// Whether the directory itself could not be looked through: then nothing is known, and not only a part.
+    pub(super) nothing: bool,
     /// Objects of other kinds, in files that are new or changed.
     pub(super) ignored: Vec<String>,
 }
@@ -106,6 +110,7 @@ impl Files {
             state.read(&directory.join(path), &mut outcome);
         }
         outcome.error = walk.error;
+        outcome.nothing = walk.nothing;
         outcome
     }
 
@@ -286,6 +291,8 @@ struct Walk {
     /// Paths below which nothing is known, because they could not be looked through.
     unknown: Vec<PathBuf>,
     error: Option<String>,
+    nothing: bool,
+    directories: usize,
 }
 
 impl Walk {
@@ -298,6 +305,13 @@ impl Walk {
         if self.found.len() > MAX_FILES {
             return;
         }
+        self.directories += 1;
+        if self.directories > MAX_DIRECTORIES {
+            let message = format!(
+                "there are more than {MAX_DIRECTORIES} directories (do links lead in a circle?); only the first are read"
+            );
+            return self.failed(Path::new(""), message);
+        }
         let path = root.join(relative);
         let cannot = |error: &io::Error| {
             format!(
@@ -307,7 +321,10 @@ impl Walk {
         };
         let entries = match fs::read_dir(&path) {
             Ok(entries) => entries,
-            Err(error) => return self.failed(relative, cannot(&error)),
+            Err(error) => {
+                self.nothing |= depth == 0;
+                return self.failed(relative, cannot(&error));
+            }
         };
         for entry in entries {
             let entry = match entry {
