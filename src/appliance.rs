@@ -23,6 +23,8 @@ use crate::control::{self, Change, Outputs};
 const QUEUE: usize = 4096;
 /// From the withdrawal of the VIPs until listeners close: routers above need a moment to turn away.
 const TURN_AWAY: Duration = Duration::from_secs(1);
+/// From the last closed connection until its address leaves the kernel: a FIN that is lost needs the address once more.
+const LAST_WORDS: Duration = Duration::from_millis(300);
 /// For what is left after draining.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
@@ -38,7 +40,8 @@ pub(crate) fn run(config: &Path, settings: Settings) -> anyhow::Result<()> {
         .build()
         .context("cannot start the control threads")?;
     let outcome = runtime.block_on(live_and_die(config.to_owned(), settings));
-    runtime.shutdown_timeout(LAST_GRACE);
+    // Whatever still runs here was waited for already, or is not worth waiting for.
+    runtime.shutdown_background();
     outcome
 }
 
@@ -184,6 +187,7 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
         }
         proxy.finish().await;
         if let Some(bgp) = &bgp {
+            tokio::time::sleep(LAST_WORDS).await;
             bgp.finish().await;
         }
         stop.cancel();
