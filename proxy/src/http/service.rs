@@ -218,6 +218,13 @@ fn check_fields(client: &Client, parts: &http::request::Parts) -> Result<(), Ref
     if parts.headers.len() > client.live.http.max_headers {
         return Err(Refusal::Headers);
     }
+    if parts
+        .uri
+        .scheme_str()
+        .is_some_and(|scheme| scheme != "http" && scheme != "https")
+    {
+        return Err(Refusal::Malformed);
+    }
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Refusal::Method);
     }

@@ -43,6 +43,7 @@ async fn ambiguous_requests_reach_nobody() {
     for request in [
         "GET / HTTP/1.1\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a.test\r\nhost: a.test\r\n\r\n",
+        "GET ftp://a.test/ HTTP/1.1\r\nhost: a.test\r\n\r\n",
         "GET http://b.test/ HTTP/1.1\r\nhost: a.test\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: a.test/x\r\n\r\n",
         "GET / HTTP/1.1\r\nhost: u@a.test\r\n\r\n",
@@ -169,4 +170,69 @@ async fn broken_requests_do_not_look_whole() {
             "{fields} {rest}: {seen}"
         );
     }
+}
+
+/// Requests with octets changed, doubled or left out: whatever reaches the endpoint is one well-formed request, and
+/// the box goes on. Each case is made from its number, which the message names.
+#[tokio::test(flavor = "multi_thread")]
+async fn spoilt_requests_do_no_harm() {
+    let mut plane = Plane::start().await;
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let seeds: [&[u8]; 3] = [
+        b"POST /a/b?c=d HTTP/1.1\r\nHost: a.test\r\nContent-Length: 3\r\nConnection: close\r\n\r\nabc",
+        b"POST /a HTTP/1.1\r\nHost: a.test\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n3\r\nabc\r\n0\r\n\r\n",
+        b"GET http://a.test/ HTTP/1.1\r\nHost: a.test\r\nUpgrade: h2c\r\nConnection: upgrade, close\r\n\r\n",
+    ];
+    let odd = b"\0\r\n\t :;,/\\%#?@\xff0123456789abcABC";
+    for case in 0..1000u64 {
+        let mut dice = sekisho_proxy::balance::Dice::new(case);
+        let mut request = seeds[dice.below(seeds.len())].to_vec();
+        for _ in 0..=dice.below(3) {
+            let place = dice.below(request.len());
+            match dice.below(3) {
+                0 => request[place] = odd[dice.below(odd.len())],
+                1 => request.insert(place, odd[dice.below(odd.len())]),
+                _ => {
+                    request.remove(place);
+                }
+            }
+        }
+        let mut client = TcpStream::connect(plane.http()).await.unwrap();
+        client.write_all(&request).await.unwrap();
+        // Without this an incomplete request would be waited for.
+        client.shutdown().await.unwrap();
+        read_all(&mut client).await;
+        for seen in std::mem::take(&mut *backend.requests.lock().unwrap()) {
+            let (line, rest) = seen.split_once("\r\n").unwrap();
+            let what = format!(
+                "case {case}: {:?} became {seen:?}",
+                String::from_utf8_lossy(&request)
+            );
+            let words: Vec<&str> = line.split(' ').collect();
+            assert!(
+                words.len() == 3 && words[1].starts_with('/') && words[2] == "HTTP/1.1",
+                "{what}"
+            );
+            let rest = rest.to_ascii_lowercase();
+            let (fields, _) = rest.split_once("\r\n\r\n").unwrap();
+            let count = |name: &str| {
+                fields
+                    .split("\r\n")
+                    .filter(|field| field.starts_with(name))
+                    .count()
+            };
+            assert!(count("host:") == 1 && fields.contains("host: a.test"), "{what}");
+            assert!(
+                count("content-length:") + count("transfer-encoding:") <= 1,
+                "{what}"
+            );
+            assert!(
+                !fields.contains("upgrade: h2c") && !fields.contains('\0'),
+                "{what}"
+            );
+        }
+    }
+    assert!(plane.fetch("a.test", "/").await.ends_with("hello"));
 }

@@ -421,12 +421,12 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
         octets.push(octet[0]);
     }
     let head = String::from_utf8_lossy(&octets).to_ascii_lowercase();
-    if let Some(length) = head.split("content-length: ").nth(1) {
+    if let Some(length) = head.split("\r\ncontent-length: ").nth(1) {
         let length: usize = length.split("\r\n").next()?.parse().ok()?;
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.ok()?;
         octets.extend_from_slice(&body);
-    } else if head.contains("transfer-encoding: chunked") {
+    } else if head.contains("\r\ntransfer-encoding: chunked") {
         while !octets.ends_with(b"0\r\n\r\n") {
             let mut octet = [0];
             if stream.read(&mut octet).await.ok()? == 0 {

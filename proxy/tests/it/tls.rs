@@ -283,3 +283,53 @@ async fn a_shut_window_is_a_client_that_does_not_read() {
     assert_eq!(lines[0]["ended_by"], "client", "{lines:?}");
     drop(response);
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websocket_over_tls_and_resumption() {
+    let mut plane = Plane::start().await;
+    let backend = Backend::start(|_, _| {
+        (
+            "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\n".into(),
+            Then::Echo,
+        )
+    })
+    .await;
+    plane.host("a.test", &[backend.address]);
+    plane.certificate("a.test", secret(&certificate(&["a.test"])));
+    plane.publish();
+    let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+    let config = rustls::ClientConfig::builder_with_provider(provider)
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .dangerous()
+        .with_custom_certificate_verifier(Arc::new(Witness(Arc::default())))
+        .with_no_client_auth();
+    let connector = TlsConnector::from(Arc::new(config));
+    for _ in 0..4 {
+        let stream = TcpStream::connect(plane.https()).await.unwrap();
+        let name = ServerName::try_from("a.test").unwrap();
+        let mut stream = soon("a handshake", connector.connect(name, stream))
+            .await
+            .unwrap();
+        stream
+            .write_all(
+                b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: websocket\r\n\r\nping",
+            )
+            .await
+            .unwrap();
+        let answer = read_until(&mut stream, "ping").await;
+        assert!(answer.starts_with("HTTP/1.1 101"), "{answer}");
+        stream.shutdown().await.unwrap();
+        assert_eq!(read_until(&mut stream, "nothing").await, "");
+    }
+    // Over both workers: they share the keys of the tickets.
+    let resumed = plane.metric("sekisho_tls_resumed_total", &[]);
+    assert!((resumed - 3.0).abs() < 0.1, "{resumed}");
+    let lines = plane.finish().await;
+    assert!(
+        lines
+            .iter()
+            .all(|line| line["status"] == 101 && line.get("ended_by").is_none()),
+        "{lines:?}"
+    );
+}
