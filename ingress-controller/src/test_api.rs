@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream;
@@ -45,6 +46,7 @@ struct State {
     compacted: u64,
     gone: Gone,
     page: usize,
+    deaf: bool,
     objects: BTreeMap<(String, String, String), Value>,
     log: Vec<(u64, String, &'static str, Value)>,
     watchers: Vec<(String, mpsc::Sender<Line>)>,
@@ -61,6 +63,7 @@ impl ApiServer {
             compacted: 0,
             gone: Gone::Event,
             page: usize::MAX,
+            deaf: false,
             objects: BTreeMap::new(),
             log: Vec::new(),
             watchers: Vec::new(),
@@ -149,6 +152,11 @@ impl ApiServer {
         self.with(|state| state.faults.clear());
     }
 
+    /// Watches that begin from now on neither say anything of themselves nor end: a connection that is dead on the way.
+    pub(crate) fn deaf(&self) {
+        self.with(|state| state.deaf = true);
+    }
+
     pub(crate) fn page(&self, page: usize) {
         self.with(|state| state.page = page);
     }
@@ -226,7 +234,10 @@ impl ApiServer {
         }
         match verb {
             "list" => Ok(self.with(|state| state.list(plural, &query))),
-            "watch" => Ok(self.with(|state| state.watch(plural, version.parse().unwrap()))),
+            "watch" => Ok(self.with(|state| {
+                let seconds = query["timeoutSeconds"].parse().unwrap();
+                state.watch(plural, version.parse().unwrap(), Duration::from_secs(seconds))
+            })),
             _ => {
                 let body = body.collect().await.unwrap().to_bytes();
                 let patch: Value = serde_json::from_slice(&body).unwrap();
@@ -300,7 +311,7 @@ impl State {
         answer(StatusCode::OK, &body)
     }
 
-    fn watch(&mut self, plural: &str, version: u64) -> Answer {
+    fn watch(&mut self, plural: &str, version: u64, length: Duration) -> Answer {
         if version < self.compacted {
             if self.gone == Gone::Status {
                 return status(410);
@@ -315,8 +326,15 @@ impl State {
             }
         }
         self.watchers.push((plural.to_owned(), sender));
-        let frames = stream::unfold(receiver, |mut receiver| async move {
-            Some((receiver.recv().await?.map(http_body::Frame::data), receiver))
+        let end = tokio::time::Instant::now()
+            + if self.deaf {
+                Duration::from_secs(1_000_000)
+            } else {
+                length
+            };
+        let frames = stream::unfold(receiver, move |mut receiver| async move {
+            let line = tokio::time::timeout_at(end, receiver.recv()).await.ok()??;
+            Some((line.map(http_body::Frame::data), receiver))
         });
         Response::new(StreamBody::new(frames).boxed_unsync())
     }

@@ -186,6 +186,14 @@ fn tcp_ports(service: &Service, findings: &mut Findings) -> Vec<u16> {
 }
 
 fn request(world: &World, context: &Context, service: &Service, findings: &mut Findings) -> Request {
+    if service.source_ranges {
+        findings.add(
+            FindingKind::Unsupported,
+            (Kind::Service, &service.name),
+            "spec.loadBalancerSourceRanges",
+            "is not supported: every client may connect; filter on the routers in front",
+        );
+    }
     let mut report = |field: &str, message: String| {
         findings.add(
             FindingKind::InvalidValue,

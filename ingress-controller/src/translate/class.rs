@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use sekisho_config::model::FindingKind;
+use sekisho_config::model::{FindingKind, ObjectName};
 
 use super::Context;
 use super::findings::Findings;
@@ -31,6 +31,9 @@ pub(super) fn ours<'a>(
             );
         }
     }
+    if !class.usable {
+        class.explain(world, context, findings);
+    }
     let mut ours: Vec<_> = world
         .ingresses
         .values()
@@ -44,7 +47,7 @@ pub(super) fn ours<'a>(
 }
 
 /// Older first; without a time (a file) after those that have one, by name.
-fn age(ingress: &Ingress) -> (bool, Option<jiff::Timestamp>, &sekisho_config::model::ObjectName) {
+fn age(ingress: &Ingress) -> (bool, Option<jiff::Timestamp>, &ObjectName) {
     (ingress.created.is_none(), ingress.created, &ingress.name)
 }
 
@@ -56,7 +59,7 @@ struct Class {
 
 impl Class {
     fn find(world: &World, context: &Context) -> Self {
-        let name = sekisho_config::model::ObjectName::new("", context.ingress_class.clone());
+        let name = ObjectName::new("", context.ingress_class.clone());
         match world.ingress_classes.get(&name) {
             Some(class) => {
                 let usable = &*class.controller == CONTROLLER;
@@ -70,6 +73,31 @@ impl Class {
                 default: false,
             },
         }
+    }
+
+    /// Why Ingresses that name our class are not served.
+    fn explain(&self, world: &World, context: &Context, findings: &mut Findings) {
+        let named = |ingress: &&Arc<Ingress>| ingress.class_name.as_ref() == Some(&context.ingress_class);
+        let count = world.ingresses.values().filter(named).count();
+        if count == 0 {
+            return;
+        }
+        let name = ObjectName::new("", context.ingress_class.clone());
+        let message = match world.ingress_classes.get(&name) {
+            None => format!(
+                "does not exist, and {count} Ingresses that name it are not served; create it with spec.controller: {CONTROLLER}"
+            ),
+            Some(class) => format!(
+                "has spec.controller `{}`, and {count} Ingresses that name it are not served; for this box it has to be {CONTROLLER}",
+                printable(&class.controller)
+            ),
+        };
+        findings.add(
+            FindingKind::InvalidValue,
+            (Kind::IngressClass, &name),
+            "",
+            message,
+        );
     }
 
     fn takes(&self, ingress: &Ingress, context: &Context) -> bool {

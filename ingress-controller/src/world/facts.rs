@@ -147,6 +147,8 @@ pub struct Service {
     pub load_balancer_class: Option<Arc<str>>,
     /// `spec.loadBalancerIP`
     pub load_balancer_ip: Option<Arc<str>>,
+    /// Whether there are `spec.loadBalancerSourceRanges`.
+    pub source_ranges: bool,
     /// `spec.ipFamilies`; empty in most files.
     pub ip_families: Vec<Arc<str>>,
     /// `spec.ipFamilyPolicy`

@@ -219,6 +219,9 @@ impl TryFrom<core::Service> for Service {
                 .filter(|class| !class.is_empty())
                 .map(Into::into),
             load_balancer_ip: spec.load_balancer_ip.filter(|ip| !ip.is_empty()).map(Into::into),
+            source_ranges: spec
+                .load_balancer_source_ranges
+                .is_some_and(|ranges| !ranges.is_empty()),
             ip_families: spec.ip_families.into_iter().flatten().map(Into::into).collect(),
             ip_family_policy: spec.ip_family_policy.map(Into::into),
             status: status(

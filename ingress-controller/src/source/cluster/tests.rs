@@ -267,6 +267,37 @@ async fn a_server_that_is_away_for_an_hour_changes_nothing() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn quiet_watches_are_renewed_and_dead_ones_noticed() {
+    let server = ApiServer::new();
+    let mut source = start(&server);
+    source.until(|_| true).await;
+    sleep(Duration::from_secs(600)).await;
+    let view = source.health.view();
+    assert!(
+        view.last_error.is_none() && view.age_seconds < Some(95),
+        "{view:?}"
+    );
+    assert_eq!(server.requests("list").len(), 5);
+    server.deaf();
+    sleep(Duration::from_secs(300)).await;
+    assert!(server.requests("watch").len() > 5 * 600 / 95);
+    let errors = source
+        .health
+        .view()
+        .kinds
+        .into_iter()
+        .filter_map(|kind| kind.last_error)
+        .count();
+    // Each silence is noticed within two minutes; a new watch that starts takes the error away again.
+    assert!(
+        errors <= 5 && server.requests("watch ingresses").len() > 8,
+        "{:?}",
+        server.requests("watch ingresses")
+    );
+    assert_eq!(server.requests("list").len(), 5);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_missing_permission_is_named_and_waited_for() {
     let server = ApiServer::new();
     server.fault("list secrets", Fault::Status(403));

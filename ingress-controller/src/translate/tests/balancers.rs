@@ -158,6 +158,10 @@ fn findings() {
             "conflict Service ns/b spec.loadBalancerIP: 192.0.2.5 is in use by Service ns/a",
         ),
         (
+            service("a", "loadBalancerSourceRanges: [10.0.0.0/8],", TCP),
+            "unsupported Service ns/a spec.loadBalancerSourceRanges: ",
+        ),
+        (
             service("a", "ipFamilies: [IPv5],", TCP),
             "invalid_value Service ns/a spec.ipFamilies: `IPv5`",
         ),

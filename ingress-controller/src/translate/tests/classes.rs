@@ -93,6 +93,29 @@ fn a_class_of_ours_that_no_box_serves_is_told() {
 }
 
 #[test]
+fn ingresses_that_wait_for_their_class_are_told() {
+    let mut context = context();
+    context.class_by_name = false;
+    let named = ingress("", "ingressClassName: sekisho,");
+    for (class, want) in [
+        (
+            String::new(),
+            "invalid_value IngressClass sekisho: does not exist, and 1 Ingresses",
+        ),
+        (
+            class("sekisho", "example.com/x", false),
+            "invalid_value IngressClass sekisho: has spec.controller `example.com/x`, and 1 Ingresses",
+        ),
+    ] {
+        let (_, findings) = run(&format!("{class}{named}"), &context);
+        assert!(
+            matches!(&lines(&findings)[..], [line] if line.starts_with(want)),
+            "{findings:?}"
+        );
+    }
+}
+
+#[test]
 fn unknown_annotations_are_told() {
     let manifests = service("web")
         + &ingress(
