@@ -3,7 +3,7 @@
 //! - In: immutable [`snapshot::Snapshot`]s, compiled by the control task and handed over with [`Handle::publish`].
 //! - Out: [`Event`]s about listening sockets, metrics, the access log.
 //! - Inside: one single-threaded runtime per worker, each with its own `SO_REUSEPORT` sockets and its own kept
-//!   connections to endpoints. A request loads one snapshot and keeps it to its end; nothing is locked.
+//!   connections to endpoints. A request loads one snapshot and keeps it to its end; nothing on its way is locked.
 //!
 //! It does not decide what is wished or which endpoint is reachable; it speaks HTTP/1.1 and HTTP/2 to clients and
 //! HTTP/1.1 to endpoints. HTTP/3, and HTTP/2 or TLS to endpoints, are not here yet.

@@ -2,10 +2,12 @@ use std::convert::Infallible;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::AtomicUsize;
+use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use sekisho_config::model::{Http, ListenerState, Prefix, Timeouts};
 use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::listen::{Bound, Listeners};
@@ -13,6 +15,9 @@ use crate::metrics::{Collected, Metrics};
 use crate::snapshot::Snapshot;
 use crate::worker::{self, Shared};
 use crate::{access_log, tls};
+
+/// How long the stop waits for the last lines of the access log to be written.
+const LAST_LINES: Duration = Duration::from_secs(2);
 
 /// What the data plane needs to start.
 #[derive(Debug)]
@@ -220,8 +225,10 @@ impl Handle {
             .lock()
             .unwrap_or_else(std::sync::PoisonError::into_inner)
             .take();
-        if let Some(log) = log {
-            let _ = tokio::task::spawn_blocking(move || log.join()).await;
+        // The writer has nothing left to do but its last pieces. A reader of the log that hangs must not hold the stop.
+        let end = Instant::now() + LAST_LINES;
+        while log.as_ref().is_some_and(|log| !log.is_finished()) && Instant::now() < end {
+            sleep(Duration::from_millis(5)).await;
         }
     }
 }
