@@ -2,6 +2,7 @@
 //!
 //! [`Control`] is the pure core (a state and a fold); [`run`] is the loop around it.
 
+mod metrics;
 #[cfg(test)]
 mod tests;
 mod tracked;
@@ -9,19 +10,19 @@ mod tracked;
 use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 use sekisho_bgp::announce::{self, Plan};
 use sekisho_config::model::{
-    CertificateSource, ClusterPart, Desired, Finding, NameSet, Observed, PoolId, Revision, Settings, Vip,
-    VipPurpose, VipServing,
+    Certificate, CertificateSource, ClusterPart, Desired, Finding, HostPattern, NameSet, Observed, PoolId,
+    Revision, Settings, Vip, VipPurpose, VipServing,
 };
 use sekisho_proxy::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
+pub(crate) use self::metrics::Metrics;
 use self::tracked::Tracked;
 
 /// Changes folded at most before the result is published.
@@ -87,6 +88,9 @@ pub(crate) struct Outputs {
     pub(crate) metrics: Arc<Metrics>,
 }
 
+type Sources = OrdMap<HostPattern, Arc<CertificateSource>>;
+type Obtained = OrdMap<Arc<NameSet>, Arc<Certificate>>;
+
 /// The state and its fold. No I/O.
 struct Control {
     settings: Arc<Settings>,
@@ -98,6 +102,10 @@ struct Control {
     snapshot: Arc<Snapshot>,
     plan: Arc<Plan>,
     wanted: BTreeSet<Arc<NameSet>>,
+    /// What `wanted` and `earliest_expiry` were made from.
+    certificates_of: (Sources, Obtained),
+    /// When the first certificate that is served expires.
+    earliest_expiry: Option<Timestamp>,
     revision: Revision,
     stopping: bool,
 }
@@ -120,6 +128,8 @@ impl Control {
             snapshot: Arc::new(Snapshot::default()),
             plan: Arc::new(Plan::default()),
             wanted: BTreeSet::new(),
+            certificates_of: Default::default(),
+            earliest_expiry: None,
             revision: Revision::default(),
             stopping: false,
             settings: Arc::new(settings),
@@ -206,16 +216,46 @@ impl Control {
         );
         self.snapshot = Arc::new(snapshot);
         let plan = announce::plan(&self.serving(), self.desired.cluster.is_some(), self.stopping);
-        let wanted = self.certificates_wanted();
         let outcome = Outcome {
             plan: plan != *self.plan,
-            wanted: wanted != self.wanted,
+            wanted: self.look_at_certificates(),
         };
         if outcome.plan {
             self.plan = Arc::new(plan);
         }
-        self.wanted = wanted;
         outcome
+    }
+
+    /// Follows the TLS hosts, if they or the certificates obtained changed. Returns whether ACME must hear of it.
+    fn look_at_certificates(&mut self) -> bool {
+        let sources = match &self.desired.cluster {
+            Some(cluster) => cluster.certificates.clone(),
+            None => OrdMap::new(),
+        };
+        let obtained = &self.observed.certificates;
+        if sources.ptr_eq(&self.certificates_of.0) && obtained.ptr_eq(&self.certificates_of.1) {
+            return false;
+        }
+        let mut wanted = BTreeSet::new();
+        let mut earliest = None::<Timestamp>;
+        for source in sources.values() {
+            let held = match &**source {
+                CertificateSource::Secret { certificate, .. } => Some(certificate),
+                CertificateSource::Acme { names, .. } => {
+                    wanted.insert(Arc::clone(names));
+                    obtained.get(names)
+                }
+                CertificateSource::Placeholder { .. } => None,
+            };
+            if let Some(certificate) = held {
+                earliest = Some(earliest.map_or(certificate.not_after, |at| at.min(certificate.not_after)));
+            }
+        }
+        self.certificates_of = (sources, obtained.clone());
+        self.earliest_expiry = earliest;
+        let differs = wanted != self.wanted;
+        self.wanted = wanted;
+        differs
     }
 
     /// Facts about each VIP for [`announce::plan`].
@@ -261,20 +301,6 @@ impl Control {
 
     fn eligible(&self, pool: &PoolId) -> bool {
         self.snapshot.pool(pool).is_some_and(|pool| pool.eligible() > 0)
-    }
-
-    fn certificates_wanted(&self) -> BTreeSet<Arc<NameSet>> {
-        let Some(cluster) = &self.desired.cluster else {
-            return BTreeSet::new();
-        };
-        cluster
-            .certificates
-            .values()
-            .filter_map(|source| match &**source {
-                CertificateSource::Acme { names, .. } => Some(Arc::clone(names)),
-                CertificateSource::Secret { .. } | CertificateSource::Placeholder { .. } => None,
-            })
-            .collect()
     }
 
     fn picture(&self) -> Picture {
@@ -327,11 +353,7 @@ pub(crate) async fn run(settings: Settings, mut changes: mpsc::Receiver<Change>,
         }
         if dirty {
             shell.publish(&mut control, waiting);
-            shell
-                .outputs
-                .metrics
-                .fold_seconds
-                .observe(began.elapsed().as_secs_f64());
+            shell.outputs.metrics.published_in(began.elapsed());
         }
     }
     debug!("control ends");
@@ -393,85 +415,5 @@ impl Shell {
         if let (Some(handle), Some(acme)) = (&self.outputs.acme, &settings.acme) {
             handle.configure(acme.clone());
         }
-    }
-}
-
-/// Metrics of control.
-pub(crate) struct Metrics {
-    revision: prometheus::IntGauge,
-    published: prometheus::Gauge,
-    fold_seconds: prometheus::Histogram,
-    withheld: prometheus::IntGauge,
-    announced: prometheus::IntGauge,
-    heartbeat: AtomicU64,
-}
-
-impl Metrics {
-    /// Registers them.
-    pub(crate) fn register(registry: &prometheus::Registry) -> prometheus::Result<Arc<Self>> {
-        let revision = prometheus::IntGauge::new("sekisho_revision", "Revision that is published")?;
-        let published = prometheus::Gauge::new(
-            "sekisho_revision_timestamp_seconds",
-            "When the revision was published, seconds since 1970-01-01 UTC",
-        )?;
-        let fold_seconds = prometheus::Histogram::with_opts(
-            prometheus::HistogramOpts::new(
-                "sekisho_control_publish_seconds",
-                "From the first change of a batch to its publication",
-            )
-            .buckets(prometheus::exponential_buckets(0.00005, 4.0, 10)?),
-        )?;
-        let announced = prometheus::IntGauge::new("sekisho_vips_announced", "VIPs that may be announced")?;
-        let withheld = prometheus::IntGauge::new("sekisho_vips_withheld", "VIPs that are withheld")?;
-        registry.register(Box::new(revision.clone()))?;
-        registry.register(Box::new(published.clone()))?;
-        registry.register(Box::new(fold_seconds.clone()))?;
-        registry.register(Box::new(announced.clone()))?;
-        registry.register(Box::new(withheld.clone()))?;
-        let metrics = Self {
-            revision,
-            published,
-            fold_seconds,
-            withheld,
-            announced,
-            heartbeat: AtomicU64::new(0),
-        };
-        metrics.beat();
-        Ok(Arc::new(metrics))
-    }
-
-    fn beat(&self) {
-        self.heartbeat.store(
-            u64::try_from(Timestamp::now().as_second()).unwrap_or(0),
-            Ordering::Relaxed,
-        );
-    }
-
-    /// Seconds since the loop last turned.
-    pub(crate) fn seconds_since_beat(&self) -> u64 {
-        u64::try_from(Timestamp::now().as_second())
-            .unwrap_or(0)
-            .saturating_sub(self.heartbeat.load(Ordering::Relaxed))
-    }
-
-    fn record(&self, control: &Control) {
-        self.revision
-            .set(i64::try_from(control.revision.0).unwrap_or(i64::MAX));
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "milliseconds since 1970 fit 52 bits for 140,000 years"
-        )]
-        self.published
-            .set(Timestamp::now().as_millisecond() as f64 / 1000.0);
-        let gauge = |count: usize| i64::try_from(count).unwrap_or(i64::MAX);
-        let announced = control
-            .plan
-            .vips
-            .values()
-            .filter(|planned| planned.announce.is_ok())
-            .count();
-        self.announced.set(gauge(announced));
-        self.withheld
-            .set(gauge(control.plan.vips.len().saturating_sub(announced)));
     }
 }

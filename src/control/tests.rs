@@ -129,7 +129,8 @@ fn a_vip_is_announced_only_while_its_whole_chain_holds() {
         listener: "0.0.0.0:80".parse().unwrap(),
         error: error.map(Into::into),
     };
-    let steps: Vec<(&str, Change, Option<Result<(), Withhold>>)> = vec![
+    type Step = (&'static str, Change, Option<Result<(), Withhold>>);
+    let steps: Vec<Step> = vec![
         ("nothing known", Change::Tick, None),
         (
             "objects, no listener",
@@ -223,4 +224,32 @@ fn every_publication_has_its_own_revision() {
         assert!(control.revision > last);
         last = control.revision;
     }
+}
+
+#[test]
+fn acme_is_told_once_of_what_is_wanted() {
+    let names: Arc<sekisho_config::model::NameSet> =
+        Arc::new(["web.example.com".parse().unwrap()].into_iter().collect());
+    let source = CertificateSource::Acme {
+        ingress: ObjectName::new("default", "web"),
+        names: Arc::clone(&names),
+    };
+    let mut with = part(&[]);
+    with.certificates
+        .insert("web.example.com".parse().unwrap(), Arc::new(source));
+    let translated = |part: &ClusterPart| Change::Translated {
+        generation: 1,
+        part: part.clone(),
+        findings: Arc::from([]),
+    };
+    let mut control = Control::new(settings());
+    assert!(!control.compile().wanted, "nothing is wanted at the start");
+    control.fold(translated(&with));
+    assert!(control.compile().wanted);
+    assert_eq!(control.wanted, BTreeSet::from([names]));
+    control.fold(translated(&with));
+    assert!(!control.compile().wanted, "the same again");
+    control.fold(translated(&part(&[])));
+    assert!(control.compile().wanted);
+    assert!(control.wanted.is_empty());
 }
