@@ -1,7 +1,8 @@
 //! The controller against a real API server, if `KUBECONFIG` names one: what `src/source/cluster/tests.rs` and
 //! `src/tests/status.rs` say of the one in memory. Makes a namespace and a class of its own and takes them away again.
 //!
-//! Where the server can disturb itself (`POST /kubelab/...`), the disturbances are tried as well.
+//! Where the server can be told to disturb itself, `DISTURB_PATH` is the path of its orders (`drop-watches`, `fault?…`), and they
+//! are given as well.
 
 #![expect(
     clippy::unwrap_used,
@@ -167,9 +168,10 @@ impl Lab {
 
     /// Whether the server took the order to disturb itself.
     async fn disturb(&self, order: &str) -> bool {
-        let request = Request::post(format!("/kubelab/{order}"))
-            .body(Vec::new())
-            .unwrap();
+        let Ok(path) = std::env::var("DISTURB_PATH") else {
+            return false;
+        };
+        let request = Request::post(format!("{path}/{order}")).body(Vec::new()).unwrap();
         self.client.request_text(request).await.is_ok()
     }
 
@@ -242,7 +244,7 @@ async fn a_real_api_server() {
     .enumerate()
     {
         if !lab.disturb(order).await {
-            eprintln!("the server does not disturb itself: the rest is left out");
+            eprintln!("no disturbances: the rest is left out");
             break;
         }
         if order.starts_with("fault") {
