@@ -215,7 +215,13 @@ impl Control {
             self.revision,
         );
         self.snapshot = Arc::new(snapshot);
-        let plan = announce::plan(&self.serving(), self.desired.cluster.is_some(), self.stopping);
+        let mut plan = announce::plan(&self.serving(), self.desired.cluster.is_some(), self.stopping);
+        plan.pools = self
+            .settings
+            .vips
+            .iter()
+            .flat_map(|pool| pool.addresses.iter().copied())
+            .collect();
         let outcome = Outcome {
             plan: plan != *self.plan,
             wanted: self.look_at_certificates(),

@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sekisho_config::model::{AnnounceTo, ListenerState, PeerName, Role, Vip, VipServing, Withhold};
+use sekisho_config::model::{AnnounceTo, ListenerState, PeerName, Prefix, Role, Vip, VipServing, Withhold};
 
 /// The whole wanted set of service addresses: what [`plan`] compiles and the speaker diffs.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Plan {
     /// By address. Every one of them is local to the box, announced or not.
     pub vips: BTreeMap<IpAddr, PlannedVip>,
+    /// The prefixes that service addresses are taken from: what a node says about them is not let in.
+    pub pools: Vec<Prefix>,
 }
 
 /// One service address of a [`Plan`].
@@ -51,7 +53,7 @@ impl Plan {
     }
 }
 
-/// Compiles the plan. Of several entries with one address the first counts.
+/// Compiles the plan of `vips`; its `pools` are the caller's to fill. Of several entries with one address the first counts.
 ///
 /// `source_ready`: the first complete view of cluster or directory is there. `stopping`: the box is on its way out.
 pub fn plan(vips: &[(Arc<Vip>, VipServing)], source_ready: bool, stopping: bool) -> Plan {

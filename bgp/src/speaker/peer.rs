@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
@@ -8,6 +9,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
+use super::import::Rejected;
 use crate::fsm::{Identity, State, Terms};
 use crate::metrics::PeerMetrics;
 use crate::rib::{Counts, PeerId};
@@ -104,6 +106,8 @@ pub(super) struct Peer {
     /// Families whose End-of-RIB has not come since the session stands.
     pub(super) awaited: Families,
     pub(super) rejected_paths: u64,
+    /// Reasons that were logged since the session stands.
+    pub(super) rejections_told: BTreeSet<Rejected>,
     pub(super) resets: u64,
     /// Since when there is no session.
     pub(super) idle_since: Instant,

@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
+use super::import::Floor;
 use super::listen::{Listeners, listen};
 use super::next_hop::other_next_hop;
 use super::peer::Peer;
@@ -79,6 +80,7 @@ pub(super) struct Speaker {
     bgp: Bgp,
     routing: Routing,
     plan: Arc<Plan>,
+    floor: Floor,
     rib: Rib,
     tracker: Tracker,
     kernel: fib::Handle,
@@ -137,6 +139,7 @@ impl Speaker {
             rib: Rib::new(local(&bgp, routing)),
             tracker: Tracker::default(),
             plan: Arc::default(),
+            floor: Floor::default(),
             peers: BTreeMap::new(),
             keys: HashMap::new(),
             next_key: 0,
@@ -164,6 +167,7 @@ impl Speaker {
     }
 
     pub(super) async fn run(mut self) {
+        self.raise_floor();
         self.match_peers();
         // What was there before we came counts as news as well.
         self.next_hops.mark_changed();
@@ -186,6 +190,7 @@ impl Speaker {
                 }
                 Ok(()) = self.wishes.plan.changed() => {
                     self.plan = Arc::clone(&self.wishes.plan.borrow_and_update());
+                    self.raise_floor();
                     self.kernel.vips(self.plan.local().collect::<BTreeSet<_>>());
                     self.order_all();
                 }
@@ -196,6 +201,7 @@ impl Speaker {
                 }
                 Ok(()) = self.next_hops.changed() => {
                     let next_hops = self.next_hops.borrow_and_update().clone();
+                    self.raise_floor();
                     let delta = self.rib.next_hops_changed(next_hops);
                     self.spread(delta);
                     self.order_all();
@@ -231,6 +237,12 @@ impl Speaker {
         if !delta.fib.is_empty() {
             self.kernel.routes(delta.fib);
         }
+    }
+
+    /// What no node may say, after the kernel, the peers or the plan changed.
+    fn raise_floor(&mut self) {
+        let peers = self.bgp.peers.iter().map(|peer| peer.address.to_canonical());
+        self.floor = Floor::new(&self.plan, &self.next_hops.borrow(), peers);
     }
 
     // Announcements.

@@ -174,6 +174,7 @@ fn plan(address: &str, announce: Result<(), Withhold>) -> Arc<Plan> {
     };
     Arc::new(Plan {
         vips: [(address, planned)].into(),
+        ..Plan::default()
     })
 }
 

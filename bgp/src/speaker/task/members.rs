@@ -1,6 +1,6 @@
 //! Peers: who is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 
@@ -113,6 +113,7 @@ impl Speaker {
             stale: None,
             awaited: Families::NONE,
             rejected_paths: 0,
+            rejections_told: BTreeSet::new(),
             resets: 0,
             idle_since: Instant::now(),
             was_established: false,

@@ -75,9 +75,12 @@ impl Speaker {
                 return;
             };
             let (name, metrics) = (&peer.wanted.name, &self.metrics);
-            let rejected_paths = &mut peer.rejected_paths;
-            let let_in = import(update, peer.wanted.role, &self.plan, |why| {
+            let (rejected_paths, told) = (&mut peer.rejected_paths, &mut peer.rejections_told);
+            let let_in = import(update, peer.wanted.role, &self.floor, |prefix, why| {
                 *rejected_paths = rejected_paths.saturating_add(1);
+                if told.insert(why) {
+                    warn!(peer = %name, %prefix, %why, "a route is not let in; further ones for this reason are only counted");
+                }
                 metrics
                     .rejected_paths
                     .with_label_values(&[name.as_str(), why.as_str()])
@@ -123,6 +126,7 @@ impl Speaker {
         peer.idle_since = Instant::now();
         peer.awaited = Families::NONE;
         peer.rejected_paths = 0;
+        peer.rejections_told.clear();
         self.untold_peers.insert(peer.wanted.name.clone(), false);
         let Some(id) = peer.id else {
             return;
