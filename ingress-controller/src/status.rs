@@ -5,6 +5,7 @@ pub(crate) mod writer;
 use std::net::IpAddr;
 
 use imbl::OrdMap;
+use jiff::Timestamp;
 use sekisho_config::model::ObjectName;
 
 use crate::world::{Kind, Status, World};
@@ -25,6 +26,8 @@ pub struct Write {
     pub kind: Kind,
     /// The object.
     pub name: ObjectName,
+    /// When the object was created: another one of the same name is another object.
+    pub created: Option<Timestamp>,
     /// What it is to say; empty to take our entries away.
     pub addresses: Vec<IpAddr>,
 }
@@ -34,20 +37,32 @@ pub struct Write {
 /// Of an object that is not ours (any more), only what we wrote ourselves is taken away.
 pub fn plan(world: &World, wanted: &Wanted) -> Vec<Write> {
     let ingresses = world.ingresses.iter().filter_map(|(name, ingress)| {
-        write(Kind::Ingress, name, &ingress.status, wanted.ingresses.get(name))
+        write(
+            (Kind::Ingress, name, ingress.created),
+            &ingress.status,
+            wanted.ingresses.get(name),
+        )
     });
-    let services = world
-        .services
-        .iter()
-        .filter_map(|(name, service)| write(Kind::Service, name, &service.status, wanted.services.get(name)));
+    let services = world.services.iter().filter_map(|(name, service)| {
+        write(
+            (Kind::Service, name, service.created),
+            &service.status,
+            wanted.services.get(name),
+        )
+    });
     ingresses.chain(services).collect()
 }
 
-fn write(kind: Kind, name: &ObjectName, now: &Status, wanted: Option<&Vec<IpAddr>>) -> Option<Write> {
+fn write(
+    (kind, name, created): (Kind, &ObjectName, Option<Timestamp>),
+    now: &Status,
+    wanted: Option<&Vec<IpAddr>>,
+) -> Option<Write> {
     let write = |addresses: Vec<IpAddr>| {
         Some(Write {
             kind,
             name: name.clone(),
+            created,
             addresses,
         })
     };

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt;
+use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Service;
 use k8s_openapi::api::networking::v1::Ingress;
 use kube::Client;
@@ -21,7 +22,7 @@ use crate::FIELD_MANAGER;
 use crate::backoff::{Backoff, dice};
 use crate::controller::Translated;
 use crate::metrics::Metrics;
-use crate::world::Kind;
+use crate::world::{Kind, World};
 
 /// Writes at a time.
 const AT_ONCE: usize = 8;
@@ -42,6 +43,7 @@ pub(crate) struct Writer {
 
 /// What was tried last for one object.
 struct Tried {
+    created: Option<Timestamp>,
     addresses: Vec<IpAddr>,
     again_at: Instant,
     backoff: Backoff,
@@ -50,6 +52,13 @@ struct Tried {
 }
 
 type Attempts = BTreeMap<(Kind, ObjectName), Tried>;
+
+fn holds(world: &World, (kind, name): &(Kind, ObjectName)) -> bool {
+    match kind {
+        Kind::Service => world.services.contains_key(name),
+        _ => world.ingresses.contains_key(name),
+    }
+}
 
 impl Writer {
     /// Until stopped. Never takes an address away because it stops.
@@ -78,12 +87,19 @@ impl Writer {
                 let planned_keys: BTreeSet<(Kind, &ObjectName)> =
                     planned.iter().map(|write| (write.kind, &write.name)).collect();
                 // What was written lately is remembered even when it has come back: it may be undone the next moment.
-                tried
-                    .retain(|key, attempt| attempt.again_at > now || planned_keys.contains(&(key.0, &key.1)));
+                // An object that is gone is forgotten: one that comes after it knows nothing of what was written.
+                tried.retain(|key, attempt| {
+                    holds(&translated.world, key)
+                        && (attempt.again_at > now || planned_keys.contains(&(key.0, &key.1)))
+                });
                 let due: Vec<Write> = planned
                     .into_iter()
                     .filter(|write| match tried.get(&(write.kind, write.name.clone())) {
-                        Some(before) if before.addresses == write.addresses && before.again_at > now => {
+                        Some(before)
+                            if before.addresses == write.addresses
+                                && before.created == write.created
+                                && before.again_at > now =>
+                        {
                             again_at =
                                 Some(again_at.map_or(before.again_at, |at: Instant| at.min(before.again_at)));
                             false
@@ -159,6 +175,7 @@ impl Writer {
                 }
             };
             let attempt = Tried {
+                created: write.created,
                 addresses: write.addresses,
                 again_at: Instant::now() + pause,
                 backoff,

@@ -113,6 +113,26 @@ async fn what_leaves_our_class_loses_our_entries_and_stopping_takes_nothing_away
 }
 
 #[tokio::test(start_paused = true)]
+async fn an_object_made_anew_does_not_wait_for_the_echo_of_its_forerunner() {
+    let server = ApiServer::new();
+    server.apply(&(CLASS.to_owned() + &ingress("a", "a.b")));
+    let mut running = cluster(&server, context());
+    running.until(|part, _| host(part, "a.b")).await;
+    server.until(|server| server.patches().len() == 1).await;
+    server.delete("ingresses", "ns", "a");
+    running.until(|part, _| !host(part, "a.b")).await;
+    server.apply(&ingress("a", "a.b"));
+    running.until(|part, _| host(part, "a.b")).await;
+    timeout(
+        Duration::from_secs(2),
+        server.until(|server| server.patches().len() == 2),
+    )
+    .await
+    .expect("written at once");
+    assert_eq!(patches(&server), [WRITTEN, WRITTEN]);
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_failed_write_is_tried_again() {
     let server = ApiServer::new();
     server.apply(&(CLASS.to_owned() + &ingress("a", "a.b")));

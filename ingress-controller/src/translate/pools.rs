@@ -122,9 +122,9 @@ fn pool(
         .all(|endpoint| endpoint.condition == Condition::NotReady)
     {
         let message = if endpoints.is_empty() {
-            "no EndpointSlice names an endpoint for it: requests are answered 503; check the selector and the port name"
+            "no EndpointSlice names an endpoint for it, so nothing can be served; check the selector and the port name"
         } else {
-            "none of its endpoints is ready: requests are answered 503; look at the pods"
+            "none of its endpoints is ready, so nothing can be served; look at the pods"
         };
         findings.add(
             FindingKind::BackendMissing,
