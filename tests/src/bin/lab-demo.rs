@@ -610,10 +610,15 @@ fn node_withdrawn(stage: &Stage, m: &mut Measured) -> Result<String> {
         v6.established("Sekisho")
     })?;
     Ok(format!(
-        "last request {} after the withdrawal; {} of {} failed; back in use {} after it was enabled again\n{}",
+        "last request {} after the withdrawal; {} of {} failed{}; back in use {} after it was enabled again\n{}",
         seconds(last),
         tally.failed(),
         tally.total(),
+        if tally.failed() == 0 {
+            String::new()
+        } else {
+            format!(" {:?}", tally.failures())
+        },
         seconds(back),
         why.trim_end()
     ))

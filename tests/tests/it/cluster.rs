@@ -125,7 +125,7 @@ fn objects_of_a_cluster_are_served_followed_and_get_a_status() -> Result<()> {
     let kubeconfig = std::env::var("KUBECONFIG")?;
     let toml = rig.settings.toml.replace(
         "\n[source]",
-        &format!("ingress_addresses = [\"{STATUS}\"]\n[source]"),
+        &format!("\ningress_addresses = [\"{STATUS}\"]\n[source]"),
     );
     let (before, _) = toml
         .split_once("manifests =")
