@@ -46,7 +46,7 @@ impl Metrics {
             )?,
             generation: IntGauge::new("sekisho_source_generation", "Number of the last translation")?,
             translated_at: Gauge::new(
-                "sekisho_source_last_translated_seconds",
+                "sekisho_source_translated_timestamp_seconds",
                 "Unix time of the last translation",
             )?,
             translate_seconds: Histogram::with_opts(
