@@ -1,7 +1,8 @@
-//! A BGP speaker to try things by hand: `speak LISTEN ASN ROUTER_ID [NAME=ADDRESS,ASN,ROLE[,passive]]... [vip=ADDRESS]... [range=PREFIX,ASN,ROLE]... [track=ADDRESS]...`
+//! A BGP speaker to try things by hand: `speak FILE [vip=ADDRESS]... [track=ADDRESS]...` with a box's file, of which only `[bgp]`
+//! counts.
 //!
-//! Prints events as they come and every view each two seconds; ends in order on Ctrl-C. Writes kernel routes only with
-//! `install` among the arguments: use a network namespace of your own.
+//! Prints events as they come and every view each two seconds; ends in order on Ctrl-C. It writes kernel routes unless
+//! the file says otherwise: use a network namespace of your own.
 
 use std::error::Error;
 use std::net::IpAddr;
@@ -11,53 +12,33 @@ use std::time::Duration;
 use sekisho_bgp::announce::{Plan, PlannedVip};
 use sekisho_bgp::rib::RouteQuery;
 use sekisho_bgp::{Event, Inputs};
-use sekisho_config::model::{
-    AnnounceTo, Asn, Bgp, BgpIdentity, Peer, PeerRange, Role, RouterId, Routing, Vip, VipPurpose,
-};
+use sekisho_config::model::{AnnounceTo, Role, Routing, Vip, VipPurpose};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-
-fn role(text: &str) -> Role {
-    if text == "upstream" {
-        Role::Upstream
-    } else {
-        Role::Cluster
-    }
-}
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
     let mut arguments = std::env::args().skip(1);
-    let mut next = || arguments.next().ok_or("too few arguments");
-    let (listen, asn, router_id) = (next()?, next()?, next()?);
-    let mut bgp = Bgp {
-        identity: BgpIdentity {
-            asn: Asn::try_from(asn.parse::<u32>()?)?,
-            router_id: RouterId::try_from(router_id.parse::<std::net::Ipv4Addr>()?)?,
-            hold_time: Duration::from_secs(9),
-        },
-        listen: if listen == "-" {
-            vec![]
-        } else {
-            vec![listen.parse()?]
-        },
-        install_routes: false,
-        table: 254,
-        peers: vec![],
-        peer_ranges: vec![],
-    };
+    let file = arguments.next().ok_or("name a file")?;
+    let reading = sekisho_config::file::read(&file, &std::fs::read_to_string(&file)?, &|path| {
+        std::fs::read(path)
+    })
+    .map_err(|faults| {
+        faults
+            .iter()
+            .map(|fault| format!("{fault}\n"))
+            .collect::<String>()
+    })?;
+    let bgp = reading.settings.bgp.ok_or("the file has no [bgp]")?;
     let mut plan = Plan::default();
     let mut tracked = imbl::OrdSet::new();
     for argument in arguments {
         let Some((name, value)) = argument.split_once('=') else {
-            bgp.install_routes |= argument == "install";
-            continue;
+            return Err("expected vip=ADDRESS or track=ADDRESS".into());
         };
-        let mut parts = value.split(',');
-        let first = parts.next().unwrap_or_default();
         match name {
             "vip" => {
-                let address: IpAddr = first.parse()?;
+                let address: IpAddr = value.parse()?;
                 let vip = Vip {
                     address,
                     pool: "public".into(),
@@ -70,20 +51,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 };
                 plan.vips.insert(address, planned);
             }
-            "track" => drop(tracked.insert(first.parse()?)),
-            "range" => bgp.peer_ranges.push(PeerRange {
-                prefix: first.parse()?,
-                asn: Asn::try_from(parts.next().unwrap_or("1").parse::<u32>()?)?,
-                role: role(parts.next().unwrap_or_default()),
-            }),
-            name => bgp.peers.push(Peer {
-                name: name.parse()?,
-                address: first.parse()?,
-                port: 179,
-                asn: Asn::try_from(parts.next().unwrap_or("1").parse::<u32>()?)?,
-                role: role(parts.next().unwrap_or_default()),
-                passive: parts.next().is_some(),
-            }),
+            "track" => drop(tracked.insert(value.parse()?)),
+            _ => return Err("expected vip=ADDRESS or track=ADDRESS".into()),
         }
     }
     let registry = prometheus::Registry::new();
@@ -106,12 +75,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
             },
             _ = every.tick() => {
                 for peer in handle.peers().await {
+                    let error = peer.last_error.map(|error| (error.by, error.text));
                     println!(
-                        "peer {} {} {} hold {:?} received {:?} announced {} in {:?} out {:?} faulty {} flaps {} stale {:?} error {:?}",
-                        peer.name, peer.address, peer.state, peer.hold_time_seconds, peer.received, peer.announced,
-                        peer.messages_received, peer.messages_sent, peer.faulty_updates, peer.flaps,
-                        peer.stale_for_seconds, peer.last_error.map(|error| (error.by, error.text)),
+                        "peer {} {} AS {} {} {} v4 + {} v6 used {} stale {} rejected {} announced {} updates in {} out {} faulty {} flaps {}",
+                        peer.name, peer.address, peer.asn, peer.state, peer.received.ipv4, peer.received.ipv6, peer.received.used,
+                        peer.received.stale, peer.rejected_paths, peer.announced, peer.messages_received.update,
+                        peer.messages_sent.update, peer.faulty_updates, peer.flaps,
                     );
+                    println!("  {error:?} {:?}", peer.connect_error.map(|error| error.text));
                 }
                 for route in handle.routes(RouteQuery { limit: 20, ..RouteQuery::default() }).await {
                     println!(

@@ -8,6 +8,7 @@ mod connection;
 #[cfg(test)]
 pub(crate) mod hand;
 mod outbound;
+pub(crate) mod socket;
 mod status;
 #[cfg(test)]
 mod tests;
@@ -21,9 +22,9 @@ use std::task::Poll;
 use std::time::Duration;
 
 use imbl::OrdSet;
-use sekisho_config::model::{PeerName, Prefix};
+use sekisho_config::model::{PeerName, Prefix, Transport};
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep_until};
@@ -49,6 +50,7 @@ pub(crate) struct Settings {
     pub(crate) name: PeerName,
     pub(crate) address: SocketAddr,
     pub(crate) passive: bool,
+    pub(crate) transport: Transport,
     pub(crate) identity: Identity,
     pub(crate) timers: Timers,
     pub(crate) seed: u64,
@@ -97,7 +99,13 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + Sized + 'static
     fn ends(&self) -> Option<(SocketAddr, SocketAddr)>;
 
     /// Opens a connection.
-    fn dial(peer: SocketAddr) -> impl Future<Output = io::Result<Self>> + Send + 'static;
+    fn dial(
+        peer: SocketAddr,
+        transport: Transport,
+    ) -> impl Future<Output = io::Result<Self>> + Send + 'static;
+
+    /// Makes a connection that the peer opened what `transport` has it be.
+    fn protect(&self, peer: IpAddr, transport: &Transport) -> io::Result<()>;
 }
 
 impl Stream for TcpStream {
@@ -105,14 +113,15 @@ impl Stream for TcpStream {
         Some((self.local_addr().ok()?, self.peer_addr().ok()?))
     }
 
-    async fn dial(peer: SocketAddr) -> io::Result<Self> {
-        let socket = if peer.is_ipv4() {
-            TcpSocket::new_v4()?
-        } else {
-            TcpSocket::new_v6()?
-        };
-        socket.set_nodelay(true)?;
-        socket.connect(peer).await
+    fn dial(
+        peer: SocketAddr,
+        transport: Transport,
+    ) -> impl Future<Output = io::Result<Self>> + Send + 'static {
+        socket::dial(peer, transport)
+    }
+
+    fn protect(&self, peer: IpAddr, transport: &Transport) -> io::Result<()> {
+        socket::protect(self, peer, transport)
     }
 }
 
@@ -210,7 +219,7 @@ impl<S: Stream> Session<S> {
                 self.on(Event::Stop(Notification::shutdown("the speaker has stopped")))
             }
             Happening::Reported => {}
-            Happening::Accepted(stream) => self.connected(stream, Side::Accepted),
+            Happening::Accepted(stream) => self.accepted(stream),
             Happening::Dialed(result) => {
                 self.dialing = None;
                 match result {
@@ -329,6 +338,18 @@ impl<S: Stream> Session<S> {
         }
     }
 
+    fn accepted(&mut self, stream: S) {
+        // The listening socket has the same keys; this counts where it took the connection just before it got them.
+        match stream.protect(self.settings.address.ip(), &self.settings.transport) {
+            Ok(()) => self.connected(stream, Side::Accepted),
+            Err(error) => {
+                warn!(peer = %self.settings.name, %error, "connection of a BGP peer dropped: it cannot be protected as configured");
+                let text = format!("its connection was dropped: {error}");
+                self.channels.shared.lock().connect_error = Some(LastError::new(EndedBy::Network, text));
+            }
+        }
+    }
+
     fn connected(&mut self, stream: S, side: Side) {
         let id = LinkId(self.next_link);
         self.next_link = self.next_link.saturating_add(1);
@@ -401,7 +422,10 @@ impl<S: Stream> Session<S> {
 
     fn act(&mut self, action: Action) {
         match action {
-            Action::Dial => self.dialing = Some(Box::pin(S::dial(self.settings.address))),
+            Action::Dial => {
+                let transport = self.settings.transport.clone();
+                self.dialing = Some(Box::pin(S::dial(self.settings.address, transport)));
+            }
             Action::StopDial => self.dialing = None,
             Action::Send(id, message) => self.send(id, &message),
             Action::Close(id) => self.drop_connection(id),

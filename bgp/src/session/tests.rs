@@ -71,7 +71,11 @@ impl Stream for Pipe {
         Some(self.ends)
     }
 
-    async fn dial(peer: SocketAddr) -> io::Result<Self> {
+    fn protect(&self, _: IpAddr, _: &Transport) -> io::Result<()> {
+        Ok(())
+    }
+
+    async fn dial(peer: SocketAddr, _: Transport) -> io::Result<Self> {
         let listener = LISTENERS.lock().unwrap().get(&peer).cloned();
         let listener = listener.ok_or(io::ErrorKind::ConnectionRefused)?;
         // The caller's address is its listener's: the other one of the pair.
@@ -108,6 +112,7 @@ fn open_session(tasks: &mut Vec<tokio::task::AbortHandle>, peer: SocketAddr, own
         name: PeerName::from(peer.ip()),
         address: peer,
         passive,
+        transport: Transport::default(),
         identity: Identity {
             asn,
             router_id: id(own),

@@ -1,18 +1,21 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::SocketAddr;
+use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use socket2::{Domain, Protocol, Socket, Type};
+use sekisho_config::model::{Bgp, Prefix, Secret};
+use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::error::ListenError;
 use crate::metrics::Metrics;
+use crate::session::socket::sign;
 use crate::view::ListenerView;
 
 /// Between two attempts to bind a socket.
@@ -23,7 +26,32 @@ const REFUSED: Duration = Duration::from_millis(100);
 
 /// State of the listening sockets, by configured address.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Listeners(Arc<Mutex<BTreeMap<SocketAddr, Result<SocketAddr, String>>>>);
+pub(super) struct Listeners(Arc<Mutex<BTreeMap<SocketAddr, State>>>);
+
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+struct State {
+    bound: Option<SocketAddr>,
+    error: Option<String>,
+}
+
+/// Who has to sign, and with which key (RFC 2385).
+pub(super) type Signers = BTreeMap<Prefix, Secret>;
+
+/// The keys of peers and ranges. Of several that fit an address the kernel takes the longest prefix, as we do.
+pub(super) fn signers(bgp: &Bgp) -> Signers {
+    let ranges = bgp
+        .peer_ranges
+        .iter()
+        .map(|range| (range.prefix, &range.transport));
+    let peers = bgp
+        .peers
+        .iter()
+        .map(|peer| (Prefix::host(peer.address.to_canonical()), &peer.transport));
+    ranges
+        .chain(peers)
+        .filter_map(|(prefix, transport)| Some((prefix, transport.password.clone()?)))
+        .collect()
+}
 
 impl Listeners {
     pub(super) fn views(&self) -> Vec<ListenerView> {
@@ -32,13 +60,13 @@ impl Listeners {
             .iter()
             .map(|(address, state)| ListenerView {
                 address: *address,
-                bound: state.as_ref().ok().copied(),
-                error: state.as_ref().err().cloned(),
+                bound: state.bound,
+                error: state.error.clone(),
             })
             .collect()
     }
 
-    fn set(&self, address: SocketAddr, state: Result<SocketAddr, String>) -> bool {
+    fn set(&self, address: SocketAddr, state: State) -> bool {
         let mut listeners = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let changed = listeners.get(&address) != Some(&state);
         listeners.insert(address, state);
@@ -50,6 +78,7 @@ impl Listeners {
 pub(super) async fn listen(
     address: SocketAddr,
     listeners: Listeners,
+    mut wanted: watch::Receiver<Signers>,
     accepted: mpsc::Sender<(TcpStream, SocketAddr)>,
     metrics: Metrics,
     stop: CancellationToken,
@@ -57,19 +86,44 @@ pub(super) async fn listen(
     let gauge = metrics.listening.with_label_values(&[&address.to_string()]);
     let work = async {
         loop {
-            match bind(address) {
-                Ok(listener) => {
+            let mut signers = Signers::new();
+            let bound = bind(address).and_then(|socket| {
+                let error = keep_signers(&socket, &mut signers, &wanted.borrow_and_update());
+                socket.listen(128)?;
+                Ok((TcpListener::from_std(socket.into())?, error))
+            });
+            match bound {
+                Ok((listener, mut error)) => {
                     let bound = listener.local_addr().unwrap_or(address);
                     info!(%address, %bound, "listening for BGP");
-                    listeners.set(address, Ok(bound));
                     gauge.set(1);
-                    accept(&listener, &accepted).await;
-                    return;
+                    loop {
+                        let state = State {
+                            bound: Some(bound),
+                            error: error.clone(),
+                        };
+                        if listeners.set(address, state)
+                            && let Some(error) = error
+                        {
+                            warn!(%address, %error, "BGP peers that have to sign cannot connect here");
+                        }
+                        tokio::select! {
+                            () = accept(&listener, &accepted) => return,
+                            changed = wanted.changed() => match changed {
+                                Ok(()) => error = keep_signers(&listener, &mut signers, &wanted.borrow_and_update()),
+                                Err(_) => return,
+                            },
+                        }
+                    }
                 }
                 Err(source) => {
                     let error = ListenError { address, source };
                     gauge.set(0);
-                    if listeners.set(address, Err(error.to_string())) {
+                    let state = State {
+                        bound: None,
+                        error: Some(error.to_string()),
+                    };
+                    if listeners.set(address, state) {
                         warn!(%error, "BGP cannot listen");
                     }
                 }
@@ -84,7 +138,38 @@ pub(super) async fn listen(
     gauge.set(0);
 }
 
-fn bind(address: SocketAddr) -> io::Result<TcpListener> {
+/// Makes the keys of a socket those that are wanted; the first thing that stands in the way. What could not be set is
+/// tried again at the next change, and no connection of that peer is let in meanwhile.
+fn keep_signers(socket: &impl AsFd, have: &mut Signers, wanted: &Signers) -> Option<String> {
+    let mut failed = None;
+    let ipv4 = SockRef::from(socket)
+        .domain()
+        .is_ok_and(|domain| domain == Domain::IPV4);
+    let gone: Vec<_> = have
+        .keys()
+        .filter(|prefix| !wanted.contains_key(prefix))
+        .copied()
+        .collect();
+    for prefix in gone {
+        if let Err(error) = sign(socket, prefix, None) {
+            failed.get_or_insert_with(|| format!("{prefix}: {error}"));
+        }
+        have.remove(&prefix);
+    }
+    for (prefix, key) in wanted.iter().filter(|(prefix, _)| prefix.is_ipv4() == ipv4) {
+        if have.get(prefix) == Some(key) {
+            continue;
+        }
+        match sign(socket, *prefix, Some(key)) {
+            Ok(()) => drop(have.insert(*prefix, key.clone())),
+            Err(error) => drop(failed.get_or_insert_with(|| format!("{prefix}: {error}"))),
+        }
+    }
+    failed
+}
+
+/// A socket that does not listen yet.
+fn bind(address: SocketAddr) -> io::Result<Socket> {
     let socket = Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_reuse_address(true)?;
     if address.is_ipv6() {
@@ -93,8 +178,7 @@ fn bind(address: SocketAddr) -> io::Result<TcpListener> {
     }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
-    socket.listen(128)?;
-    TcpListener::from_std(socket.into())
+    Ok(socket)
 }
 
 /// Returns when the speaker is gone.

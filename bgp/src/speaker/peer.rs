@@ -3,7 +3,9 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use sekisho_config::model::{Asn, Bgp, BgpIdentity, Peer as PeerSettings, PeerName, PeerRange, Prefix, Role};
+use sekisho_config::model::{
+    Asn, Bgp, BgpIdentity, Peer as PeerSettings, PeerName, PeerRange, Prefix, Role, Transport,
+};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -35,6 +37,7 @@ pub(super) struct Wanted {
     pub(super) asn: Asn,
     pub(super) role: Role,
     pub(super) passive: bool,
+    pub(super) transport: Transport,
     pub(super) range: Option<Prefix>,
 }
 
@@ -47,6 +50,7 @@ impl From<&PeerSettings> for Wanted {
             asn: peer.asn,
             role: peer.role,
             passive: peer.passive,
+            transport: peer.transport.clone(),
             range: None,
         }
     }
@@ -68,6 +72,7 @@ impl Wanted {
             asn: range.asn,
             role: range.role,
             passive: true,
+            transport: range.transport.clone(),
             range: Some(range.prefix),
         })
     }

@@ -20,7 +20,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use super::import::Floor;
-use super::listen::{Listeners, listen};
+use super::listen::{Listeners, Signers, listen, signers};
 use super::next_hop::other_next_hop;
 use super::peer::Peer;
 use super::thread::SessionThread;
@@ -94,6 +94,7 @@ pub(super) struct Speaker {
     reports: Reports,
     accepted: mpsc::Receiver<(TcpStream, SocketAddr)>,
     listeners: Listeners,
+    signers: watch::Sender<Signers>,
     events: mpsc::Sender<Event>,
     untold_reach: BTreeMap<IpAddr, Option<Reach>>,
     untold_peers: BTreeMap<PeerName, bool>,
@@ -124,11 +125,13 @@ impl Speaker {
             max_paths,
         } = around;
         let (connections, accepted) = mpsc::channel(16);
+        let (signers, signers_taken) = watch::channel(signers(&bgp));
         let listeners = Listeners::default();
         for address in &bgp.listen {
             let work = listen(
                 *address,
                 listeners.clone(),
+                signers_taken.clone(),
                 connections.clone(),
                 metrics.clone(),
                 stop.clone(),
@@ -159,6 +162,7 @@ impl Speaker {
             wishes,
             accepted,
             listeners,
+            signers,
             events,
             metrics,
             tasks,

@@ -2,8 +2,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use sekisho_config::model::{
-    AnnounceTo, Asn, BgpIdentity, Peer, PeerRange, Prefix, Role, RouterId, Unroutable, Vip, VipPurpose,
-    Withhold,
+    AnnounceTo, Asn, BgpIdentity, Peer, PeerRange, Prefix, Role, RouterId, Transport, Unroutable, Vip,
+    VipPurpose, Withhold,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -26,6 +26,7 @@ fn bgp() -> Bgp {
         prefix: prefix.parse().unwrap(),
         asn: asn(),
         role,
+        transport: Transport::default(),
     };
     Bgp {
         identity: BgpIdentity {
@@ -394,6 +395,7 @@ async fn configure_touches_only_the_peers_that_differ() {
         asn: asn(),
         role: Role::Upstream,
         passive: false,
+        transport: Transport::default(),
     });
     bench.handle.configure(next.clone());
     let end = ended(goes).await.unwrap();

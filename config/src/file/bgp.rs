@@ -1,10 +1,13 @@
 use std::collections::BTreeMap;
+use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
 
 use super::fault::{At, Log, Place, quote};
 use super::process::network;
 use super::table::{Table, host_address, listen_address};
+use super::transport::{self, transport};
 use crate::model::{Bgp, BgpIdentity, Invalid, Peer, PeerName, PeerRange, Prefix, Role, RouterId};
 
 /// `[bgp]` as read: what other sections are checked against, also when parts of it are at fault.
@@ -44,7 +47,13 @@ impl Read {
     }
 }
 
-pub(super) fn read(table: &Table<'_>, peers: &[Table<'_>], ranges: &[Table<'_>], log: &Log) -> Read {
+pub(super) fn read(
+    table: &Table<'_>,
+    peers: &[Table<'_>],
+    ranges: &[Table<'_>],
+    log: &Log,
+    load: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Read {
     let asn = table.asn("asn");
     let router_id = table.text("router_id", router_id);
     let hold_time = match table.duration("hold_time") {
@@ -67,11 +76,15 @@ pub(super) fn read(table: &Table<'_>, peers: &[Table<'_>], ranges: &[Table<'_>],
         },
         |at| at.value,
     );
-    let read_peers: Vec<_> = peers.iter().filter_map(|table| peer(table, log)).collect();
-    let read_ranges: Vec<_> = ranges.iter().filter_map(range).collect();
+    let read_peers: Vec<_> = peers.iter().filter_map(|table| peer(table, log, load)).collect();
+    let read_ranges: Vec<_> = ranges
+        .iter()
+        .filter_map(|table| range(table, log, load))
+        .collect();
     check_peers(&read_peers, log);
     check_ranges(&read_ranges, log);
     check_reachable(&listen, &read_peers, &read_ranges, log);
+    transport::check_signed(&read_peers, &read_ranges, log);
     if peers.is_empty() && ranges.is_empty() {
         log.warn(
             &table.place,
@@ -149,12 +162,13 @@ fn role(table: &Table<'_>) -> Option<Role> {
     })
 }
 
-fn peer(table: &Table<'_>, log: &Log) -> Option<At<Peer>> {
+fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Option<At<Peer>> {
     let address = table.text("address", peer_address);
     let asn = table.asn("asn");
     let role = role(table);
     let passive = table.bool("passive").unwrap_or(false);
     let port = table.number("port").map_or(179, |at| at.value);
+    let transport = transport(table, log, load);
     let name = table.text("name", |text| {
         // `announce_to` takes roles and names from one list of words.
         if matches!(text, "cluster" | "upstream") {
@@ -180,6 +194,7 @@ fn peer(table: &Table<'_>, log: &Log) -> Option<At<Peer>> {
         asn: asn?.value,
         role: role?,
         passive,
+        transport: transport?,
     };
     // Peers of a range are named by their address: no other may take such a name.
     if peer
@@ -222,15 +237,17 @@ fn peer_address(text: &str) -> Result<IpAddr, Invalid> {
     }
 }
 
-fn range(table: &Table<'_>) -> Option<At<PeerRange>> {
+fn range(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Option<At<PeerRange>> {
     let prefix = table.text("prefix", network);
     let asn = table.asn("asn");
     let role = role(table);
+    let transport = transport(table, log, load);
     Some(At {
         value: PeerRange {
             prefix: prefix?.value,
             asn: asn?.value,
             role: role?,
+            transport: transport?,
         },
         place: table.place.clone(),
     })
@@ -301,9 +318,9 @@ fn check_ranges(ranges: &[At<PeerRange>], log: &Log) {
                 format!("{} is written twice: {of}", inner.value.prefix),
                 "keep one of them",
             );
-        } else if (outer.value.asn, outer.value.role) != (inner.value.asn, inner.value.role) {
+        } else if !same(&outer.value, &inner.value) {
             let what = format!(
-                "{} lies in {of}, which has another AS or role",
+                "{} lies in {of}, which has another AS, role or protection",
                 inner.value.prefix
             );
             log.fault(&place, what, "make the ranges disjoint");
@@ -315,6 +332,16 @@ fn check_ranges(ranges: &[At<PeerRange>], log: &Log) {
             );
         }
     }
+}
+
+/// Whether two ranges differ in their prefix only.
+fn same(one: &PeerRange, other: &PeerRange) -> bool {
+    let prefix = other.prefix;
+    *other
+        == PeerRange {
+            prefix,
+            ..one.clone()
+        }
 }
 
 /// Pairs of prefixes of which the first covers the second: for each prefix, the nearest one around it (or the first of its equals).

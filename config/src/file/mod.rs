@@ -17,6 +17,7 @@ mod syntax;
 mod table;
 #[cfg(test)]
 mod tests;
+mod transport;
 mod vips;
 
 use std::io;
@@ -48,7 +49,7 @@ pub struct Reading {
 /// Reads `text`, the content of the file called `name`.
 ///
 /// Relative paths in it start at the folder of `name`. `load` reads the small files whose content belongs to the
-/// settings (`acme.ca_file`, `acme.eab_hmac_key_file`) and the kernel's host name, `/proc/sys/kernel/hostname`.
+/// settings (`acme.ca_file`, `acme.eab_hmac_key_file`, `password_file` of BGP peers) and the kernel's host name, `/proc/sys/kernel/hostname`.
 ///
 /// # Errors
 /// Every fault of the text, in the order of its lines; never an empty list.
@@ -105,7 +106,7 @@ fn settings(
     let bgp = bgp_table.as_ref().map(|table| {
         let peers = document.repeated("bgp.peers");
         let ranges = document.repeated("bgp.peer_ranges");
-        bgp::read(table, &peers, &ranges, log)
+        bgp::read(table, &peers, &ranges, log, load)
     });
     let appliance = process::appliance(&or_empty("appliance")?, log, load);
     let listen = process::listen(&or_empty("listen")?, log);

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Invalid, Prefix};
+use super::{Invalid, Prefix, Secret};
 
 /// Autonomous system number, 4 octets (RFC 6793). Zero is reserved (RFC 7607) and cannot be made.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -185,6 +185,15 @@ pub struct Peer {
     pub role: Role,
     /// Never dial, only accept.
     pub passive: bool,
+    /// How its connections are protected.
+    pub transport: Transport,
+}
+
+/// How connections with a peer are made and protected.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Transport {
+    /// Key of TCP MD5 signatures (RFC 2385), 1 to 80 octets: segments without the right signature are dropped.
+    pub password: Option<Secret>,
 }
 
 /// Passive neighbours: every address inside `prefix` may connect.
@@ -196,6 +205,8 @@ pub struct PeerRange {
     pub asn: Asn,
     /// What they are for.
     pub role: Role,
+    /// How their connections are protected.
+    pub transport: Transport,
 }
 
 #[cfg(test)]

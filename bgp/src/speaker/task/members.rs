@@ -10,6 +10,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
 use tracing::{info, warn};
 
+use super::super::listen::signers;
 use super::super::peer::{Peer, Wanted};
 use super::{ACCEPTED, MAX_RANGE_PEERS, STRANGER_LOG, Speaker, local};
 use crate::error::cease;
@@ -30,6 +31,12 @@ impl Speaker {
         self.kernel.configure(settings);
         let identity_changed = bgp.identity != self.bgp.identity;
         self.bgp = bgp;
+        self.signers.send_if_modified(|now| {
+            let next = signers(&self.bgp);
+            let differs = *now != next;
+            *now = next;
+            differs
+        });
         if identity_changed {
             info!("AS, router id or hold time changed; every session is opened anew");
             let all: Vec<_> = self.peers.keys().copied().collect();
@@ -84,6 +91,7 @@ impl Speaker {
             name: wanted.name.clone(),
             address: wanted.socket_address(),
             passive: wanted.passive,
+            transport: wanted.transport.clone(),
             identity: wanted.identity(&self.bgp.identity),
             timers: Timers::default(),
             seed: self.dice.hash_one(key),

@@ -177,7 +177,7 @@ fn a_restart_is_asked_for_exactly_where_the_page_says_so() {
         .filter(|key| !matches!(key.absent, Absent::NotSupportedYet))
     {
         // Files that hold keys and certificates, and the key whose only value is its default.
-        if key.section == "acme" && key.name.ends_with("_file") || key.name == "proxy_protocol_from" {
+        if key.name.ends_with("_file") || key.name == "proxy_protocol_from" {
             continue;
         }
         let with_bgp = |text: String| {

@@ -385,10 +385,10 @@ keepalive = 3
             r"box.toml:11: bgp.peers[0].port: 0 is out of range; write a number from 1 to 65535",
             r"box.toml:12: bgp.peers[0].passive: a string where true or false is expected; write for example: passive = false",
             r"box.toml:13: bgp.peers[0].bfd: not supported yet; remove it (it would do nothing)",
-            r"box.toml:14: bgp.peers[0].password_file: not supported yet; remove it (it would do nothing)",
+            r"box.toml:14: bgp.peers[0].password_file: the file cannot be read: entity not found; correct the path, or let the user of the service read it and nobody else (chown, chmod 0400)",
             r"box.toml:15: bgp.peers[0].import: not supported yet; remove it (it would do nothing)",
             r"box.toml:16: bgp.peers[0].multihop: not supported yet; remove it (it would do nothing)",
-            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port",
+            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file",
             ],
         ),
         (
@@ -443,7 +443,7 @@ prefix = "10.0.0.1/24"
 ttl_security = true
 "#].concat(),
             &[
-            r"box.toml:10: bgp.peer_ranges[1].prefix: 10.0.0.128/25 lies in 10.0.0.0/24 of bgp.peer_ranges[0] (line 6), which has another AS or role; make the ranges disjoint",
+            r"box.toml:10: bgp.peer_ranges[1].prefix: 10.0.0.128/25 lies in 10.0.0.0/24 of bgp.peer_ranges[0] (line 6), which has another AS, role or protection; make the ranges disjoint",
             r"box.toml:14: bgp.peer_ranges[2].prefix: 10.0.0.0/24 is written twice: 10.0.0.0/24 of bgp.peer_ranges[0] (line 6); keep one of them",
             r"box.toml:18: bgp.peer_ranges[3].asn: missing; write for example: asn = 64512",
             r#"box.toml:18: bgp.peer_ranges[3].role: missing; write for example: role = "cluster""#,
@@ -465,6 +465,21 @@ role = "cluster"
 "#].concat(),
             &[
             r"box.toml:7: bgp.peers[0].name: `10.0.0.2` is an address, and not the one of this peer; choose another name, or leave it out",
+            ],
+        ),
+        (
+            [SOURCE, BGP, r#"[[bgp.peers]]
+address = "10.0.0.1"
+asn = 64512
+role = "cluster"
+[[bgp.peer_ranges]]
+prefix = "10.0.0.0/24"
+asn = 64512
+role = "cluster"
+password_file = "/etc/sekisho/bgp.password"
+"#].concat(),
+            &[
+            r"box.toml:6: bgp.peers[0].password_file: missing, and 10.0.0.1 is inside 10.0.0.0/24 of bgp.peer_ranges[0] (line 10), which has one: the kernel asks for it from every address of the range; write the password_file of this peer",
             ],
         ),
     ]);
