@@ -1,5 +1,6 @@
 //! The box's file: read at start, again on SIGHUP and when it changes. A fault keeps the running configuration.
 
+use std::io::Read as _;
 use std::path::Path;
 use std::time::Duration;
 
@@ -16,15 +17,51 @@ use crate::control::Change;
 /// An editor's write arrives in pieces; this long nothing must happen before the file is read.
 const SETTLE: Duration = Duration::from_millis(200);
 
+/// Octets that are read at most: one more than the reader takes, so that it can say what is wrong.
+const LONGEST_FILE: u64 = 1024 * 1024 + 1;
+
 /// Reads and checks the file.
 ///
 /// # Errors
-/// The outer one when the file cannot be read; the inner list when its content has faults.
-pub(crate) fn read(path: &Path) -> std::io::Result<Result<Reading, Vec<Fault>>> {
-    let text = std::fs::read_to_string(path)?;
-    Ok(file::read(&path.display().to_string(), &text, &|path| {
-        std::fs::read(path)
-    }))
+/// Every fault; a file that cannot be read is one.
+pub(crate) fn read(path: &Path) -> Result<Reading, Vec<Fault>> {
+    let name = path.display().to_string();
+    let fault = |line, what: String, instead: &str| {
+        vec![Fault {
+            file: name.as_str().into(),
+            line,
+            key: "file".into(),
+            what,
+            instead: instead.into(),
+        }]
+    };
+    let octets = load(path).map_err(|error| {
+        fault(
+            1,
+            format!("cannot be read: {error}"),
+            "name the box's file with --config FILE",
+        )
+    })?;
+    match std::str::from_utf8(&octets) {
+        Ok(text) => file::read(&name, text, &load),
+        Err(error) => {
+            let before = octets.get(..error.valid_up_to()).unwrap_or_default();
+            let line = before
+                .iter()
+                .filter(|octet| **octet == b'\n')
+                .count()
+                .saturating_add(1);
+            Err(fault(line, "is not UTF-8".into(), "save it as UTF-8"))
+        }
+    }
+}
+
+/// The beginning of a file: a device would never end.
+fn load(path: &Path) -> std::io::Result<Vec<u8>> {
+    let file = std::fs::File::open(path)?;
+    let mut octets = Vec::new();
+    file.take(LONGEST_FILE).read_to_end(&mut octets)?;
+    Ok(octets)
 }
 
 /// What is wrong in the manifests that the settings name; nothing for a cluster.
@@ -88,15 +125,11 @@ pub(crate) async fn watch(
 /// The new version, if there is one and it is good.
 fn accept(path: &Path, running: &Settings, asked: bool) -> Option<Settings> {
     let next = match read(path) {
-        Ok(Ok(next)) => next,
-        Ok(Err(faults)) => {
+        Ok(next) => next,
+        Err(faults) => {
             for fault in &faults {
                 warn!(%fault, "reload refused; the running configuration stays");
             }
-            return None;
-        }
-        Err(error) => {
-            warn!(%error, path = %path.display(), "reload refused: the file cannot be read; the running configuration stays");
             return None;
         }
     };

@@ -28,23 +28,21 @@ impl Client {
     pub(super) fn new(admin: Option<&str>, config: Option<&Path>) -> anyhow::Result<Self> {
         let places = match (admin, config) {
             (Some(text), _) => vec![Place::parse(text)?],
-            (None, Some(path)) => {
-                match crate::reload::read(path).with_context(|| format!("cannot read {}", path.display()))? {
-                    Ok(reading) => vec![
-                        Place::Socket(reading.settings.appliance.run_dir.join("admin.sock")),
-                        Place::Address(reading.settings.appliance.admin),
-                    ],
-                    Err(faults) => bail!(
-                        "{} has faults; see `sekisho check`, or name the admin socket with --admin:\n{}",
-                        path.display(),
-                        faults
-                            .iter()
-                            .map(ToString::to_string)
-                            .collect::<Vec<_>>()
-                            .join("\n")
-                    ),
-                }
-            }
+            (None, Some(path)) => match crate::reload::read(path) {
+                Ok(reading) => vec![
+                    Place::Socket(reading.settings.appliance.run_dir.join("admin.sock")),
+                    Place::Address(reading.settings.appliance.admin),
+                ],
+                Err(faults) => bail!(
+                    "{} has faults; see `sekisho check`, or name the admin socket with --admin:\n{}",
+                    path.display(),
+                    faults
+                        .iter()
+                        .map(ToString::to_string)
+                        .collect::<Vec<_>>()
+                        .join("\n")
+                ),
+            },
             (None, None) => {
                 vec![
                     Place::Socket(DEFAULT_SOCKET.into()),

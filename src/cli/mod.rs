@@ -8,9 +8,7 @@ use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::Context;
 use clap::{Args, Parser, Subcommand};
-use sekisho_config::file::{Fault, Reading};
 
 use self::client::Client;
 
@@ -133,9 +131,14 @@ pub(crate) fn main() -> ExitCode {
 }
 
 fn run(config: &Path, log_format: LogFormat) -> anyhow::Result<ExitCode> {
-    let reading = match read(config)? {
+    let reading = match crate::reload::read(config) {
         Ok(reading) => reading,
-        Err(faults) => return Ok(refuse(&faults)),
+        Err(faults) => {
+            for fault in faults {
+                eprintln!("{fault}");
+            }
+            return Ok(ExitCode::from(EXIT_CONFIG));
+        }
     };
     start_log(log_format);
     crate::reload::warn_of(&reading);
@@ -144,7 +147,7 @@ fn run(config: &Path, log_format: LogFormat) -> anyhow::Result<ExitCode> {
 }
 
 fn check(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let (faults, warnings, findings) = match read(config)? {
+    let (faults, warnings, findings) = match crate::reload::read(config) {
         Ok(reading) => (
             Vec::new(),
             reading.warnings,
@@ -155,8 +158,6 @@ fn check(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let problems = faults.len() + findings.len();
     let mut out = std::io::stdout().lock();
     if json {
-        let spell = |faults: &[Fault]| faults.iter().map(ToString::to_string).collect::<Vec<_>>();
-        let (faults, warnings) = (spell(&faults), spell(&warnings));
         writeln!(
             out,
             "{}",
@@ -189,23 +190,6 @@ fn check(config: &Path, json: bool) -> anyhow::Result<ExitCode> {
     })
 }
 
-/// Reads the file. The outer error is for a file that cannot be read at all.
-fn read(config: &Path) -> anyhow::Result<Result<Reading, Vec<Fault>>> {
-    crate::reload::read(config).with_context(|| {
-        format!(
-            "cannot read {}; name the box's file with --config FILE",
-            config.display()
-        )
-    })
-}
-
-fn refuse(faults: &[Fault]) -> ExitCode {
-    for fault in faults {
-        eprintln!("{fault}");
-    }
-    ExitCode::from(EXIT_CONFIG)
-}
-
 fn show(
     ask: &Ask,
     what: &str,
@@ -229,7 +213,9 @@ fn show(
 
 fn start_log(format: LogFormat) {
     use tracing_subscriber::EnvFilter;
-    let filter = EnvFilter::try_from_env("SEKISHO_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    // kube's client prints each failed attempt as it stands in memory; the controller says the same once, with a remedy.
+    let filter = EnvFilter::try_from_env("SEKISHO_LOG")
+        .unwrap_or_else(|_| EnvFilter::new("info,kube_client=off,kube_runtime=off"));
     let subscriber = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr);
