@@ -20,17 +20,22 @@ demo: ## raise the lab, walk through the main job, print what was measured
 lab-shell: ## a shell in a running demo: `ip netns exec box …`, `client`, `router`, `node1` …
 	@tests/lab-shell
 
-test: test-unit test-lab ## every test: unit, property, whole appliance, real daemons in the lab
+# Where tests/install puts the daemons; their absence fails a test instead of passing it over.
+daemons := SEKISHO_REQUIRE_DAEMONS=1 SEKISHO_TEST_BIN=$(CURDIR)/target/daemons/pebble
 
-test-unit: ## tests beside the code and the whole appliance on loopback
+test: ## every test: unit, property, whole appliance on loopback, real daemons in the lab
 	tests/install
+	$(cargo) build --locked --workspace --bins
+	$(daemons) $(cargo) test --locked --workspace
+
+test-unit: ## the tests that need no daemon and no namespace
 	$(cargo) build --locked --workspace --bins
 	$(cargo) test --locked --workspace
 
-test-lab: ## the appliance with BIRD 1.6, BIRD 2, GoBGP and FRR in network namespaces
+test-lab: ## the appliance with BIRD 1.6, BIRD 2, GoBGP and FRR in network namespaces; CASES="frr" for some of them
 	tests/install lab peers
 	$(cargo) build --locked --workspace --bins
-	SEKISHO_REQUIRE_DAEMONS=1 $(cargo) test --locked -p sekisho-tests --test interop -- $(CASES)
+	$(daemons) $(cargo) test --locked -p sekisho-tests --test interop -- $(CASES)
 
 lint: ## formatting, clippy without a warning, and cargo-deny where it is installed
 	$(cargo) fmt --all --check
