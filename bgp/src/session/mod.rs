@@ -22,7 +22,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use imbl::OrdSet;
-use sekisho_config::model::{PeerName, Prefix, Transport};
+use sekisho_config::model::{PeerName, Prefix};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -31,7 +31,9 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use self::connection::{Connection, Io};
+pub(crate) use self::outbound::NextHops;
 use self::outbound::Outbound;
+pub(crate) use self::socket::Protection;
 pub(crate) use self::status::Shared;
 pub use self::status::{CannotAnnounce, EndedBy, LastError, MessageCounts};
 use crate::fsm::{Action, Ended, Event, Fsm, Identity, LinkId, Side, State, Terms, Timers};
@@ -50,7 +52,7 @@ pub(crate) struct Settings {
     pub(crate) name: PeerName,
     pub(crate) address: SocketAddr,
     pub(crate) passive: bool,
-    pub(crate) transport: Transport,
+    pub(crate) protection: Protection,
     pub(crate) identity: Identity,
     pub(crate) timers: Timers,
     pub(crate) seed: u64,
@@ -61,8 +63,8 @@ pub(crate) struct Settings {
 pub(crate) struct Orders {
     /// Host routes that the peer is to have.
     pub(crate) announce: OrdSet<Prefix>,
-    /// Next hop for the family that is not the connection's own.
-    pub(crate) other_next_hop: Option<IpAddr>,
+    /// Addresses of ours towards the peer, for the families in which our end of the connection is no next hop.
+    pub(crate) next_hops: NextHops,
     /// End the session for good, with this Cease.
     pub(crate) stop: Option<Notification>,
     /// End the session and keep away for a time; obeyed once for each number.
@@ -101,11 +103,11 @@ pub(crate) trait Stream: AsyncRead + AsyncWrite + Send + Unpin + Sized + 'static
     /// Opens a connection.
     fn dial(
         peer: SocketAddr,
-        transport: Transport,
+        protection: Protection,
     ) -> impl Future<Output = io::Result<Self>> + Send + 'static;
 
-    /// Makes a connection that the peer opened what `transport` has it be.
-    fn protect(&self, peer: IpAddr, transport: &Transport) -> io::Result<()>;
+    /// Makes a connection that the peer opened what `protection` has it be.
+    fn protect(&self, peer: IpAddr, protection: &Protection) -> io::Result<()>;
 }
 
 impl Stream for TcpStream {
@@ -115,13 +117,13 @@ impl Stream for TcpStream {
 
     fn dial(
         peer: SocketAddr,
-        transport: Transport,
+        protection: Protection,
     ) -> impl Future<Output = io::Result<Self>> + Send + 'static {
-        socket::dial(peer, transport)
+        socket::dial(peer, protection)
     }
 
-    fn protect(&self, peer: IpAddr, transport: &Transport) -> io::Result<()> {
-        socket::protect(self, peer, transport)
+    fn protect(&self, peer: IpAddr, protection: &Protection) -> io::Result<()> {
+        socket::protect(self, peer, protection)
     }
 }
 
@@ -321,11 +323,11 @@ impl<S: Stream> Session<S> {
     fn obey(&mut self) {
         let orders = self.channels.orders.borrow_and_update().clone();
         if let Some(notification) = orders.stop {
-            self.outbound.want(OrdSet::new(), orders.other_next_hop);
+            self.outbound.want(OrdSet::new(), orders.next_hops);
             self.announce();
             return self.on(Event::Stop(notification));
         }
-        self.outbound.want(orders.announce, orders.other_next_hop);
+        self.outbound.want(orders.announce, orders.next_hops);
         self.announce();
         if let Some((number, notification, hold_off)) = orders.reset
             && number > self.resets_done
@@ -340,7 +342,7 @@ impl<S: Stream> Session<S> {
 
     fn accepted(&mut self, stream: S) {
         // The listening socket has the same keys; this counts where it took the connection just before it got them.
-        match stream.protect(self.settings.address.ip(), &self.settings.transport) {
+        match stream.protect(self.settings.address.ip(), &self.settings.protection) {
             Ok(()) => self.connected(stream, Side::Accepted),
             Err(error) => {
                 warn!(peer = %self.settings.name, %error, "connection of a BGP peer dropped: it cannot be protected as configured");
@@ -423,8 +425,8 @@ impl<S: Stream> Session<S> {
     fn act(&mut self, action: Action) {
         match action {
             Action::Dial => {
-                let transport = self.settings.transport.clone();
-                self.dialing = Some(Box::pin(S::dial(self.settings.address, transport)));
+                let protection = self.settings.protection.clone();
+                self.dialing = Some(Box::pin(S::dial(self.settings.address, protection)));
             }
             Action::StopDial => self.dialing = None,
             Action::Send(id, message) => self.send(id, &message),

@@ -1,5 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use bytes::Bytes;
 use imbl::OrdSet;
@@ -19,15 +19,22 @@ const BATCH: usize = 512;
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
     wanted: OrdSet<Prefix>,
-    other_next_hop: Option<IpAddr>,
+    next_hops: NextHops,
     session: Option<Standing>,
-    announced: BTreeMap<Prefix, IpAddr>,
+    announced: BTreeMap<Prefix, NextHop>,
     /// Announced before, to be said again (RFC 2918).
     again: BTreeSet<Prefix>,
     /// Families whose End-of-RIB is still to be sent.
     end_of_rib: Families,
     /// What [`Self::announced`] or [`Self::withheld`] say may have changed since somebody looked.
     news: bool,
+}
+
+/// Addresses of ours on the interface towards a peer.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub(crate) struct NextHops {
+    pub(crate) ipv4: Option<Ipv4Addr>,
+    pub(crate) ipv6: Option<Ipv6Addr>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -39,9 +46,9 @@ struct Standing {
 
 impl Outbound {
     /// Sets the whole wanted state.
-    pub(super) fn want(&mut self, prefixes: OrdSet<Prefix>, other_next_hop: Option<IpAddr>) {
+    pub(super) fn want(&mut self, prefixes: OrdSet<Prefix>, next_hops: NextHops) {
         self.wanted = prefixes;
-        self.other_next_hop = other_next_hop;
+        self.next_hops = next_hops;
         self.news = true;
     }
 
@@ -77,7 +84,7 @@ impl Outbound {
     }
 
     /// What the peer knows, with the next hop.
-    pub(super) fn announced(&self) -> &BTreeMap<Prefix, IpAddr> {
+    pub(super) fn announced(&self) -> &BTreeMap<Prefix, NextHop> {
         &self.announced
     }
 
@@ -150,10 +157,7 @@ impl Outbound {
         }
         let what = UpdateOut::Announce {
             prefixes: &nlri(&new),
-            next_hop: NextHop {
-                address: next_hop,
-                link_local: None,
-            },
+            next_hop,
             attributes: &attributes(session),
         };
         Some(written(encode_update(what, &session.negotiated)))
@@ -174,17 +178,45 @@ impl Outbound {
         )
     }
 
-    /// Our end of the connection for its own family; an address of ours towards the peer for the other one.
-    fn next_hop(&self, session: Standing, family: Family) -> Result<IpAddr, CannotAnnounce> {
+    /// Our end of the connection for its own family; an address of ours towards the peer for the other one. Between
+    /// link-local addresses a global one goes first where there is one (RFC 2545 section 3).
+    fn next_hop(&self, session: Standing, family: Family) -> Result<NextHop, CannotAnnounce> {
         if !session.negotiated.families.contains(family) {
             return Err(CannotAnnounce::FamilyNotAgreed);
         }
-        session
-            .local
-            .into_iter()
-            .chain(self.other_next_hop)
-            .find(|address| address.is_ipv4() == (family == Family::Ipv4Unicast))
-            .ok_or(CannotAnnounce::NoNextHop)
+        let link_local = match session.local {
+            Some(IpAddr::V6(address)) if address.is_unicast_link_local() => Some(address),
+            _ => None,
+        };
+        let own = session.local.filter(|_| link_local.is_none());
+        let ipv6 = match own {
+            Some(IpAddr::V6(address)) => Some(address),
+            _ => self.next_hops.ipv6,
+        };
+        let ipv6 = match (ipv6, link_local) {
+            (Some(address), link_local) => Some(NextHop {
+                address: address.into(),
+                link_local,
+            }),
+            (None, Some(link_local)) => Some(plain(link_local.into())),
+            (None, None) => None,
+        };
+        let ipv4 = match own {
+            Some(IpAddr::V4(address)) => Some(address),
+            _ => self.next_hops.ipv4,
+        };
+        match family {
+            Family::Ipv4Unicast => ipv4.map(|address| plain(address.into())),
+            Family::Ipv6Unicast => ipv6,
+        }
+        .ok_or(CannotAnnounce::NoNextHop)
+    }
+}
+
+fn plain(address: IpAddr) -> NextHop {
+    NextHop {
+        address,
+        link_local: None,
     }
 }
 

@@ -1,27 +1,84 @@
-//! What a TCP connection of BGP is asked for beyond connecting: signatures of its segments.
+//! What a TCP connection of BGP is asked for beyond connecting: signatures of its segments, the distance of the peer, our
+//! own end.
 
 use std::io;
 use std::mem::size_of;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd, AsRawFd};
+use std::sync::Arc;
 
 use sekisho_config::model::{Prefix, Secret, Transport};
-use socket2::{Domain, Protocol, SockAddr, Socket, Type};
+use socket2::{Domain, Protocol, SockAddr, SockRef, Socket, Type};
 use tokio::net::{TcpSocket, TcpStream};
 
-/// Opens a connection as `transport` has it.
-pub(super) async fn dial(peer: SocketAddr, transport: Transport) -> io::Result<TcpStream> {
+/// How the connections of one peer are to be.
+#[derive(Clone, Debug)]
+pub(crate) struct Protection {
+    /// From the file.
+    pub(crate) transport: Transport,
+    /// The interface of a link-local peer.
+    pub(crate) interface: Option<Arc<str>>,
+    /// The peer can only be of another AS.
+    pub(crate) external: bool,
+}
+
+impl Protection {
+    /// TTL of what we send; `None`: the system's default. To another AS it is 1 where nothing is said, as routers have it:
+    /// such a peer is a neighbour, and packets that get lost on their way to it should not travel.
+    fn ttl(&self) -> Option<u8> {
+        match (self.transport.ttl_security, self.transport.multihop) {
+            (Some(_), _) => Some(u8::MAX),
+            (None, Some(hops)) => Some(hops),
+            (None, None) => self.external.then_some(1),
+        }
+    }
+}
+
+/// Opens a connection as `protection` has it.
+pub(super) async fn dial(peer: SocketAddr, protection: Protection) -> io::Result<TcpStream> {
     let socket = Socket::new(Domain::for_address(peer), Type::STREAM, Some(Protocol::TCP))?;
     socket.set_nonblocking(true)?;
     socket.set_tcp_nodelay(true)?;
-    protect(&socket, peer.ip(), &transport)?;
+    if let Some(interface) = &protection.interface {
+        socket
+            .bind_device(Some(interface.as_bytes()))
+            .map_err(|error| io::Error::new(error.kind(), format!("interface {interface}: {error}")))?;
+    }
+    protect(&socket, peer.ip(), &protection)?;
+    if let Some(source) = protection.transport.source_address {
+        socket
+            .bind(&SocketAddr::new(source, 0).into())
+            .map_err(|error| io::Error::new(error.kind(), format!("source_address {source}: {error}")))?;
+    }
     TcpSocket::from_std_stream(socket.into()).connect(peer).await
 }
 
-/// Makes a connection that `peer` opened, or that is going to be opened, what `transport` has it be.
-pub(super) fn protect(socket: &impl AsFd, peer: IpAddr, transport: &Transport) -> io::Result<()> {
-    if let Some(password) = &transport.password {
+/// Makes a connection that `peer` opened, or that is going to be opened, what `protection` has it be.
+pub(super) fn protect(socket: &impl AsFd, peer: IpAddr, protection: &Protection) -> io::Result<()> {
+    let basic = SockRef::from(socket);
+    if let Some(wanted) = &protection.interface
+        && basic.device()?.as_deref() != Some(wanted.as_bytes())
+    {
+        let what = format!("it did not come over interface {wanted}");
+        return Err(io::Error::new(io::ErrorKind::PermissionDenied, what));
+    }
+    if let Some(password) = &protection.transport.password {
         sign(socket, Prefix::host(peer), Some(password))?;
+    }
+    if let Some(ttl) = protection.ttl() {
+        if peer.is_ipv4() {
+            basic.set_ttl_v4(ttl.into())?;
+        } else {
+            basic.set_unicast_hops_v6(ttl.into())?;
+        }
+    }
+    if let Some(hops) = protection.transport.ttl_security {
+        let least = 256 - i32::from(hops);
+        if peer.is_ipv4() {
+            set(socket, libc::IPPROTO_IP, libc::IP_MINTTL, &least)?;
+        } else {
+            set(socket, libc::IPPROTO_IPV6, libc::IPV6_MINHOPCOUNT, &least)?;
+        }
     }
     Ok(())
 }
@@ -99,14 +156,94 @@ mod tests {
         assert_eq!(std::mem::offset_of!(Md5Signature, key), 136);
     }
 
+    fn unprotected(transport: Transport) -> Protection {
+        Protection {
+            transport,
+            interface: None,
+            external: false,
+        }
+    }
+
+    #[test]
+    fn how_far_our_packets_go() {
+        for (ttl_security, multihop, external, want) in [
+            (None, None, false, None),
+            (None, None, true, Some(1)),
+            (None, Some(5), true, Some(5)),
+            (None, Some(5), false, Some(5)),
+            (Some(1), None, true, Some(255)),
+            (Some(3), None, false, Some(255)),
+        ] {
+            let transport = Transport {
+                ttl_security,
+                multihop,
+                ..Transport::default()
+            };
+            let protection = Protection {
+                external,
+                ..unprotected(transport)
+            };
+            assert_eq!(protection.ttl(), want, "{protection:?}");
+        }
+    }
+
+    #[tokio::test]
+    async fn both_ends_ask_for_their_distance() {
+        for address in ["127.0.0.1:0", "[::1]:0"] {
+            let listener = tokio::net::TcpListener::bind(address).await.unwrap();
+            let transport = Transport {
+                ttl_security: Some(1),
+                source_address: Some(listener.local_addr().unwrap().ip()),
+                ..Transport::default()
+            };
+            // The listener answers with the system's TTL, 64, unless it is told as ours are.
+            let peer = listener.local_addr().unwrap();
+            if peer.is_ipv4() {
+                SockRef::from(&listener).set_ttl_v4(255).unwrap();
+            } else {
+                SockRef::from(&listener).set_unicast_hops_v6(255).unwrap();
+            }
+            let near = dial(peer, unprotected(transport.clone())).await.unwrap();
+            let (far, from) = listener.accept().await.unwrap();
+            protect(&far, from.ip(), &unprotected(transport)).unwrap();
+            assert_eq!(near.local_addr().unwrap(), from);
+            let sent = if peer.is_ipv4() {
+                SockRef::from(&far).ttl_v4()
+            } else {
+                SockRef::from(&far).unicast_hops_v6()
+            };
+            assert_eq!(sent.unwrap(), 255, "{address}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_the_box_has_not_is_named() {
+        let peer = "[fe80::1]:179".parse().unwrap();
+        let nowhere = Protection {
+            interface: Some("no-such-link".into()),
+            ..unprotected(Transport::default())
+        };
+        let error = dial(peer, nowhere).await.unwrap_err();
+        assert!(error.to_string().contains("no-such-link"), "{error}");
+        let foreign = Transport {
+            source_address: Some("192.0.2.77".parse().unwrap()),
+            ..Transport::default()
+        };
+        let error = dial("127.0.0.1:9".parse().unwrap(), unprotected(foreign))
+            .await
+            .unwrap_err();
+        assert!(error.to_string().contains("source_address 192.0.2.77"), "{error}");
+    }
+
     /// A listening socket of 127.0.0.1 that wants `key` of `from`, and a connection to it with `dialed`.
     async fn connects(from: &str, key: &[u8], dialed: Option<&[u8]>) -> bool {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         sign(&listener, from.parse().unwrap(), Some(&Secret::new(key))).unwrap();
         let transport = Transport {
             password: dialed.map(Secret::new),
+            ..Transport::default()
         };
-        let connecting = dial(listener.local_addr().unwrap(), transport);
+        let connecting = dial(listener.local_addr().unwrap(), unprotected(transport));
         tokio::select! {
             connected = connecting => connected.is_ok(),
             // The first SYN is dropped; it is repeated after a second.
@@ -139,7 +276,7 @@ mod tests {
         let from: Prefix = "127.0.0.0/8".parse().unwrap();
         sign(&listener, from, Some(&Secret::new(*b"s3cret"))).unwrap();
         sign(&listener, from, None).unwrap();
-        dial(listener.local_addr().unwrap(), Transport::default())
+        dial(listener.local_addr().unwrap(), unprotected(Transport::default()))
             .await
             .unwrap();
         let error = sign(&listener, from, Some(&Secret::new([1; 81]))).unwrap_err();

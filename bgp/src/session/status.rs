@@ -7,7 +7,7 @@ use sekisho_config::model::Prefix;
 use serde::Serialize;
 
 use crate::fsm::{Ended, State, Terms};
-use crate::wire::Family;
+use crate::wire::{Family, NextHop};
 
 /// What a session tells about itself, read by the speaker when somebody asks.
 #[derive(Debug)]
@@ -25,7 +25,7 @@ pub(crate) struct Status {
     /// How often an established session was lost.
     pub(crate) flaps: u64,
     /// What the peer has been told, with the next hop.
-    pub(crate) announced: BTreeMap<Prefix, std::net::IpAddr>,
+    pub(crate) announced: BTreeMap<Prefix, NextHop>,
     /// Families in which nothing can be announced, and why.
     pub(crate) withheld: BTreeMap<Family, CannotAnnounce>,
     pub(crate) received: MessageCounts,

@@ -5,7 +5,7 @@ use std::task::Context;
 
 use prometheus::Registry;
 use proptest::prelude::*;
-use sekisho_config::model::{Asn, RouterId};
+use sekisho_config::model::{Asn, RouterId, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 use super::hand::Hand;
@@ -71,11 +71,11 @@ impl Stream for Pipe {
         Some(self.ends)
     }
 
-    fn protect(&self, _: IpAddr, _: &Transport) -> io::Result<()> {
+    fn protect(&self, _: IpAddr, _: &Protection) -> io::Result<()> {
         Ok(())
     }
 
-    async fn dial(peer: SocketAddr, _: Transport) -> io::Result<Self> {
+    async fn dial(peer: SocketAddr, _: Protection) -> io::Result<Self> {
         let listener = LISTENERS.lock().unwrap().get(&peer).cloned();
         let listener = listener.ok_or(io::ErrorKind::ConnectionRefused)?;
         // The caller's address is its listener's: the other one of the pair.
@@ -112,7 +112,11 @@ fn open_session(tasks: &mut Vec<tokio::task::AbortHandle>, peer: SocketAddr, own
         name: PeerName::from(peer.ip()),
         address: peer,
         passive,
-        transport: Transport::default(),
+        protection: Protection {
+            transport: Transport::default(),
+            interface: None,
+            external: false,
+        },
         identity: Identity {
             asn,
             router_id: id(own),
@@ -252,7 +256,7 @@ async fn announcements_follow_the_orders() {
     );
 
     desk.orders
-        .send_modify(|orders| orders.other_next_hop = Some("2001:db8::10".parse().unwrap()));
+        .send_modify(|orders| orders.next_hops.ipv6 = Some("2001:db8::10".parse().unwrap()));
     assert_eq!(
         prefixes(&hand.update().await.announced),
         ["2001:db8::1/128 via 2001:db8::10"]

@@ -176,6 +176,12 @@ fn bind(address: SocketAddr) -> io::Result<Socket> {
         // `[::]` beside `0.0.0.0` must not collide with it.
         socket.set_only_v6(true)?;
     }
+    // Peers with GTSM take the answer to their SYN only so; each connection is then given the TTL of its peer.
+    if address.is_ipv4() {
+        socket.set_ttl_v4(u32::from(u8::MAX))?;
+    } else {
+        socket.set_unicast_hops_v6(u32::from(u8::MAX))?;
+    }
     socket.set_nonblocking(true)?;
     socket.bind(&address.into())?;
     Ok(socket)

@@ -4,6 +4,7 @@ use sekisho_config::model::Prefix;
 
 use crate::announce::Plan;
 use crate::rib::{KernelTarget, NextHops};
+use crate::session::NextHops as Own;
 
 /// The interface on which `address` is a neighbour, or lies behind one, by longest match.
 pub(super) fn interface_to(address: IpAddr, next_hops: &NextHops) -> Option<u32> {
@@ -17,12 +18,25 @@ pub(super) fn interface_to(address: IpAddr, next_hops: &NextHops) -> Option<u32>
     })
 }
 
-/// An address of ours of the other family on the interface towards `peer`: the next hop for what the connection's own
-/// family cannot name. Never one of the VIPs.
-pub(super) fn other_next_hop(peer: IpAddr, next_hops: &NextHops, plan: &Plan) -> Option<IpAddr> {
-    let towards = interface_to(peer, next_hops)?;
+/// Addresses of ours on the interface towards a peer: the next hops for what our end of the connection cannot name.
+/// Never one of the VIPs.
+pub(super) fn next_hops_on(interface: Option<u32>, next_hops: &NextHops, plan: &Plan) -> Own {
+    let Some(interface) = interface else {
+        return Own::default();
+    };
+    let mut own = Own::default();
+    if let Some(IpAddr::V4(address)) = address_on(interface, true, next_hops, plan) {
+        own.ipv4 = Some(address);
+    }
+    if let Some(IpAddr::V6(address)) = address_on(interface, false, next_hops, plan) {
+        own.ipv6 = Some(address);
+    }
+    own
+}
+
+fn address_on(interface: u32, ipv4: bool, next_hops: &NextHops, plan: &Plan) -> Option<IpAddr> {
     let on_link = next_hops.routes.iter().filter(|(prefix, route)| {
-        prefix.is_ipv4() != peer.is_ipv4() && route.target == KernelTarget::Connected { interface: towards }
+        prefix.is_ipv4() == ipv4 && route.target == KernelTarget::Connected { interface }
     });
     on_link
         .flat_map(|(prefix, _)| {
@@ -79,7 +93,12 @@ mod tests {
             ("2001:db8:9::1", None),
             ("2001:db8:7::1", None),
         ] {
-            let got = other_next_hop(peer.parse().unwrap(), &next_hops, &Plan::default());
+            let peer: IpAddr = peer.parse().unwrap();
+            let got = next_hops_on(interface_to(peer, &next_hops), &next_hops, &Plan::default());
+            let got = match peer {
+                IpAddr::V4(_) => got.ipv6.map(IpAddr::from),
+                IpAddr::V6(_) => got.ipv4.map(IpAddr::from),
+            };
             assert_eq!(got, want.map(|address| address.parse().unwrap()), "{peer}");
         }
     }

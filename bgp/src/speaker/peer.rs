@@ -12,10 +12,11 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::import::Rejected;
+use super::next_hop::interface_to;
 use crate::fsm::{Identity, State, Terms};
 use crate::metrics::PeerMetrics;
-use crate::rib::{Counts, PeerId};
-use crate::session::{Orders, SessionKey, Shared};
+use crate::rib::{Counts, NextHops, PeerId};
+use crate::session::{Orders, Protection, SessionKey, Shared};
 use crate::view::{self, PeerView};
 use crate::wire::Families;
 
@@ -38,6 +39,7 @@ pub(super) struct Wanted {
     pub(super) role: Role,
     pub(super) passive: bool,
     pub(super) transport: Transport,
+    pub(super) interface: Option<Arc<str>>,
     pub(super) range: Option<Prefix>,
 }
 
@@ -51,6 +53,7 @@ impl From<&PeerSettings> for Wanted {
             role: peer.role,
             passive: peer.passive,
             transport: peer.transport.clone(),
+            interface: peer.interface.clone(),
             range: None,
         }
     }
@@ -73,12 +76,21 @@ impl Wanted {
             role: range.role,
             passive: true,
             transport: range.transport.clone(),
+            interface: None,
             range: Some(range.prefix),
         })
     }
 
     pub(super) fn socket_address(&self) -> SocketAddr {
         SocketAddr::new(self.address, self.port)
+    }
+
+    pub(super) fn protection(&self, ours: &BgpIdentity) -> Protection {
+        Protection {
+            transport: self.transport.clone(),
+            interface: self.interface.clone(),
+            external: self.asn != ours.asn,
+        }
     }
 
     pub(super) fn identity(&self, ours: &BgpIdentity) -> Identity {
@@ -120,6 +132,17 @@ pub(super) struct Peer {
 }
 
 impl Peer {
+    /// The interface of its session. A link-local address is on every one, so there the connection itself tells.
+    pub(super) fn interface(&self, next_hops: &NextHops) -> Option<u32> {
+        match self.shared.lock().ends {
+            Some((_, SocketAddr::V6(remote))) if remote.ip().is_unicast_link_local() => {
+                Some(remote.scope_id())
+            }
+            _ if self.wanted.interface.is_some() => None,
+            _ => interface_to(self.wanted.address, next_hops),
+        }
+    }
+
     pub(super) fn established(&self) -> bool {
         self.terms.is_some()
     }

@@ -21,15 +21,15 @@ use tracing::warn;
 
 use super::import::Floor;
 use super::listen::{Listeners, Signers, listen, signers};
-use super::next_hop::other_next_hop;
+use super::next_hop::next_hops_on;
 use super::peer::Peer;
 use super::thread::SessionThread;
 use super::{Event, Inputs, Query};
 use crate::announce::Plan;
 use crate::fib;
 use crate::metrics::Metrics;
-use crate::rib::{Delta, Local, NextHops, Rib, Tracker};
-use crate::session::{Report, SessionKey};
+use crate::rib::{Delta, Local, NextHops as Kernel, Rib, Tracker};
+use crate::session::{NextHops, Report, SessionKey};
 use crate::wire::Notification;
 
 /// How long a peer with too many paths is kept away.
@@ -61,7 +61,7 @@ pub(super) struct Wishes {
 /// What the speaker works with.
 pub(super) struct Surroundings {
     pub(super) kernel: fib::Handle,
-    pub(super) next_hops: watch::Receiver<NextHops>,
+    pub(super) next_hops: watch::Receiver<Kernel>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) metrics: Metrics,
     pub(super) thread: SessionThread,
@@ -84,7 +84,7 @@ pub(super) struct Speaker {
     rib: Rib,
     tracker: Tracker,
     kernel: fib::Handle,
-    next_hops: watch::Receiver<NextHops>,
+    next_hops: watch::Receiver<Kernel>,
     peers: BTreeMap<IpAddr, Peer>,
     keys: HashMap<SessionKey, IpAddr>,
     next_key: SessionKey,
@@ -265,13 +265,16 @@ impl Speaker {
         };
         let announced = self.plan.announced_to(&peer.wanted.name, peer.wanted.role);
         let announce: OrdSet<Prefix> = announced.map(Prefix::host).collect();
-        let other = (!announce.is_empty())
-            .then(|| other_next_hop(address, &self.next_hops.borrow(), &self.plan))
-            .flatten();
+        let next_hops = if announce.is_empty() {
+            NextHops::default()
+        } else {
+            let kernel = self.next_hops.borrow();
+            next_hops_on(peer.interface(&kernel), &kernel, &self.plan)
+        };
         peer.orders.send_if_modified(|orders| {
-            let differs = orders.announce != announce || orders.other_next_hop != other;
+            let differs = orders.announce != announce || orders.next_hops != next_hops;
             orders.announce = announce;
-            orders.other_next_hop = other;
+            orders.next_hops = next_hops;
             differs
         });
     }

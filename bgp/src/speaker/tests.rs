@@ -394,6 +394,7 @@ async fn configure_touches_only_the_peers_that_differ() {
         port: listener.local_addr().unwrap().port(),
         asn: asn(),
         role: Role::Upstream,
+        interface: None,
         passive: false,
         transport: Transport::default(),
     });

@@ -6,9 +6,9 @@ use std::time::Duration;
 
 use super::fault::{At, Log, Place, quote};
 use super::process::network;
-use super::table::{Table, host_address, listen_address};
-use super::transport::{self, transport};
-use crate::model::{Bgp, BgpIdentity, Invalid, Peer, PeerName, PeerRange, Prefix, Role, RouterId};
+use super::table::{Table, listen_address};
+use super::transport::{self, peer_address, source_address, transport};
+use crate::model::{Bgp, BgpIdentity, Invalid, Peer, PeerName, PeerRange, Prefix, Role, RouterId, Transport};
 
 /// `[bgp]` as read: what other sections are checked against, also when parts of it are at fault.
 pub(super) struct Read {
@@ -169,6 +169,7 @@ fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>
     let passive = table.bool("passive").unwrap_or(false);
     let port = table.number("port").map_or(179, |at| at.value);
     let transport = transport(table, log, load);
+    let source = source_address(table, address.as_ref().map(|at| at.value.0), log);
     let name = table.text("name", |text| {
         // `announce_to` takes roles and names from one list of words.
         if matches!(text, "cluster" | "upstream") {
@@ -184,17 +185,21 @@ fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>
     }
     let address = address?;
     let name = name.unwrap_or_else(|| At {
-        value: PeerName::from(address.value),
+        value: PeerName::from(address.value.0),
         place: address.place.clone(),
     });
     let peer = Peer {
         name: name.value,
-        address: address.value,
+        address: address.value.0,
+        interface: address.value.1,
         port,
         asn: asn?.value,
         role: role?,
         passive,
-        transport: transport?,
+        transport: Transport {
+            source_address: source?,
+            ..transport?
+        },
     };
     // Peers of a range are named by their address: no other may take such a name.
     if peer
@@ -224,17 +229,6 @@ fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>
         value: peer,
         place: table.place.clone(),
     })
-}
-
-fn peer_address(text: &str) -> Result<IpAddr, Invalid> {
-    let address = host_address(text)?;
-    match address {
-        IpAddr::V6(v6) if v6.is_unicast_link_local() => Err(Invalid::new(
-            format!("{} is link-local, which is not supported yet", quote(text)),
-            "write a global or unique local address",
-        )),
-        _ => Ok(address),
-    }
 }
 
 fn range(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Option<At<PeerRange>> {

@@ -1,10 +1,12 @@
 //! How connections with peers and ranges are protected.
 
 use std::io;
+use std::net::IpAddr;
 use std::path::Path;
+use std::sync::Arc;
 
-use super::fault::{At, Log, Place};
-use super::table::Table;
+use super::fault::{At, Log, Place, quote};
+use super::table::{Table, host_address};
 use crate::model::{Invalid, Peer, PeerRange, Secret, Transport};
 
 /// Octets of a key of TCP MD5 signatures (`TCP_MD5SIG_MAXKEYLEN`).
@@ -17,17 +19,85 @@ pub(super) fn transport(
     load: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Option<Transport> {
     let password = match table.path_of("password_file") {
-        None if table.has("password_file") => return None,
-        None => None,
+        None if table.has("password_file") => None,
+        None => Some(None),
         Some(at) => match password(&load(&at.value)) {
-            Ok(password) => Some(password),
+            Ok(password) => Some(Some(password)),
             Err(invalid) => {
                 log.invalid(&at.place, &invalid);
-                return None;
+                None
             }
         },
     };
-    Some(Transport { password })
+    let ttl_security = table.number("ttl_security").map(|at| at.value);
+    let multihop = table.number("multihop").map(|at| at.value);
+    if ttl_security.is_some() && multihop.is_some() {
+        log.fault(
+            &table.place_of("multihop"),
+            "ttl_security is written too, and names the distance already",
+            "keep one of them",
+        );
+    }
+    Some(Transport {
+        password: password?,
+        ttl_security,
+        multihop,
+        source_address: None,
+    })
+}
+
+/// `source_address`, of the peer's family; `None`: it has a fault.
+pub(super) fn source_address(table: &Table<'_>, peer: Option<IpAddr>, log: &Log) -> Option<Option<IpAddr>> {
+    let Some(at) = table.text("source_address", host_address) else {
+        return (!table.has("source_address")).then_some(None);
+    };
+    if peer.is_some_and(|peer| peer.is_ipv4() != at.value.is_ipv4()) {
+        log.fault(
+            &at.place,
+            format!("{} is not of the family of the peer's address", at.value),
+            "write an address of the box of the same family",
+        );
+        return None;
+    }
+    Some(Some(at.value))
+}
+
+/// The address of a peer, and its interface where the address is link-local.
+pub(super) fn peer_address(text: &str) -> Result<(IpAddr, Option<Arc<str>>), Invalid> {
+    let (address, interface) = match text.split_once('%') {
+        Some((address, interface)) => (address, Some(interface)),
+        None => (text, None),
+    };
+    let address = host_address(address)?;
+    let link_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
+    match interface {
+        None if link_local => Err(Invalid::new(
+            format!(
+                "{} is link-local: it says nothing without an interface",
+                quote(text)
+            ),
+            "write the interface after it, for example \"fe80::1%eth1\"",
+        )),
+        Some(_) if !link_local => Err(Invalid::new(
+            format!("{} is not link-local and has no interface", quote(text)),
+            "leave out the % and what follows it",
+        )),
+        // IFNAMSIZ less the closing NUL; dev_valid_name() of the kernel.
+        Some(name)
+            if name.is_empty()
+                || name.len() > 15
+                || matches!(name, "." | "..")
+                || name
+                    .chars()
+                    .any(|c| c.is_whitespace() || c.is_control() || matches!(c, '/' | ':' | '%')) =>
+        {
+            Err(Invalid::new(
+                format!("{} is not the name of an interface", quote(name)),
+                "write it as `ip link` shows it, without what follows an @",
+            ))
+        }
+        interface => Ok((address, interface.map(Arc::from))),
+    }
 }
 
 /// The key as it stands in the file, without the line end; no message ever holds any of it.
@@ -79,6 +149,28 @@ pub(super) fn check_signed(peers: &[At<Peer>], ranges: &[At<PeerRange>], log: &L
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn addresses_of_peers() {
+        for (input, want) in [
+            ("10.0.0.1", Some("10.0.0.1 None")),
+            ("fe80::1%eth1", Some("fe80::1 Some(\"eth1\")")),
+            ("fe80::1%enp0s31f6np0.100", None),
+            ("fe80::1%br-lan.12", Some("fe80::1 Some(\"br-lan.12\")")),
+            ("fe80::1", None),
+            ("fe80::1%", None),
+            ("fe80::1%a b", None),
+            ("fe80::1%..", None),
+            ("fe80::1%eth1%eth2", None),
+            ("2001:db8::1%eth1", None),
+            ("10.0.0.1%eth1", None),
+            ("%eth1", None),
+        ] {
+            let got = peer_address(input).ok();
+            let got = got.map(|(address, interface)| format!("{address} {interface:?}"));
+            assert_eq!(got.as_deref(), want, "{input:?}");
+        }
+    }
 
     #[test]
     fn passwords_as_they_stand_and_never_in_a_message() {

@@ -177,6 +177,8 @@ pub struct Peer {
     pub name: PeerName,
     /// Where it is.
     pub address: IpAddr,
+    /// The interface it is on; exactly where the address is link-local.
+    pub interface: Option<Arc<str>>,
     /// Its TCP port (179).
     pub port: u16,
     /// Its AS.
@@ -185,7 +187,7 @@ pub struct Peer {
     pub role: Role,
     /// Never dial, only accept.
     pub passive: bool,
-    /// How its connections are protected.
+    /// How its connections are made and protected.
     pub transport: Transport,
 }
 
@@ -194,6 +196,12 @@ pub struct Peer {
 pub struct Transport {
     /// Key of TCP MD5 signatures (RFC 2385), 1 to 80 octets: segments without the right signature are dropped.
     pub password: Option<Secret>,
+    /// Packets from more than this many hops away are dropped (RFC 5082); we send with TTL 255.
+    pub ttl_security: Option<u8>,
+    /// TTL of what we send, where that is not the default: 1 to a peer of another AS, the system's inside our AS.
+    pub multihop: Option<u8>,
+    /// Our end of connections that we open.
+    pub source_address: Option<IpAddr>,
 }
 
 /// Passive neighbours: every address inside `prefix` may connect.

@@ -91,7 +91,7 @@ impl Speaker {
             name: wanted.name.clone(),
             address: wanted.socket_address(),
             passive: wanted.passive,
-            transport: wanted.transport.clone(),
+            protection: wanted.protection(&self.bgp.identity),
             identity: wanted.identity(&self.bgp.identity),
             timers: Timers::default(),
             seed: self.dice.hash_one(key),

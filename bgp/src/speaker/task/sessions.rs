@@ -9,7 +9,6 @@ use tokio::time::Instant;
 use tracing::{error, info, warn};
 
 use super::super::import::import;
-use super::super::next_hop::interface_to;
 use super::super::peer::Peer;
 use super::{Speaker, TOO_MANY_HOLD_OFF};
 use crate::error::cease;
@@ -41,7 +40,7 @@ impl Speaker {
             asn: peer.wanted.asn,
             router_id: terms.router_id,
             role: peer.wanted.role,
-            interface: interface_to(address, &next_hops),
+            interface: peer.interface(&next_hops),
         };
         let (id, delta) = self.rib.peer_up(info);
         peer.id = Some(id);

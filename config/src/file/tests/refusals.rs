@@ -374,7 +374,7 @@ passive = "no"
 bfd = true
 password_file = "/x"
 import = []
-multihop = 3
+multihop = 0
 keepalive = 3
 "#].concat(),
             &[
@@ -387,8 +387,8 @@ keepalive = 3
             r"box.toml:13: bgp.peers[0].bfd: not supported yet; remove it (it would do nothing)",
             r"box.toml:14: bgp.peers[0].password_file: the file cannot be read: entity not found; correct the path, or let the user of the service read it and nobody else (chown, chmod 0400)",
             r"box.toml:15: bgp.peers[0].import: not supported yet; remove it (it would do nothing)",
-            r"box.toml:16: bgp.peers[0].multihop: not supported yet; remove it (it would do nothing)",
-            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file",
+            r"box.toml:16: bgp.peers[0].multihop: 0 is out of range; write a number from 1 to 255",
+            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ttl_security, multihop, source_address",
             ],
         ),
         (
@@ -421,7 +421,7 @@ role = "upstream"
 "#].concat(),
             &[
             r"box.toml:7: bgp.peers[0].name: `upstream` is a role and cannot name a peer; choose another name",
-            r"box.toml:8: bgp.peers[0].address: `fe80::1` is link-local, which is not supported yet; write a global or unique local address",
+            r#"box.toml:8: bgp.peers[0].address: `fe80::1` is link-local: it says nothing without an interface; write the interface after it, for example "fe80::1%eth1""#,
             r"box.toml:12: bgp.peers[1].address: `::ffff:1.2.3.4` is an IPv4 address in IPv6 form; write it as IPv4",
             ],
         ),
@@ -448,7 +448,7 @@ ttl_security = true
             r"box.toml:18: bgp.peer_ranges[3].asn: missing; write for example: asn = 64512",
             r#"box.toml:18: bgp.peer_ranges[3].role: missing; write for example: role = "cluster""#,
             r"box.toml:19: bgp.peer_ranges[3].prefix: `10.0.0.1/24` has host bits set (the network is 10.0.0.0/24); write the network address",
-            r"box.toml:20: bgp.peer_ranges[3].ttl_security: not supported yet; remove it (it would do nothing)",
+            r"box.toml:20: bgp.peer_ranges[3].ttl_security: true where a whole number is expected; write for example: ttl_security = 1",
             ],
         ),
         (
@@ -465,6 +465,20 @@ role = "cluster"
 "#].concat(),
             &[
             r"box.toml:7: bgp.peers[0].name: `10.0.0.2` is an address, and not the one of this peer; choose another name, or leave it out",
+            ],
+        ),
+        (
+            [SOURCE, BGP, r#"[[bgp.peers]]
+address = "10.0.0.1"
+asn = 64512
+role = "cluster"
+ttl_security = 1
+multihop = 2
+source_address = "fd00::1"
+"#].concat(),
+            &[
+            r"box.toml:11: bgp.peers[0].multihop: ttl_security is written too, and names the distance already; keep one of them",
+            r"box.toml:12: bgp.peers[0].source_address: fd00::1 is not of the family of the peer's address; write an address of the box of the same family",
             ],
         ),
         (
