@@ -144,8 +144,13 @@ fn accept(path: &Path, running: &Settings, asked: bool) -> Option<Settings> {
     for key in file::restart_needed(running, &next) {
         warn!(
             key,
-            "changed in the file, but it names a socket or file of the process: takes effect at the next start"
+            "differs in the file from what runs, and takes effect at the next start"
         );
+    }
+    // What waits for a restart stays as it runs, so that it is said again at the next reload, until it agrees.
+    let next = file::applied(running, &next);
+    if next == *running {
+        return None;
     }
     info!(path = %path.display(), "reload: new configuration taken");
     Some(next)

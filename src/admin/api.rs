@@ -30,8 +30,17 @@ pub(super) async fn answer(admin: &Admin, what: &str, query: &str) -> Result<Val
         "status" => {
             let peers = peers(admin).await;
             let (announced, orders, source) = (vips(admin).await, orders(admin).await, admin.source.view());
+            let listeners = match &admin.bgp {
+                Some(bgp) => bgp.listeners().await,
+                None => Vec::new(),
+            };
+            let bgp = admin.bgp.as_ref().map(|bgp| view::status::BgpRow {
+                kernel: bgp.kernel(),
+                listeners: &listeners,
+            });
             page(&view::status::view(
                 &picture,
+                bgp,
                 &peers,
                 &announced,
                 &orders,

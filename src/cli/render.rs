@@ -43,6 +43,9 @@ pub(super) fn status(value: &Value, out: &mut String) {
     );
     section(out, "BGP peers");
     indented(&peers_table(value.get("peers").unwrap_or(&Value::Null)), out);
+    if let Some(bgp) = value.get("bgp").filter(|bgp| bgp.is_object()) {
+        kernel(bgp, out);
+    }
     section(out, "VIPs");
     indented(&vips_table(value.get("vips").unwrap_or(&Value::Null)), out);
     section(out, "Services");
@@ -157,6 +160,29 @@ pub(super) fn explain(value: &Value, out: &mut String) {
         endpoints.print(2, out);
     }
     let _ = writeln!(out, "\n=> {}", word(value, "answer"));
+}
+
+/// Routes in the kernel, and what stands in the way there and at the listeners.
+fn kernel(bgp: &Value, out: &mut String) {
+    let state = bgp.get("kernel").unwrap_or(&Value::Null);
+    let _ = writeln!(
+        out,
+        "  kernel: {} IPv4 and {} IPv6 routes, {} VIPs, {} pending",
+        word(state, "ipv4"),
+        word(state, "ipv6"),
+        word(state, "vips"),
+        word(state, "pending")
+    );
+    let error = word(state, "error");
+    if !error.is_empty() {
+        let _ = writeln!(out, "  kernel: {error}");
+    }
+    for listener in list(bgp, "listeners") {
+        let error = word(listener, "error");
+        if !error.is_empty() {
+            let _ = writeln!(out, "  listener {}: {error}", word(listener, "address"));
+        }
+    }
 }
 
 fn peers_table(value: &Value) -> Table {

@@ -22,11 +22,19 @@ pub(crate) struct Status<'a> {
     ready: bool,
     not_ready: Vec<String>,
     source: &'a SourceView,
+    bgp: Option<BgpRow<'a>>,
     peers: &'a [PeerView],
     vips: Vec<VipRow>,
     services: Vec<ServiceRow>,
     certificates: Vec<CertificateView>,
     findings: &'a [Finding],
+}
+
+/// What of BGP is not a peer's.
+#[derive(Serialize)]
+pub(crate) struct BgpRow<'a> {
+    pub(crate) kernel: sekisho_bgp::fib::State,
+    pub(crate) listeners: &'a [sekisho_bgp::ListenerView],
 }
 
 #[derive(Serialize)]
@@ -41,6 +49,7 @@ struct ServiceRow {
 /// The state of the box.
 pub(crate) fn view<'a>(
     picture: &'a Picture,
+    bgp: Option<BgpRow<'a>>,
     peers: &'a [PeerView],
     announced: &[sekisho_bgp::VipView],
     orders: &[OrderView],
@@ -57,6 +66,7 @@ pub(crate) fn view<'a>(
         ready: not_ready.is_empty(),
         not_ready,
         source,
+        bgp,
         peers,
         vips: vips::view(picture, announced),
         services: picture
