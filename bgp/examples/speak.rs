@@ -78,7 +78,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                     let error = peer.last_error.map(|error| (error.by, error.text));
                     println!(
                         "peer {} {} AS {} {} {} v4 + {} v6 used {} stale {} rejected {} announced {} updates in {} out {} faulty {} flaps {}",
-                        peer.name, peer.address, peer.asn, peer.state, peer.received.ipv4, peer.received.ipv6, peer.received.used,
+                        peer.name, peer.address, peer.asn.map_or(0, |asn| asn.number()), peer.state, peer.received.ipv4, peer.received.ipv6, peer.received.used,
                         peer.received.stale, peer.rejected_paths, peer.announced, peer.messages_received.update,
                         peer.messages_sent.update, peer.faulty_updates, peer.flaps,
                     );

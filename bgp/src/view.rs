@@ -20,8 +20,10 @@ pub struct PeerView {
     pub address: IpAddr,
     /// What it is for.
     pub role: Role,
-    /// Its AS as configured.
-    pub asn: Asn,
+    /// Its AS: as its OPEN has it while the session stands, else the configured one, where that is one number.
+    pub asn: Option<Asn>,
+    /// Its AS as configured: a number, `1 or 2`, `internal`, `external`.
+    pub configured_asn: String,
     /// The range that let it in; `None` for a peer that is configured by itself.
     pub range: Option<Prefix>,
     /// Never dialed, only accepted.

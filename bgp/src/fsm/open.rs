@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use sekisho_config::model::{Asn, RouterId};
+use sekisho_config::model::{Asn, PeerAs, RouterId};
 
 use crate::wire::{Capability, Families, Family, Negotiated, Notification, Open, WireError};
 
@@ -16,7 +16,7 @@ pub(crate) struct Identity {
     /// Restart time that we advertise, seconds (RFC 4724): how soon we are back after a crash.
     pub(crate) restart_time: u16,
     /// The AS the peer must have.
-    pub(crate) peer_asn: Asn,
+    pub(crate) peer_as: PeerAs,
 }
 
 /// What both OPENs together allow.
@@ -99,7 +99,8 @@ impl Identity {
     /// What to tell the peer: 2/2 for an AS that is not the configured one, 2/3 for our own identifier inside our AS
     /// (RFC 6286 section 2.2), 2/6 for a hold time of 1 or 2 s, 2/7 when no family is common.
     pub(crate) fn negotiate(&self, open: &Open) -> Result<Terms, Notification> {
-        let Some(asn) = open.asn().filter(|asn| *asn == self.peer_asn) else {
+        let admitted = |asn: &Asn| self.peer_as.admits(*asn, self.asn);
+        let Some(asn) = open.asn().filter(admitted) else {
             let number = open.asn().map_or(0, Asn::number);
             return Err(WireError::PeerAs(number).notification());
         };
@@ -159,7 +160,7 @@ mod tests {
             router_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),
             hold_time: 9,
             restart_time: 120,
-            peer_asn: Asn::try_from(64512).unwrap(),
+            peer_as: Asn::try_from(64512).unwrap().into(),
         }
     }
 
@@ -247,7 +248,7 @@ mod tests {
     #[test]
     fn own_identifier_is_fine_in_another_as() {
         let identity = Identity {
-            peer_asn: Asn::try_from(65001).unwrap(),
+            peer_as: Asn::try_from(65001).unwrap().into(),
             ..identity()
         };
         let open = Open {
@@ -343,7 +344,7 @@ mod tests {
         let open = ours.open();
         assert_eq!(open.my_as, Asn::TRANS);
         let theirs = Identity {
-            peer_asn: ours.asn,
+            peer_as: ours.asn.into(),
             ..identity()
         };
         let got = theirs.negotiate(&open).unwrap();

@@ -25,7 +25,7 @@ fn identity() -> Identity {
         router_id: id(10),
         hold_time: 9,
         restart_time: 120,
-        peer_asn: Asn::try_from(64512).unwrap(),
+        peer_as: Asn::try_from(64512).unwrap().into(),
     }
 }
 
@@ -424,7 +424,7 @@ fn a_confirmed_connection_waits_for_one_that_would_win() {
 #[test]
 fn equal_identifiers_are_told_apart_by_as() {
     let mut bench = Bench::new(false);
-    bench.fsm.identity.peer_asn = Asn::try_from(65001).unwrap();
+    bench.fsm.identity.peer_as = Asn::try_from(65001).unwrap().into();
     bench.on(Event::Start);
     bench.on(Event::Connected(B, Side::Accepted));
     bench.on(Event::Connected(A, Side::Dialed));

@@ -122,7 +122,7 @@ fn open_session(tasks: &mut Vec<tokio::task::AbortHandle>, peer: SocketAddr, own
             router_id: id(own),
             hold_time: 9,
             restart_time: 120,
-            peer_asn: asn,
+            peer_as: asn.into(),
         },
         timers: Timers::default(),
         seed: own.into(),

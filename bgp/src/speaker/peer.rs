@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sekisho_config::model::{
-    Asn, Bgp, BgpIdentity, Peer as PeerSettings, PeerName, PeerRange, Prefix, Role, Transport,
+    Asn, Bgp, BgpIdentity, Peer as PeerSettings, PeerAs, PeerName, PeerRange, Prefix, Role, Transport,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -35,7 +35,7 @@ pub(super) struct Wanted {
     pub(super) name: PeerName,
     pub(super) address: IpAddr,
     pub(super) port: u16,
-    pub(super) asn: Asn,
+    pub(super) asn: PeerAs,
     pub(super) role: Role,
     pub(super) passive: bool,
     pub(super) transport: Transport,
@@ -49,7 +49,7 @@ impl From<&PeerSettings> for Wanted {
             name: peer.name.clone(),
             address: peer.address.to_canonical(),
             port: peer.port,
-            asn: peer.asn,
+            asn: peer.asn.clone(),
             role: peer.role,
             passive: peer.passive,
             transport: peer.transport.clone(),
@@ -72,7 +72,7 @@ impl Wanted {
             name: PeerName::from(address),
             address,
             port: 179,
-            asn: range.asn,
+            asn: range.asn.clone(),
             role: range.role,
             passive: true,
             transport: range.transport.clone(),
@@ -89,7 +89,7 @@ impl Wanted {
         Protection {
             transport: self.transport.clone(),
             interface: self.interface.clone(),
-            external: self.asn != ours.asn,
+            external: !self.asn.admits(ours.asn, ours.asn),
         }
     }
 
@@ -99,7 +99,7 @@ impl Wanted {
             router_id: ours.router_id,
             hold_time: u16::try_from(ours.hold_time.as_secs()).unwrap_or(u16::MAX),
             restart_time: RESTART_TIME,
-            peer_asn: self.asn,
+            peer_as: self.asn.clone(),
         }
     }
 }
@@ -166,14 +166,17 @@ impl Peer {
         self.established() && self.awaited.is_empty()
     }
 
-    pub(super) fn view(&self, received: Counts, now: Instant) -> PeerView {
+    pub(super) fn view(&self, received: Counts, ours: Asn, now: Instant) -> PeerView {
         let status = self.shared.lock();
         let terms = status.terms.as_ref();
         PeerView {
             name: self.wanted.name.clone(),
             address: self.wanted.address,
             role: self.wanted.role,
-            asn: self.wanted.asn,
+            asn: terms
+                .map(|terms| terms.asn)
+                .or_else(|| self.wanted.asn.number(ours)),
+            configured_asn: self.wanted.asn.to_string(),
             range: self.wanted.range,
             passive: self.wanted.passive,
             state: status.state,

@@ -24,7 +24,7 @@ fn asn() -> Asn {
 fn bgp() -> Bgp {
     let range = |prefix: &str, role| PeerRange {
         prefix: prefix.parse().unwrap(),
-        asn: asn(),
+        asn: asn().into(),
         role,
         transport: Transport::default(),
     };
@@ -392,7 +392,7 @@ async fn configure_touches_only_the_peers_that_differ() {
         name: "tor".parse().unwrap(),
         address: "127.0.0.1".parse().unwrap(),
         port: listener.local_addr().unwrap().port(),
-        asn: asn(),
+        asn: asn().into(),
         role: Role::Upstream,
         interface: None,
         passive: false,

@@ -164,7 +164,7 @@ fn role(table: &Table<'_>) -> Option<Role> {
 
 fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Option<At<Peer>> {
     let address = table.text("address", peer_address);
-    let asn = table.asn("asn");
+    let asn = table.peer_as("asn");
     let role = role(table);
     let passive = table.bool("passive").unwrap_or(false);
     let port = table.number("port").map_or(179, |at| at.value);
@@ -233,7 +233,7 @@ fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>
 
 fn range(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Option<At<PeerRange>> {
     let prefix = table.text("prefix", network);
-    let asn = table.asn("asn");
+    let asn = table.peer_as("asn");
     let role = role(table);
     let transport = transport(table, log, load);
     Some(At {

@@ -71,6 +71,8 @@ pub enum Kind {
     },
     /// A string or a whole number, and what they hold.
     TextOrInteger(&'static str),
+    /// AS numbers that a peer may have: one, a list, `internal` or `external`.
+    PeerAs,
 }
 
 /// What holds where a key is not written.
@@ -187,8 +189,8 @@ pub const KEYS: &[Key] = &[
         "Name of the peer: 1 to 63 letters, digits, `-`, `_`, `.`, `:`."),
     key("bgp.peers", "address", Kind::Text("IP address"), Absent::Required, "\"10.0.0.11\"", LIVE,
         "Where it is. A link-local address names its interface: `\"fe80::1%eth1\"`."),
-    key("bgp.peers", "asn", Kind::Integer { min: 1, max: u32::MAX as u64 }, Absent::Required, "64512", LIVE,
-        "Its AS number."),
+    key("bgp.peers", "asn", Kind::PeerAs, Absent::Required, "64512", LIVE,
+        "Its AS number. `internal` is ours, `external` any other one; of a list it may have any."),
     key("bgp.peers", "role", Kind::OneOf(ROLES), Absent::Required, "\"cluster\"", LIVE,
         "What it is for: `cluster` is a node, pod routes are learned from it; `upstream` is a router above, VIPs are announced to it."),
     key("bgp.peers", "passive", Kind::Bool, Absent::Example, "false", LIVE,
@@ -209,8 +211,8 @@ pub const KEYS: &[Key] = &[
 
     key("bgp.peer_ranges", "prefix", Kind::Text("prefix"), Absent::Required, "\"10.0.0.0/24\"", LIVE,
         "Where they are."),
-    key("bgp.peer_ranges", "asn", Kind::Integer { min: 1, max: u32::MAX as u64 }, Absent::Required, "64512", LIVE,
-        "Their AS number."),
+    key("bgp.peer_ranges", "asn", Kind::PeerAs, Absent::Required, "64512", LIVE,
+        "Their AS number, as for a peer; each may have another one that fits."),
     key("bgp.peer_ranges", "role", Kind::OneOf(ROLES), Absent::Required, "\"cluster\"", LIVE,
         "What they are for, as for a peer."),
     key("bgp.peer_ranges", "password_file", Kind::Text("path"), Absent::Means("no signatures"), "\"/etc/sekisho/bgp.password\"", LIVE,
@@ -362,6 +364,7 @@ impl std::fmt::Display for Kind {
             Self::List(what) => write!(f, "list of {what}"),
             Self::OneOf(words) => f.write_str(&one_of(words)),
             Self::Bool => f.write_str("true or false"),
+            Self::PeerAs => f.write_str("AS number, list of AS numbers, `\"internal\"` or `\"external\"`"),
             Self::Integer { min, max } => write!(f, "number, {min} to {max}"),
             Self::Size { min, max } => write!(f, "size, {} to {}", write_size(*min), write_size(*max)),
             Self::Duration { min, max } => {

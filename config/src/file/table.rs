@@ -10,7 +10,7 @@ use toml::de::{DeTable, DeValue};
 use super::fault::{At, Log, Place, quote};
 use super::keys::{self, Absent, KEYS, Key, Kind, SECTIONS, Section, one_of};
 use super::scalar::{self, nearest, write_duration, write_size};
-use crate::model::{Asn, Invalid};
+use crate::model::{Asn, Invalid, PeerAs};
 
 /// One table of the file, with the section of [`KEYS`] that says what may stand in it.
 ///
@@ -299,6 +299,55 @@ impl<'a> Table<'a> {
     pub(super) fn asn(&self, name: &str) -> Option<At<Asn>> {
         let number = self.number::<u32>(name)?;
         self.accept(Asn::try_from(number.value), number.place)
+    }
+
+    /// The AS numbers that a peer may have.
+    pub(super) fn peer_as(&self, name: &str) -> Option<At<PeerAs>> {
+        const WANTED: &str = "an AS number, a list of them, \"internal\" or \"external\"";
+        let key = self.key(name)?;
+        let (value, place) = self.entry(key)?;
+        let number = |value: &DeValue<'_>, place: &Place| {
+            let DeValue::Integer(integer) = value else {
+                self.wrong_type(place, key, value, WANTED);
+                return None;
+            };
+            let number = u32::from_str_radix(integer.as_str(), integer.radix()).ok();
+            let asn = number.and_then(|number| Asn::try_from(number).ok());
+            if asn.is_none() {
+                let what = format!("{integer} is out of range");
+                self.log.fault(place, what, "write a number from 1 to 4294967295");
+            }
+            asn
+        };
+        let value = match value {
+            DeValue::String(text) if text == "internal" => PeerAs::Internal,
+            DeValue::String(text) if text == "external" => PeerAs::External,
+            DeValue::String(text) => {
+                let what = format!("{} is none of the words known here", quote(text));
+                let instead =
+                    "write a number without quotes, a list of numbers, \"internal\" or \"external\"";
+                self.log.fault(&place, what, instead);
+                return None;
+            }
+            DeValue::Array(elements) => {
+                let mut numbers = BTreeSet::new();
+                for (index, element) in elements.iter().enumerate() {
+                    let place = Place {
+                        line: self.log.line(&element.span()),
+                        key: format!("{}[{index}]", place.key),
+                    };
+                    numbers.insert(number(element.get_ref(), &place)?);
+                }
+                if numbers.is_empty() {
+                    self.log
+                        .fault(&place, "an empty list lets nobody in", "write the AS numbers");
+                    return None;
+                }
+                PeerAs::AnyOf(numbers)
+            }
+            other => PeerAs::from(number(other, &place)?),
+        };
+        Some(At { value, place })
     }
 
     /// A duration within the range of the key.

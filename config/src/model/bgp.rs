@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::num::NonZeroU32;
@@ -182,13 +183,67 @@ pub struct Peer {
     /// Its TCP port (179).
     pub port: u16,
     /// Its AS.
-    pub asn: Asn,
+    pub asn: PeerAs,
     /// What it is for.
     pub role: Role,
     /// Never dial, only accept.
     pub passive: bool,
     /// How its connections are made and protected.
     pub transport: Transport,
+}
+
+/// Which AS a peer may be of.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum PeerAs {
+    /// Ours.
+    Internal,
+    /// Any but ours.
+    External,
+    /// One of these.
+    AnyOf(BTreeSet<Asn>),
+}
+
+impl PeerAs {
+    /// Whether a peer of `asn` may be it, where we are of `ours`.
+    pub fn admits(&self, asn: Asn, ours: Asn) -> bool {
+        match self {
+            Self::Internal => asn == ours,
+            Self::External => asn != ours,
+            Self::AnyOf(numbers) => numbers.contains(&asn),
+        }
+    }
+
+    /// The number, where only one is possible.
+    pub fn number(&self, ours: Asn) -> Option<Asn> {
+        match self {
+            Self::Internal => Some(ours),
+            Self::External => None,
+            Self::AnyOf(numbers) if numbers.len() == 1 => numbers.first().copied(),
+            Self::AnyOf(_) => None,
+        }
+    }
+}
+
+impl From<Asn> for PeerAs {
+    fn from(asn: Asn) -> Self {
+        Self::AnyOf(BTreeSet::from([asn]))
+    }
+}
+
+impl fmt::Display for PeerAs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Internal => f.write_str("internal"),
+            Self::External => f.write_str("external"),
+            Self::AnyOf(numbers) => {
+                for (index, asn) in numbers.iter().enumerate() {
+                    let between = if index == 0 { "" } else { " or " };
+                    write!(f, "{between}{asn}")?;
+                }
+                Ok(())
+            }
+        }
+    }
 }
 
 /// How connections with a peer are made and protected.
@@ -210,7 +265,7 @@ pub struct PeerRange {
     /// Where they are.
     pub prefix: Prefix,
     /// Their AS.
-    pub asn: Asn,
+    pub asn: PeerAs,
     /// What they are for.
     pub role: Role,
     /// How their connections are protected.
@@ -220,6 +275,27 @@ pub struct PeerRange {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn who_may_be_a_peer() {
+        let asn = |number| Asn::try_from(number).unwrap();
+        let both = PeerAs::AnyOf([asn(1), asn(2)].into());
+        // (who may come, who comes; we are AS 1) -> may, the only number
+        for (wanted, comes, may, number) in [
+            (&PeerAs::Internal, 1, true, Some(1)),
+            (&PeerAs::Internal, 2, false, Some(1)),
+            (&PeerAs::External, 1, false, None),
+            (&PeerAs::External, 2, true, None),
+            (&PeerAs::from(asn(2)), 2, true, Some(2)),
+            (&PeerAs::from(asn(2)), 1, false, Some(2)),
+            (&both, 1, true, None),
+            (&both, 3, false, None),
+        ] {
+            assert_eq!(wanted.admits(asn(comes), asn(1)), may, "{wanted} and {comes}");
+            assert_eq!(wanted.number(asn(1)), number.map(asn), "{wanted}");
+        }
+        assert_eq!(both.to_string(), "1 or 2");
+    }
 
     #[test]
     fn reserved_values_cannot_be_made() {

@@ -17,7 +17,7 @@ mod secret;
 mod settings;
 mod vip;
 
-pub use bgp::{Asn, Bgp, BgpIdentity, Peer, PeerName, PeerRange, Role, RouterId, Transport};
+pub use bgp::{Asn, Bgp, BgpIdentity, Peer, PeerAs, PeerName, PeerRange, Role, RouterId, Transport};
 pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet};
 pub use desired::{ClusterPart, Desired, TcpRoute};
 pub use finding::{Finding, FindingKind};

@@ -37,7 +37,7 @@ impl Speaker {
         let info = PeerInfo {
             name: peer.wanted.name.clone(),
             address,
-            asn: peer.wanted.asn,
+            asn: terms.asn,
             router_id: terms.router_id,
             role: peer.wanted.role,
             interface: peer.interface(&next_hops),

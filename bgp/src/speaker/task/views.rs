@@ -26,7 +26,13 @@ impl Speaker {
 
     fn peer_views(&self) -> Vec<PeerView> {
         let now = Instant::now();
-        let view = |peer: &Peer| peer.view(peer.id.map(|id| self.rib.counts(id)).unwrap_or_default(), now);
+        let view = |peer: &Peer| {
+            peer.view(
+                peer.id.map(|id| self.rib.counts(id)).unwrap_or_default(),
+                self.bgp.identity.asn,
+                now,
+            )
+        };
         let mut views: Vec<_> = self.peers.values().map(view).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views

@@ -380,7 +380,7 @@ keepalive = 3
             &[
             r"box.toml:7: bgp.peers[0].name: `a b` cannot name a peer; use 1 to 63 letters, digits, `-`, `_`, `.` or `:`",
             r"box.toml:8: bgp.peers[0].address: `10.0.0.1:179` is not an IP address; write it without port and prefix length, for example 10.0.0.11",
-            r"box.toml:9: bgp.peers[0].asn: a fraction where a whole number is expected; write for example: asn = 64512",
+            r#"box.toml:9: bgp.peers[0].asn: a fraction where an AS number, a list of them, "internal" or "external" is expected; write for example: asn = 64512"#,
             r#"box.toml:10: bgp.peers[0].role: `node` is none of the words known here; write "cluster" or "upstream""#,
             r"box.toml:11: bgp.peers[0].port: 0 is out of range; write a number from 1 to 65535",
             r"box.toml:12: bgp.peers[0].passive: a string where true or false is expected; write for example: passive = false",
@@ -465,6 +465,31 @@ role = "cluster"
 "#].concat(),
             &[
             r"box.toml:7: bgp.peers[0].name: `10.0.0.2` is an address, and not the one of this peer; choose another name, or leave it out",
+            ],
+        ),
+        (
+            [SOURCE, BGP, r#"[[bgp.peers]]
+address = "10.0.0.1"
+asn = "Internal"
+role = "cluster"
+[[bgp.peers]]
+address = "10.0.0.2"
+asn = [64512, 0]
+role = "cluster"
+[[bgp.peers]]
+address = "10.0.0.3"
+asn = []
+role = "cluster"
+[[bgp.peers]]
+address = "10.0.0.4"
+asn = ["1"]
+role = "cluster"
+"#].concat(),
+            &[
+            r#"box.toml:8: bgp.peers[0].asn: `Internal` is none of the words known here; write a number without quotes, a list of numbers, "internal" or "external""#,
+            r"box.toml:12: bgp.peers[1].asn[1]: 0 is out of range; write a number from 1 to 4294967295",
+            r"box.toml:16: bgp.peers[2].asn: an empty list lets nobody in; write the AS numbers",
+            r#"box.toml:20: bgp.peers[3].asn[0]: a string where an AS number, a list of them, "internal" or "external" is expected; write for example: asn = 64512"#,
             ],
         ),
         (
