@@ -12,6 +12,7 @@ use crate::metrics::Cell;
 use crate::snapshot::{CompiledEndpoint, InFlight, ListenerKind};
 use crate::tunnel::{self, Abort, End};
 use crate::upstream::{self, ConnectError};
+use crate::wire::Wire;
 use crate::worker::{Admitted, Worker};
 
 /// Endpoints that are tried for one connection at most.
@@ -40,16 +41,17 @@ pub(crate) async fn run(
     };
     drop(snapshot);
     let mut tried: Vec<SocketAddr> = Vec::new();
-    let mut connected: Option<(&CompiledEndpoint, InFlight, TcpStream)> = None;
+    let mut connected: Option<(&CompiledEndpoint, InFlight, TcpStream, Rc<Wire>)> = None;
     while tried.len() < MAX_ENDPOINTS {
         let Some(endpoint) = balance::pick(&pool, &mut worker.dice.borrow_mut(), &tried) else {
             break;
         };
         let address = endpoint.endpoint.address;
         let in_flight = InFlight::enter(&endpoint.state);
-        match upstream::connect(address, live.timeouts.connect).await {
+        let wire = worker.upstreams.wires.add(address);
+        match upstream::connect(address, live.timeouts.connect, &wire).await {
             Ok(stream) => {
-                connected = Some((endpoint, in_flight, stream));
+                connected = Some((endpoint, in_flight, stream, wire));
                 break;
             }
             Err(error) => {
@@ -73,10 +75,10 @@ pub(crate) async fn run(
             client.abort();
             (None, None)
         }
-        Some((endpoint, in_flight, stream)) => {
+        Some((endpoint, in_flight, stream, wire)) => {
             let none = (Bytes::new(), Bytes::new());
             let stop = worker.cut_tunnels.cancelled();
-            let carried = tunnel::run(client, stream, none, live.timeouts.tcp_idle, stop).await;
+            let carried = tunnel::run(client, stream, none, live.timeouts.tcp_idle, stop, &wire).await;
             if carried.end == End::Upstream {
                 in_flight.state().failed();
             }

@@ -23,6 +23,7 @@ mod start;
 mod tls;
 mod tunnel;
 mod upstream;
+mod wire;
 mod worker;
 
 pub use snapshot::Snapshot;

@@ -52,6 +52,8 @@ cells! {
     UpstreamConnectFailed "sekisho_http_upstream_connects_total" "result" "failed" COUNTER "Connections to endpoints by result.";
     UpstreamConnectTimeout "sekisho_http_upstream_connects_total" "result" "timeout" COUNTER "Connections to endpoints by result.";
     UpstreamExhausted "sekisho_http_upstream_connects_total" "result" "exhausted" COUNTER "Connections to endpoints by result.";
+    UpstreamConnectUnrouted "sekisho_http_upstream_connects_total" "result" "unrouted" COUNTER "Connections to endpoints by result.";
+    UpstreamUnrouted "sekisho_http_upstream_unrouted_total" "" "" COUNTER "Connections to endpoints that were open, or being made, when the route was withdrawn.";
     UpstreamReused "sekisho_http_upstream_reused_total" "" "" COUNTER "Requests sent on a kept connection.";
     UpstreamIdle "sekisho_http_upstream_idle_connections" "" "" GAUGE "Kept connections to endpoints.";
     EndedByClient "sekisho_http_ended_early_total" "by" "client" COUNTER "Exchanges that did not come to their end, by who ended them.";

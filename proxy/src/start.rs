@@ -13,6 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::listen::{Bound, Listeners};
 use crate::metrics::{Collected, Metrics};
 use crate::snapshot::Snapshot;
+use crate::wire::Mailbox;
 use crate::worker::{self, Shared};
 use crate::{access_log, tls};
 
@@ -128,6 +129,7 @@ pub fn start_with_log(
         appliance,
         tls,
         metrics: Arc::clone(&metrics),
+        mailboxes: (0..count).map(|_| Mailbox::default()).collect(),
         admitted: AtomicUsize::new(0),
         stop: CancellationToken::new(),
     });
@@ -188,9 +190,16 @@ fn spawn<F: Future<Output = ()>>(
 }
 
 impl Handle {
-    /// Makes `snapshot` the one that new requests and connections use, and opens and closes sockets to match.
+    /// Makes `snapshot` the one that new requests and connections use, opens and closes sockets to match, and ends
+    /// what leads to endpoints whose route it withdraws. To be called from one task.
     pub fn publish(&self, snapshot: Arc<Snapshot>) {
-        self.shared.snapshot.store(snapshot);
+        let previous = self.shared.snapshot.swap(Arc::clone(&snapshot));
+        let withdrawn = previous.withdrawn_by(&snapshot);
+        if !withdrawn.is_empty() {
+            for mailbox in &self.shared.mailboxes {
+                mailbox.put(&withdrawn);
+            }
+        }
         self.changed.notify_one();
     }
 

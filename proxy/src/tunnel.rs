@@ -9,6 +9,8 @@ use bytes::{Buf, Bytes};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 
+use crate::wire::{GRACE, Wire};
+
 const BUFFER: usize = 16 * 1024;
 /// Free buffers that a worker keeps. An idle tunnel holds none.
 const SPARE: usize = 64;
@@ -186,7 +188,8 @@ impl Drop for Half {
 }
 
 /// Carries octets between `client` and `upstream` until both directions are closed, one side breaks, nothing moves
-/// for `idle`, or `stop` is ready. `first` are octets that were read ahead: from the client, from the endpoint.
+/// for `idle`, or `stop` is ready. Once the endpoint is unrouted, what it sends within a grace is all that counts as
+/// moving. `first` are octets that were read ahead: from the client, from the endpoint.
 ///
 /// Cancel-safe: no (octets read and not yet written are lost).
 pub(crate) async fn run<C: Abort, U: Abort>(
@@ -195,21 +198,28 @@ pub(crate) async fn run<C: Abort, U: Abort>(
     first: (Bytes, Bytes),
     idle: Duration,
     stop: impl Future<Output = ()>,
+    wire: &Wire,
 ) -> Carried {
     let mut up = Half::new(first.0);
     let mut down = Half::new(first.1);
     let mut stop = std::pin::pin!(stop);
     let mut last = Instant::now();
     let mut timer = std::pin::pin!(tokio::time::sleep_until(last + idle));
+    let mut unrouted = false;
     let end = std::future::poll_fn(|cx| {
         if stop.as_mut().poll(cx).is_ready() {
             return Poll::Ready(End::Stopped);
         }
-        let mut moved = false;
-        let upward = up.poll(cx, &mut client, &mut upstream, &mut moved);
-        let downward = down.poll(cx, &mut upstream, &mut client, &mut moved);
-        if moved {
+        let (mut sent, mut came) = (false, false);
+        let upward = up.poll(cx, &mut client, &mut upstream, &mut sent);
+        let downward = down.poll(cx, &mut upstream, &mut client, &mut came);
+        if came || (sent && !unrouted) {
             last = Instant::now();
+        }
+        if !unrouted && wire.poll_unrouted(cx).is_ready() {
+            unrouted = true;
+            last = Instant::now();
+            timer.as_mut().reset(last + idle.min(GRACE));
         }
         match (upward, downward) {
             (Poll::Ready(Err(Fault::Reader)), _) | (_, Poll::Ready(Err(Fault::Writer))) => {
@@ -223,11 +233,18 @@ pub(crate) async fn run<C: Abort, U: Abort>(
         }
         // One timer, moved forward only when it fires: a busy tunnel does not touch it.
         while timer.as_mut().poll(cx).is_ready() {
-            let due = last + idle;
-            if due <= Instant::now() {
+            let patience = if unrouted { idle.min(GRACE) } else { idle };
+            if last + patience > Instant::now() {
+                timer.as_mut().reset(last + patience);
+            } else if !unrouted {
                 return Poll::Ready(End::Idle);
+            } else if wire.is_unrouted_still() {
+                return Poll::Ready(End::Upstream);
+            } else {
+                unrouted = false;
+                let _ = wire.poll_unrouted(cx);
+                last = Instant::now();
             }
-            timer.as_mut().reset(due);
         }
         Poll::Pending
     })
@@ -241,5 +258,64 @@ pub(crate) async fn run<C: Abort, U: Abort>(
         to_upstream: up.carried,
         to_client: down.carried,
         end,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::SocketAddr;
+    use std::sync::Arc;
+
+    use arc_swap::ArcSwap;
+    use sekisho_config::model::{Desired, Observed, Reach, Revision, Routing, Unroutable};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex};
+    use tokio::time::sleep;
+
+    use super::*;
+    use crate::snapshot::{Snapshot, Withdrawn, compile};
+    use crate::wire::Wires;
+
+    impl Abort for DuplexStream {
+        fn abort(&self) {}
+    }
+
+    /// Octets of the client do not keep a tunnel to nowhere open; octets of the endpoint do.
+    #[tokio::test(start_paused = true)]
+    async fn an_unrouted_endpoint_has_a_grace() {
+        let address: SocketAddr = "10.0.0.1:80".parse().unwrap();
+        let mut observed = Observed::default();
+        let why = Unroutable::NoRoute;
+        observed.reach.insert(address.ip(), Reach::Unroutable { why });
+        let (before, desired) = (Snapshot::default(), Desired::default());
+        let now = compile(&before, &desired, &observed, Routing::Required, Revision(1));
+        let wires = Wires::new(Arc::new(ArcSwap::from_pointee(now)));
+        let wire = wires.add(address);
+
+        let ((mut client, ours), (theirs, mut endpoint)) = (duplex(4096), duplex(4096));
+        let none = (Bytes::new(), Bytes::new());
+        let idle = Duration::from_secs(600);
+        let begun = Instant::now();
+        let tunnel = run(ours, theirs, none, idle, std::future::pending(), &wire);
+        let talk = async {
+            sleep(Duration::from_secs(100)).await;
+            let withdrawn = Withdrawn {
+                unrouted: [address.ip()].into(),
+                ..Withdrawn::default()
+            };
+            wires.withdraw(&withdrawn);
+            sleep(Duration::from_secs(3)).await;
+            endpoint.write_all(b"late").await.unwrap();
+            client.read_exact(&mut [0; 4]).await.unwrap();
+            while client.write_all(b"hello?").await.is_ok() {
+                sleep(Duration::from_secs(1)).await;
+            }
+        };
+        let (carried, ()) = tokio::join!(tunnel, talk);
+        assert_eq!(carried.end, End::Upstream);
+        let lasted = begun.elapsed();
+        assert!(
+            (Duration::from_secs(108)..Duration::from_secs(110)).contains(&lasted),
+            "{lasted:?}"
+        );
     }
 }

@@ -10,11 +10,13 @@ use std::time::Duration;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
 use crate::http::RequestBody;
 use crate::metrics::{Cell, Counters};
+use crate::snapshot::Withdrawn;
+use crate::wire::{Wire, Wires};
 
 /// Fields and octets of a response's header section that are read at most.
 const MAX_HEADERS: usize = 256;
@@ -32,6 +34,9 @@ pub(crate) enum ConnectError {
     /// The box is out of files, ports or memory: no endpoint's fault, and another one would not help.
     #[error("{0}; raise the limit on open files or the range of local ports")]
     Exhausted(#[source] std::io::Error),
+    /// The endpoint's route was withdrawn meanwhile.
+    #[error("its route was withdrawn")]
+    Unrouted,
 }
 
 impl From<std::io::Error> for ConnectError {
@@ -45,8 +50,17 @@ impl From<std::io::Error> for ConnectError {
 }
 
 /// A TCP connection to an endpoint.
-pub(crate) async fn connect(address: SocketAddr, limit: Duration) -> Result<TcpStream, ConnectError> {
-    match tokio::time::timeout(limit, TcpStream::connect(address)).await {
+pub(crate) async fn connect(
+    address: SocketAddr,
+    limit: Duration,
+    wire: &Wire,
+) -> Result<TcpStream, ConnectError> {
+    let connected = tokio::select! {
+        biased;
+        connected = timeout(limit, TcpStream::connect(address)) => connected,
+        () = wire.cut() => return Err(ConnectError::Unrouted),
+    };
+    match connected {
         Ok(Ok(stream)) => {
             stream.set_nodelay(true)?;
             Ok(stream)
@@ -61,6 +75,7 @@ type Sender = SendRequest<RequestBody>;
 #[derive(Debug)]
 struct Idle {
     sender: Sender,
+    wire: Rc<Wire>,
     until: Instant,
 }
 
@@ -71,6 +86,7 @@ pub(crate) struct Upstreams {
     /// Tasks that drive the connections.
     drivers: TaskTracker,
     counters: Arc<Counters>,
+    pub(crate) wires: Rc<Wires>,
 }
 
 /// A connection in use. Dropped, it is closed; [`Lease::keep`] keeps it for the next request.
@@ -78,16 +94,18 @@ pub(crate) struct Upstreams {
 pub(crate) struct Lease {
     pub(crate) sender: Sender,
     pub(crate) reused: bool,
+    pub(crate) wire: Rc<Wire>,
     address: SocketAddr,
     pool: Rc<Upstreams>,
 }
 
 impl Upstreams {
-    pub(crate) fn new(counters: Arc<Counters>) -> Rc<Self> {
+    pub(crate) fn new(counters: Arc<Counters>, wires: Rc<Wires>) -> Rc<Self> {
         Rc::new(Self {
             idle: RefCell::default(),
             drivers: TaskTracker::new(),
             counters,
+            wires,
         })
     }
 
@@ -96,13 +114,14 @@ impl Upstreams {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&address)?;
         let now = Instant::now();
-        while let Some(Idle { sender, until }) = list.pop() {
+        while let Some(Idle { sender, wire, until }) = list.pop() {
             self.counters.dec(Cell::UpstreamIdle);
             if until > now && sender.is_ready() {
                 self.counters.inc(Cell::UpstreamReused);
                 return Some(Lease {
                     sender,
                     reused: true,
+                    wire,
                     address,
                     pool: Rc::clone(self),
                 });
@@ -117,12 +136,14 @@ impl Upstreams {
         address: SocketAddr,
         limit: Duration,
     ) -> Result<Lease, ConnectError> {
-        let connected = connect(address, limit).await;
+        let wire = self.wires.add(address);
+        let connected = connect(address, limit, &wire).await;
         self.counters.inc(match &connected {
             Ok(_) => Cell::UpstreamConnected,
             Err(ConnectError::Failed(_)) => Cell::UpstreamConnectFailed,
             Err(ConnectError::Timeout) => Cell::UpstreamConnectTimeout,
             Err(ConnectError::Exhausted(_)) => Cell::UpstreamExhausted,
+            Err(ConnectError::Unrouted) => Cell::UpstreamConnectUnrouted,
         });
         let (sender, connection) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
@@ -130,14 +151,21 @@ impl Upstreams {
             .handshake(TokioIo::new(connected?))
             .await
             .map_err(|error| ConnectError::Failed(std::io::Error::other(error)))?;
+        let driven = Rc::clone(&wire);
         self.drivers.spawn_local(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(endpoint = %address, %error, "connection to an endpoint ended");
+            tokio::select! {
+                biased;
+                ended = connection.with_upgrades() => if let Err(error) = ended {
+                    tracing::debug!(endpoint = %address, %error, "connection to an endpoint ended");
+                },
+                // Whoever waits for something from it hears that it is closed.
+                () = driven.cut() => {}
             }
         });
         Ok(Lease {
             sender,
             reused: false,
+            wire,
             address,
             pool: Rc::clone(self),
         })
@@ -157,6 +185,20 @@ impl Upstreams {
         });
     }
 
+    /// Ends what leads to endpoints that were withdrawn: kept connections at once, others by their drivers.
+    pub(crate) fn withdraw(&self, withdrawn: &Withdrawn) {
+        let cut = self.wires.withdraw(withdrawn);
+        self.counters.add(Cell::UpstreamUnrouted, cut as u64);
+        self.idle.borrow_mut().retain(|_, list| {
+            if list.first().is_some_and(|idle| idle.wire.is_good()) {
+                return true;
+            }
+            self.counters
+                .add(Cell::UpstreamIdle, (list.len() as u64).wrapping_neg());
+            false
+        });
+    }
+
     /// Closes every kept connection.
     pub(crate) fn clear(&self) {
         for (_, list) in self.idle.borrow_mut().drain() {
@@ -169,14 +211,16 @@ impl Upstreams {
 impl Lease {
     /// Keeps the connection for `idle`, unless there are `most` for its endpoint or it is closing.
     pub(crate) fn keep(self, idle: Duration, most: usize) {
-        if self.sender.is_closed() {
+        if self.sender.is_closed() || !self.wire.is_good() {
             return;
         }
+        self.wire.answering(false);
         let mut pool = self.pool.idle.borrow_mut();
         let list = pool.entry(self.address).or_default();
         if list.len() < most {
             list.push(Idle {
                 sender: self.sender,
+                wire: self.wire,
                 until: Instant::now() + idle,
             });
             self.pool.counters.inc(Cell::UpstreamIdle);

@@ -17,9 +17,10 @@ use tokio_util::task::TaskTracker;
 use crate::access_log::{Lines, Sender};
 use crate::balance::Dice;
 use crate::metrics::{Counters, Metrics};
-use crate::snapshot::Snapshot;
+use crate::snapshot::{Snapshot, Withdrawn};
 use crate::start::Live;
 use crate::upstream::Upstreams;
+use crate::wire::{Mailbox, Wires};
 use crate::{accept, metrics};
 
 /// What all workers share. Nothing in it is locked.
@@ -30,6 +31,8 @@ pub(crate) struct Shared {
     pub(crate) appliance: Arc<str>,
     pub(crate) tls: Arc<rustls::ServerConfig>,
     pub(crate) metrics: Arc<Metrics>,
+    /// What was withdrawn, for each worker.
+    pub(crate) mailboxes: Box<[Mailbox]>,
     /// Client connections of all workers.
     pub(crate) admitted: AtomicUsize,
     /// No further connection or request; what runs may finish.
@@ -135,7 +138,7 @@ impl Worker {
         let seed = u64::from_ne_bytes(seed) ^ index as u64;
         Rc::new(Self {
             index,
-            upstreams: Upstreams::new(Arc::clone(&counters)),
+            upstreams: Upstreams::new(Arc::clone(&counters), Wires::new(Arc::clone(&shared.snapshot))),
             counters,
             dice: RefCell::new(Dice::new(seed)),
             lines: Lines::new(log),
@@ -205,6 +208,7 @@ pub(crate) async fn run(
     let mut tick = tokio::time::interval(Duration::from_millis(200));
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks = 0u32;
+    let mailbox = shared.mailboxes.get(index);
     loop {
         tokio::select! {
             () = shared.stop.cancelled() => break,
@@ -214,6 +218,7 @@ pub(crate) async fn run(
                 }
                 None => break,
             },
+            withdrawn = news(mailbox) => worker.upstreams.withdraw(&withdrawn),
             _ = tick.tick() => {
                 worker.lines.hand_over(&worker.counters);
                 ticks = ticks.wrapping_add(1);
@@ -225,9 +230,21 @@ pub(crate) async fn run(
             }
         }
     }
-    drain(&worker, &accepting).await;
+    tokio::select! {
+        () = drain(&worker, &accepting) => {}
+        // Routes are withdrawn while the box stops, too.
+        () = async { loop { worker.upstreams.withdraw(&news(mailbox).await); } } => {}
+    }
     worker.upstreams.clear();
     worker.lines.hand_over(&worker.counters);
+}
+
+/// What was withdrawn since the last time.
+async fn news(mailbox: Option<&Mailbox>) -> Withdrawn {
+    match mailbox {
+        Some(mailbox) => mailbox.take().await,
+        None => std::future::pending().await,
+    }
 }
 
 /// Lets what runs finish: exchanges for their time, tunnels for theirs, both from now.

@@ -258,6 +258,9 @@ impl Body for Reply {
                 match Pin::new(&mut download.body).poll_frame(cx) {
                     Poll::Ready(frame) => {
                         download.patience.calm();
+                        if let Some(lease) = &download.lease {
+                            lease.wire.moved();
+                        }
                         match frame {
                             Some(Ok(frame)) => {
                                 if let Some(data) = frame.data_ref() {

@@ -43,7 +43,7 @@ async fn attempt(
 ) -> Result<Response<Reply>, Refusal> {
     let Forward {
         mut parts,
-        pool,
+        mut pool,
         upgrade,
     } = forward;
     let live = &exchange.client.live;
@@ -74,18 +74,25 @@ async fn attempt(
     let mut tried: Vec<SocketAddr> = Vec::new();
     let mut repeated = false;
     loop {
-        exchange.phase.set(Phase::Connect);
-        let (endpoint, lease) = match connect(&pool, exchange, &mut tried, repeated).await {
+        let (endpoint, lease) = match connect(&mut pool, exchange, &mut tried, repeated).await {
             Ok(connected) => connected,
             Err(refusal) => return Err(refusal),
         };
         exchange.connected.set(Some(Instant::now()));
         exchange.phase.set(Phase::Wait);
         let reused = lease.reused;
-        let copy = (reused && repeatable && !repeated).then(|| copy_of(&request));
+        let copy = (repeatable && !repeated).then(|| copy_of(&request));
         let mut lease = lease;
-        match send(&mut lease, request, exchange).await {
+        let sent = send(&mut lease, request, exchange).await;
+        let unrouted = lease.wire.is_unrouted();
+        if sent.is_err() && unrouted {
+            tracing::debug!(%endpoint, "the route of an endpoint was withdrawn before its answer");
+            tried.push(endpoint);
+            renew(&mut pool, exchange);
+        }
+        match sent {
             Ok(response) => {
+                lease.wire.answering(true);
                 exchange.first_byte.set(Some(Instant::now()));
                 exchange.phase.set(Phase::Response);
                 return accept(response, lease, exchange, upgrade, client_upgrade);
@@ -97,13 +104,13 @@ async fn attempt(
             // The request's own fault: its body broke off or did not come.
             Err(Failure::Request(refusal)) => return Err(refusal),
             // Never sent: as good as new. Only on a kept connection, or a broken endpoint would be asked for ever.
-            Err(Failure::Unsent(unsent)) if reused => {
-                tracing::debug!(%endpoint, "a kept connection was closed before the request was sent");
+            Err(Failure::Unsent(unsent)) if reused || unrouted => {
+                tracing::debug!(%endpoint, "a connection was closed before the request was sent");
                 request = *unsent;
             }
             Err(Failure::Broken(error)) => {
                 tracing::debug!(%endpoint, %error, reused, "an endpoint broke off before its answer");
-                let Some(copy) = copy else {
+                let Some(copy) = copy.filter(|_| reused || unrouted) else {
                     exchange.endpoint_failed();
                     return Err(Refusal::UpstreamFailed);
                 };
@@ -141,19 +148,25 @@ fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 
 /// Chooses an endpoint and a connection to it; goes on to another endpoint when a connection cannot be made.
 async fn connect(
-    pool: &CompiledPool,
+    pool: &mut Arc<CompiledPool>,
     exchange: &Rc<Exchange>,
     tried: &mut Vec<SocketAddr>,
     fresh: bool,
 ) -> Result<(SocketAddr, Lease), Refusal> {
     let worker = &exchange.client.worker;
     let limit = exchange.client.live.timeouts.connect;
-    let mut last = Refusal::NoEndpoint;
+    // Where one was asked already, that there is no other is not the whole truth.
+    let mut last = if tried.is_empty() {
+        Refusal::NoEndpoint
+    } else {
+        Refusal::UpstreamFailed
+    };
     while tried.len() < MAX_ENDPOINTS {
         let Some(endpoint) = balance::pick(pool, &mut worker.dice.borrow_mut(), tried) else {
             break;
         };
         let address = endpoint.endpoint.address;
+        exchange.phase.set(Phase::Connect);
         exchange.at(endpoint);
         exchange.chosen.set(Some(Instant::now()));
         if !fresh && let Some(lease) = worker.upstreams.kept(address) {
@@ -163,14 +176,15 @@ async fn connect(
             Ok(lease) => return Ok((address, lease)),
             Err(error) => {
                 tracing::debug!(endpoint = %address, %error, "an endpoint cannot be connected to");
-                if matches!(error, ConnectError::Exhausted(_)) {
-                    return Err(Refusal::Overloaded);
-                }
-                endpoint.state.connect_failed();
                 last = match error {
+                    ConnectError::Exhausted(_) => return Err(Refusal::Overloaded),
                     ConnectError::Timeout => Refusal::UpstreamTimeout,
-                    ConnectError::Failed(_) | ConnectError::Exhausted(_) => Refusal::UpstreamFailed,
+                    ConnectError::Failed(_) | ConnectError::Unrouted => Refusal::UpstreamFailed,
                 };
+                endpoint.state.connect_failed();
+                if matches!(error, ConnectError::Unrouted) {
+                    renew(pool, exchange);
+                }
                 tried.push(address);
                 exchange.retries.set(exchange.retries.get() + 1);
             }
@@ -179,6 +193,13 @@ async fn connect(
     // The count is of further attempts; the last failure was followed by none.
     exchange.retries.set(exchange.retries.get().saturating_sub(1));
     Err(last)
+}
+
+/// Takes the pool as it is now: the one in hand holds endpoints that cannot be reached any more.
+fn renew(pool: &mut Arc<CompiledPool>, exchange: &Exchange) {
+    if let Some(now) = exchange.client.worker.snapshot().pool(pool.id()) {
+        *pool = Arc::clone(now);
+    }
 }
 
 enum Failure {
@@ -195,6 +216,7 @@ async fn send(
     exchange: &Exchange,
 ) -> Result<Response<Incoming>, Failure> {
     let limit = exchange.client.live.timeouts.response_read;
+    let wire = Rc::clone(&lease.wire);
     let mut sent = std::pin::pin!(lease.sender.try_send_request(request));
     let begun = Instant::now();
     loop {
@@ -206,6 +228,10 @@ async fn send(
                     return Err(Failure::Unsent(Box::new(request)));
                 }
                 let error = error.into_error();
+                // To hyper the end of our driver is a mistake of ours.
+                if wire.is_unrouted() {
+                    return Err(Failure::Broken(error));
+                }
                 if error.is_user() || exchange.fault.get().is_some() {
                     let timeout = matches!(
                         std::error::Error::source(&error).and_then(|source| source.downcast_ref()),
@@ -242,7 +268,7 @@ fn accept(
         let (Some(_), Some(client)) = (upgrade, client_upgrade) else {
             return refused("it changes the protocol without being asked");
         };
-        return Ok(upgrade::switch(response, client, exchange));
+        return Ok(upgrade::switch(response, client, &lease.wire, exchange));
     }
     let fields = response.headers();
     let mut codings = fields.get_all(TRANSFER_ENCODING).iter().peekable();

@@ -16,11 +16,13 @@ use super::headers;
 use super::io::ClientIo;
 use crate::metrics::Cell;
 use crate::tunnel::{self, Abort, End};
+use crate::wire::Wire;
 
 /// Passes on a 101 and joins the two connections once both have let go of HTTP.
 pub(crate) fn switch(
     mut response: Response<Incoming>,
     client: OnUpgrade,
+    wire: &Rc<Wire>,
     exchange: &Rc<Exchange>,
 ) -> Response<Reply> {
     let protocol = response.headers().get(UPGRADE).cloned();
@@ -38,11 +40,13 @@ pub(crate) fn switch(
     exchange.phase.set(Phase::Tunnel);
     let kept = Rc::clone(exchange);
     let worker = &exchange.client.worker;
-    worker.tunnels.spawn_local(join(client, upstream, kept));
+    worker
+        .tunnels
+        .spawn_local(join(client, upstream, Rc::clone(wire), kept));
     Response::from_parts(parts, Reply::none())
 }
 
-async fn join(client: OnUpgrade, upstream: OnUpgrade, exchange: Rc<Exchange>) {
+async fn join(client: OnUpgrade, upstream: OnUpgrade, wire: Rc<Wire>, exchange: Rc<Exchange>) {
     let worker = Rc::clone(&exchange.client.worker);
     let (client, upstream) = match tokio::try_join!(client, upstream) {
         Ok(both) => both,
@@ -67,6 +71,7 @@ async fn join(client: OnUpgrade, upstream: OnUpgrade, exchange: Rc<Exchange>) {
         (from_client, from_upstream),
         idle,
         worker.cut_tunnels.cancelled(),
+        &wire,
     )
     .await;
     worker.counters.dec(Cell::Tunnels);

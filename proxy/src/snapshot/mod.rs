@@ -10,6 +10,7 @@ mod pools;
 mod state;
 #[cfg(test)]
 mod tests;
+mod withdrawn;
 
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
@@ -26,6 +27,7 @@ pub use compile::compile;
 pub use pools::{CompiledEndpoint, CompiledPool};
 pub(crate) use state::{BUCKETS, Finished, InFlight};
 pub use state::{EndpointState, PoolState, PoolTotals};
+pub(crate) use withdrawn::Withdrawn;
 
 use crate::route::{self, CompiledHost, Found};
 

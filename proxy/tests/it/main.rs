@@ -10,6 +10,7 @@ mod access_log;
 mod framing;
 mod lifecycle;
 mod proxying;
+mod routes;
 mod support;
 mod tcp;
 mod timeouts;

@@ -48,6 +48,7 @@ pub(crate) struct Plane {
     pub(crate) desired: Desired,
     pub(crate) observed: Observed,
     pub(crate) registry: prometheus::Registry,
+    pub(crate) routing: Routing,
     revision: u64,
     log: Capture,
 }
@@ -88,6 +89,7 @@ impl Plane {
             desired,
             observed: Observed::default(),
             registry,
+            routing: Routing::Off,
             revision: 0,
             log,
         };
@@ -116,7 +118,7 @@ impl Plane {
             &previous,
             &self.desired,
             &self.observed,
-            Routing::Off,
+            self.routing,
             Revision(self.revision),
         );
         self.handle.publish(Arc::new(next));
@@ -338,7 +340,14 @@ impl Backend {
     pub(crate) async fn start(
         script: impl Fn(usize, &str) -> (String, Then) + Send + Sync + Clone + 'static,
     ) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        Self::start_at("127.0.0.1:0", script).await
+    }
+
+    pub(crate) async fn start_at(
+        address: &str,
+        script: impl Fn(usize, &str) -> (String, Then) + Send + Sync + Clone + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind(address).await.unwrap();
         let address = listener.local_addr().unwrap();
         let connections = Arc::new(AtomicUsize::new(0));
         let requests = Arc::new(Mutex::new(Vec::new()));

@@ -147,6 +147,13 @@ async fn the_certificate_follows_the_name_and_never_lies() {
     plane.publish();
     let (_, served) = connect(&plane, Some("acme.example"), &[], &rustls::version::TLS13).await;
     assert!(served == *acme.chain[0]);
+    // A client is done with a handshake before the box has counted it.
+    soon("11 placeholders", async {
+        while plane.metric("sekisho_tls_placeholder_total", &[]) < 10.9 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
     let placeholders = plane.metric("sekisho_tls_placeholder_total", &[]);
     assert!((placeholders - 11.0).abs() < 0.1, "{placeholders}");
     let snapshot = plane.handle.current();
