@@ -48,6 +48,10 @@ pub struct PeerView {
     pub capabilities: Vec<String>,
     /// Paths that it sent, and how many are in use.
     pub received: Counts,
+    /// How many it may send.
+    pub max_prefixes: u32,
+    /// It sent more and is kept away.
+    pub over_max_prefixes: bool,
     /// Paths that were not let in since the session stands: a default route, one of our own VIPs.
     pub rejected_paths: u64,
     /// Host routes that it has from us.

@@ -131,7 +131,9 @@ impl LastError {
             (6, 3, EndedBy::Peer) | (6, 5, EndedBy::Peer) => {
                 "; the peer has no (or no enabled) session configured for us"
             }
-            (6, 1, EndedBy::Us) => "; it is kept away for some minutes: announce less, or use another peer",
+            (6, 1, EndedBy::Us) => {
+                "; it is kept away as max_prefixes_action has it: announce less, or raise max_prefixes"
+            }
             _ => "",
         };
         Self::new(by, format!("{notification}{remedy}"))

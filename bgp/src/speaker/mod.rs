@@ -54,9 +54,6 @@ pub enum Event {
     },
 }
 
-/// Paths that one peer may hold here; beyond it the session ends with Cease 6/1.
-const MAX_PATHS: usize = 1_000_000;
-
 /// Events that may wait for control.
 const EVENTS: usize = 64;
 
@@ -70,14 +67,6 @@ const EVENTS: usize = 64;
 pub async fn start(
     inputs: Inputs,
     registry: &Registry,
-) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
-    start_with(inputs, registry, MAX_PATHS)
-}
-
-fn start_with(
-    inputs: Inputs,
-    registry: &Registry,
-    max_paths: usize,
 ) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
     let metrics = Metrics::register(registry)?;
     let thread = thread::SessionThread::start().map_err(StartError::Thread)?;
@@ -109,7 +98,6 @@ fn start_with(
         events,
         metrics,
         thread,
-        max_paths,
     };
     let speaker = task::Speaker::new(inputs, wishes, around);
     tasks.spawn(speaker.run());

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sekisho_config::model::{
-    Asn, Bgp, BgpIdentity, Peer as PeerSettings, PeerAs, PeerName, PeerRange, Prefix, Role, Transport,
+    Asn, Bgp, BgpIdentity, MaxPrefixes, Peer as PeerSettings, PeerAs, PeerName, PeerRange, Prefix, Role,
+    Transport,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -40,6 +41,7 @@ pub(super) struct Wanted {
     pub(super) passive: bool,
     pub(super) transport: Transport,
     pub(super) interface: Option<Arc<str>>,
+    pub(super) max_prefixes: MaxPrefixes,
     pub(super) range: Option<Prefix>,
 }
 
@@ -54,6 +56,7 @@ impl From<&PeerSettings> for Wanted {
             passive: peer.passive,
             transport: peer.transport.clone(),
             interface: peer.interface.clone(),
+            max_prefixes: peer.max_prefixes,
             range: None,
         }
     }
@@ -77,8 +80,16 @@ impl Wanted {
             passive: true,
             transport: range.transport.clone(),
             interface: None,
+            max_prefixes: range.max_prefixes,
             range: Some(range.prefix),
         })
+    }
+
+    /// Whether `other` differs at most in what changes under a session that stands.
+    pub(super) fn same_session(&self, other: &Self) -> bool {
+        let mut as_other = self.clone();
+        as_other.max_prefixes = other.max_prefixes;
+        as_other == *other
     }
 
     pub(super) fn socket_address(&self) -> SocketAddr {
@@ -126,6 +137,10 @@ pub(super) struct Peer {
     /// Reasons that were logged since the session stands.
     pub(super) rejections_told: BTreeSet<Rejected>,
     pub(super) resets: u64,
+    /// Its session was ended because of too many paths.
+    pub(super) over_limit: bool,
+    /// That it comes near that was said.
+    pub(super) near_limit: bool,
     /// Since when there is no session.
     pub(super) idle_since: Instant,
     pub(super) was_established: bool,
@@ -193,6 +208,8 @@ impl Peer {
                 .map(|terms| terms.capabilities.iter().map(view::capability).collect())
                 .unwrap_or_default(),
             received,
+            max_prefixes: self.wanted.max_prefixes.limit,
+            over_max_prefixes: self.over_limit,
             rejected_paths: self.rejected_paths,
             announced: status.announced.len(),
             messages_received: status.received,

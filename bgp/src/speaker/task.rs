@@ -32,8 +32,8 @@ use crate::rib::{Delta, Local, NextHops as Kernel, Rib, Tracker};
 use crate::session::{NextHops, Report, SessionKey};
 use crate::wire::Notification;
 
-/// How long a peer with too many paths is kept away.
-const TOO_MANY_HOLD_OFF: Duration = Duration::from_secs(300);
+/// How long a peer with too many paths is kept away that is not to come back by itself: longer than anybody waits.
+const FOR_GOOD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 /// Peers that ranges may let in.
 const MAX_RANGE_PEERS: usize = 1024;
@@ -65,8 +65,6 @@ pub(super) struct Surroundings {
     pub(super) events: mpsc::Sender<Event>,
     pub(super) metrics: Metrics,
     pub(super) thread: SessionThread,
-    /// Paths that one peer may hold here.
-    pub(super) max_paths: usize,
 }
 
 /// The queue of all sessions, both ends.
@@ -100,7 +98,6 @@ pub(super) struct Speaker {
     untold_peers: BTreeMap<PeerName, bool>,
     strangers: BTreeMap<IpAddr, Instant>,
     converged: bool,
-    max_paths: usize,
     thread: SessionThread,
     metrics: Metrics,
     tasks: TaskTracker,
@@ -122,7 +119,6 @@ impl Speaker {
             events,
             metrics,
             thread,
-            max_paths,
         } = around;
         let (connections, accepted) = mpsc::channel(16);
         let (signers, signers_taken) = watch::channel(signers(&bgp));
@@ -152,7 +148,6 @@ impl Speaker {
             untold_peers: BTreeMap::new(),
             strangers: BTreeMap::new(),
             converged: false,
-            max_paths,
             thread,
             dice: RandomState::new(),
             bgp,

@@ -2,8 +2,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use sekisho_config::model::{
-    AnnounceTo, Asn, BgpIdentity, Peer, PeerRange, Prefix, Role, RouterId, Transport, Unroutable, Vip,
-    VipPurpose, Withhold,
+    AnnounceTo, Asn, BgpIdentity, MaxPrefixes, Peer, PeerRange, Prefix, Role, RouterId, Transport,
+    Unroutable, Vip, VipPurpose, Withhold,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -27,6 +27,7 @@ fn bgp() -> Bgp {
         asn: asn().into(),
         role,
         transport: Transport::default(),
+        max_prefixes: MaxPrefixes::default(),
     };
     Bgp {
         identity: BgpIdentity {
@@ -62,10 +63,6 @@ impl Drop for Bench {
 
 impl Bench {
     async fn start(bgp: Bgp) -> Self {
-        Self::limited(bgp, 10_000).await
-    }
-
-    async fn limited(bgp: Bgp, max_paths: usize) -> Self {
         let registry = Registry::new();
         let stop = CancellationToken::new();
         let inputs = Inputs {
@@ -74,7 +71,7 @@ impl Bench {
             tasks: TaskTracker::new(),
             stop: stop.clone(),
         };
-        let (handle, events) = start_with(inputs, &registry, max_paths).unwrap();
+        let (handle, events) = start(inputs, &registry).await.unwrap();
         let listening = loop {
             match handle
                 .listeners()
@@ -116,6 +113,23 @@ impl Bench {
         self.until(|event| matches!(event, Event::Peer { name, established: true } if name.as_str() == from))
             .await;
         hand
+    }
+
+    /// A peer that is refused until new settings have come to be.
+    async fn peer_soon(&mut self, from: &str) -> Hand<TcpStream> {
+        let last = from.rsplit('.').next().unwrap().parse().unwrap();
+        loop {
+            let mut hand = Hand::new(self.connect(from).await, last);
+            if let Some(Message::Open(_)) = hand.next().await {
+                hand.send(&Hand::<TcpStream>::open(last)).await;
+                hand.send(&wire::encode_keepalive()).await;
+                self.until(
+                    |event| matches!(event, Event::Peer { name, established: true } if name.as_str() == from),
+                )
+                .await;
+                return hand;
+            }
+        }
     }
 
     async fn until(&mut self, wanted: impl Fn(&Event) -> bool) {
@@ -348,7 +362,7 @@ async fn routes_of_a_restarting_node_stay_until_it_has_spoken() {
 
 #[tokio::test]
 async fn too_many_paths_end_the_session_and_keep_the_peer_away() {
-    let mut bench = Bench::limited(bgp(), 2).await;
+    let mut bench = Bench::start(limited(2)).await;
     let mut node = bench.peer("127.0.1.1").await;
     let three = node.announcement(&["10.1.0.0/26", "10.1.1.5/32", "10.1.1.6/32"], "192.0.2.1");
     node.send(&three).await;
@@ -363,6 +377,39 @@ async fn too_many_paths_end_the_session_and_keep_the_peer_away() {
         .await
         .unwrap();
     assert_eq!((refused.code, refused.subcode), (6, 5));
+    // A new limit is a new chance.
+    bench.handle.configure(limited(3));
+    let mut node = bench.peer_soon("127.0.1.1").await;
+    node.send(&three).await;
+    bench
+        .eventually("127.0.1.1", |view| {
+            view.is_some_and(|view| view.received.ipv4 == 3)
+        })
+        .await;
+    // A lower one ends a session that has more; a higher one leaves it alone.
+    bench.handle.configure(limited(4));
+    bench
+        .eventually("127.0.1.1", |view| {
+            view.is_some_and(|view| view.max_prefixes == 4)
+        })
+        .await;
+    bench
+        .eventually("127.0.1.1", |view| {
+            view.is_some_and(|view| view.state == State::Established)
+        })
+        .await;
+    bench.handle.configure(limited(2));
+    let end = ended(node).await.unwrap();
+    assert_eq!((end.code, end.subcode), (6, 1));
+}
+
+/// Where a peer may have so many paths.
+fn limited(limit: u32) -> Bgp {
+    let mut bgp = bgp();
+    for range in &mut bgp.peer_ranges {
+        range.max_prefixes.limit = limit;
+    }
+    bgp
 }
 
 #[tokio::test]
@@ -397,6 +444,7 @@ async fn configure_touches_only_the_peers_that_differ() {
         interface: None,
         passive: false,
         transport: Transport::default(),
+        max_prefixes: MaxPrefixes::default(),
     });
     bench.handle.configure(next.clone());
     let end = ended(goes).await.unwrap();

@@ -7,7 +7,7 @@ use std::time::Duration;
 use super::fault::{At, Log, Place, quote};
 use super::process::network;
 use super::table::{Table, listen_address};
-use super::transport::{self, peer_address, source_address, transport};
+use super::transport::{self, max_prefixes, peer_address, source_address, transport};
 use crate::model::{Bgp, BgpIdentity, Invalid, Peer, PeerName, PeerRange, Prefix, Role, RouterId, Transport};
 
 /// `[bgp]` as read: what other sections are checked against, also when parts of it are at fault.
@@ -169,6 +169,7 @@ fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>
     let passive = table.bool("passive").unwrap_or(false);
     let port = table.number("port").map_or(179, |at| at.value);
     let transport = transport(table, log, load);
+    let max_prefixes = max_prefixes(table, log);
     let source = source_address(table, address.as_ref().map(|at| at.value.0), log);
     let name = table.text("name", |text| {
         // `announce_to` takes roles and names from one list of words.
@@ -200,6 +201,7 @@ fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>
             source_address: source?,
             ..transport?
         },
+        max_prefixes,
     };
     // Peers of a range are named by their address: no other may take such a name.
     if peer
@@ -236,12 +238,14 @@ fn range(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8
     let asn = table.peer_as("asn");
     let role = role(table);
     let transport = transport(table, log, load);
+    let max_prefixes = max_prefixes(table, log);
     Some(At {
         value: PeerRange {
             prefix: prefix?.value,
             asn: asn?.value,
             role: role?,
             transport: transport?,
+            max_prefixes,
         },
         place: table.place.clone(),
     })

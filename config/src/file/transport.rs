@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::fault::{At, Log, Place, quote};
 use super::table::{Table, host_address};
-use crate::model::{Invalid, Peer, PeerRange, Secret, Transport};
+use crate::model::{Invalid, MaxPrefixes, Peer, PeerRange, Secret, Transport};
 
 /// Octets of a key of TCP MD5 signatures (`TCP_MD5SIG_MAXKEYLEN`).
 const LONGEST_PASSWORD: usize = 80;
@@ -44,6 +44,31 @@ pub(super) fn transport(
         multihop,
         source_address: None,
     })
+}
+
+/// How much a peer or range may announce.
+pub(super) fn max_prefixes(table: &Table<'_>, log: &Log) -> MaxPrefixes {
+    let default = MaxPrefixes::default();
+    let restart = table.duration("max_prefixes_restart");
+    let idle = table
+        .word("max_prefixes_action")
+        .is_some_and(|at| at.value == "idle");
+    if let (true, Some(at)) = (idle, &restart) {
+        log.warn(
+            &at.place,
+            "max_prefixes_action = \"idle\" knows no time",
+            "remove it, or write \"restart\"",
+        );
+    }
+    MaxPrefixes {
+        limit: table.number("max_prefixes").map_or(default.limit, |at| at.value),
+        warning_percent: table
+            .number("max_prefixes_warning")
+            .map_or(default.warning_percent, |at| at.value),
+        restart: (!idle)
+            .then(|| restart.map(|at| at.value).or(default.restart))
+            .flatten(),
+    }
 }
 
 /// `source_address`, of the peer's family; `None`: it has a fault.

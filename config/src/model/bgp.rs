@@ -190,6 +190,8 @@ pub struct Peer {
     pub passive: bool,
     /// How its connections are made and protected.
     pub transport: Transport,
+    /// How much it may announce.
+    pub max_prefixes: MaxPrefixes,
 }
 
 /// Which AS a peer may be of.
@@ -259,6 +261,35 @@ pub struct Transport {
     pub source_address: Option<IpAddr>,
 }
 
+/// How many paths a peer may have here, both families together, and what happens beyond.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct MaxPrefixes {
+    /// The most; one more ends the session with Cease 6/1.
+    pub limit: u32,
+    /// Percent of the limit from which on it is said.
+    pub warning_percent: u8,
+    /// How long the peer is kept away then; `None`: until its settings change.
+    pub restart: Option<Duration>,
+}
+
+impl Default for MaxPrefixes {
+    fn default() -> Self {
+        Self {
+            limit: 1_000_000,
+            warning_percent: 80,
+            restart: Some(Duration::from_secs(300)),
+        }
+    }
+}
+
+impl MaxPrefixes {
+    /// The number of paths from which on it is said that the limit is near.
+    pub fn warning(&self) -> u32 {
+        let part = u64::from(self.limit) * u64::from(self.warning_percent) / 100;
+        u32::try_from(part).unwrap_or(self.limit).max(1)
+    }
+}
+
 /// Passive neighbours: every address inside `prefix` may connect.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct PeerRange {
@@ -270,6 +301,8 @@ pub struct PeerRange {
     pub role: Role,
     /// How their connections are protected.
     pub transport: Transport,
+    /// How much each of them may announce.
+    pub max_prefixes: MaxPrefixes,
 }
 
 #[cfg(test)]

@@ -17,7 +17,9 @@ mod secret;
 mod settings;
 mod vip;
 
-pub use bgp::{Asn, Bgp, BgpIdentity, Peer, PeerAs, PeerName, PeerRange, Role, RouterId, Transport};
+pub use bgp::{
+    Asn, Bgp, BgpIdentity, MaxPrefixes, Peer, PeerAs, PeerName, PeerRange, Role, RouterId, Transport,
+};
 pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet};
 pub use desired::{ClusterPart, Desired, TcpRoute};
 pub use finding::{Finding, FindingKind};

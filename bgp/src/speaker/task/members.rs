@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::super::listen::signers;
 use super::super::peer::{Peer, Wanted};
+use super::sessions::limit;
 use super::{ACCEPTED, MAX_RANGE_PEERS, STRANGER_LOG, Speaker, local};
 use crate::error::cease;
 use crate::fib;
@@ -56,6 +57,7 @@ impl Speaker {
             let peer = Wanted::from(peer);
             wanted.entry(peer.address).or_insert(peer);
         }
+        let mut same = Vec::new();
         let gone: Vec<_> = self
             .peers
             .iter()
@@ -64,11 +66,19 @@ impl Speaker {
                 let now = now.or_else(|| Wanted::from_ranges(*address, &self.bgp));
                 match now {
                     Some(now) if now == peer.wanted => None,
+                    // Whoever is kept away by an old limit may try the new one.
+                    Some(now) if now.same_session(&peer.wanted) && !peer.over_limit => {
+                        same.push((*address, now));
+                        None
+                    }
                     Some(_) => Some((*address, cease::CONFIGURATION)),
                     None => Some((*address, cease::DECONFIGURED)),
                 }
             })
             .collect();
+        for (address, now) in same {
+            self.retune(address, now);
+        }
         for (address, subcode) in gone {
             self.remove(address, &Notification::cease(subcode));
         }
@@ -76,6 +86,18 @@ impl Speaker {
             if !self.peers.contains_key(&address) {
                 self.add(peer);
             }
+        }
+    }
+
+    /// Takes settings that change under the session.
+    fn retune(&mut self, address: IpAddr, now: Wanted) {
+        let Some(peer) = self.peers.get_mut(&address) else {
+            return;
+        };
+        info!(peer = %peer.wanted.name, "BGP peer has new settings; its session stays");
+        peer.wanted = now;
+        if let Some(id) = peer.id {
+            limit(peer, self.rib.counts(id));
         }
     }
 
@@ -123,6 +145,8 @@ impl Speaker {
             rejected_paths: 0,
             rejections_told: BTreeSet::new(),
             resets: 0,
+            over_limit: false,
+            near_limit: false,
             idle_since: Instant::now(),
             was_established: false,
         };

@@ -10,7 +10,7 @@ use tracing::{error, info, warn};
 
 use super::super::import::import;
 use super::super::peer::Peer;
-use super::{Speaker, TOO_MANY_HOLD_OFF};
+use super::{FOR_GOOD, Speaker};
 use crate::error::cease;
 use crate::fsm::{Ended, Terms};
 use crate::rib::{Counts, PeerInfo};
@@ -58,6 +58,7 @@ impl Speaker {
             }
         }
         peer.terms = Some(terms);
+        (peer.over_limit, peer.near_limit) = (false, false);
         self.untold_peers.insert(peer.wanted.name.clone(), true);
         for delta in deltas {
             self.spread(delta);
@@ -102,16 +103,7 @@ impl Speaker {
         let counts = self.rib.counts(id);
         if let Some(peer) = self.peers.get_mut(&address) {
             show_counts(peer, counts);
-            let held = counts.ipv4.saturating_add(counts.ipv6);
-            if held > self.max_paths && peer.established() {
-                warn!(peer = %peer.wanted.name, held, limit = self.max_paths, "too many paths, ending the session");
-                peer.resets = peer.resets.saturating_add(1);
-                let number = peer.resets;
-                peer.orders.send_modify(|orders| {
-                    let notification = Notification::cease(cease::PREFIX_LIMIT);
-                    orders.reset = Some((number, notification, TOO_MANY_HOLD_OFF));
-                });
-            }
+            limit(peer, counts);
         }
     }
 
@@ -208,6 +200,33 @@ impl Speaker {
             self.converged = true;
             self.kernel.converged();
         }
+    }
+}
+
+/// Holds a peer to its number of paths.
+pub(super) fn limit(peer: &mut Peer, counts: Counts) {
+    let held = counts.ipv4.saturating_add(counts.ipv6);
+    let most = peer.wanted.max_prefixes;
+    let over = |limit: u32| held > usize::try_from(limit).unwrap_or(usize::MAX);
+    if !peer.established() || peer.over_limit {
+        return;
+    }
+    if over(most.limit) {
+        warn!(peer = %peer.wanted.name, held, limit = most.limit, restart = ?most.restart, "too many paths, ending the session");
+        peer.over_limit = true;
+        peer.resets = peer.resets.saturating_add(1);
+        let number = peer.resets;
+        peer.orders.send_modify(|orders| {
+            let notification = Notification::cease(cease::PREFIX_LIMIT);
+            orders.reset = Some((number, notification, most.restart.unwrap_or(FOR_GOOD)));
+        });
+    } else if over(most.warning().saturating_sub(1)) {
+        if !peer.near_limit {
+            warn!(peer = %peer.wanted.name, held, limit = most.limit, "the peer comes near its max_prefixes");
+        }
+        peer.near_limit = true;
+    } else {
+        peer.near_limit = false;
     }
 }
 

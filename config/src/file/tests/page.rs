@@ -151,6 +151,7 @@ fn another(key: &Key) -> String {
         Kind::Integer { .. } => "77".to_owned(),
         Kind::Size { min, .. } => min.to_string(),
         Kind::Duration { .. } => "\"59s\"".to_owned(),
+        Kind::OneOf(["restart", ..]) => "\"idle\"".to_owned(),
         Kind::OneOf(["cluster", ..]) => "\"upstream\"".to_owned(),
         Kind::OneOf(_) => "\"preferred\"".to_owned(),
         Kind::TextOrInteger(_) => "100".to_owned(),

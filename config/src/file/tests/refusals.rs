@@ -388,7 +388,7 @@ keepalive = 3
             r"box.toml:14: bgp.peers[0].password_file: the file cannot be read: entity not found; correct the path, or let the user of the service read it and nobody else (chown, chmod 0400)",
             r"box.toml:15: bgp.peers[0].import: not supported yet; remove it (it would do nothing)",
             r"box.toml:16: bgp.peers[0].multihop: 0 is out of range; write a number from 1 to 255",
-            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ttl_security, multihop, source_address",
+            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ttl_security, multihop, source_address, max_prefixes, max_prefixes_warning, max_prefixes_action, max_prefixes_restart",
             ],
         ),
         (
