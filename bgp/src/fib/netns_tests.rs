@@ -272,6 +272,39 @@ async fn routes_are_written_replaced_and_removed() {
 }
 
 #[tokio::test]
+async fn a_withdrawn_route_lingers_unless_another_leads_on() {
+    if outside("a_withdrawn_route_lingers_unless_another_leads_on", false) {
+        return;
+    }
+    let fib = start_with(true);
+    for (prefix, via) in [
+        ("10.244.0.0/26", "10.0.0.1"),
+        ("10.244.1.0/26", "10.0.0.2"),
+        ("10.244.1.9/32", "10.0.0.1"),
+        ("10.244.2.0/26", "10.0.0.1"),
+    ] {
+        fib.want(prefix, &[via]);
+    }
+    eventually("written", || ours().len() == 4).await;
+    let seen = watched(async || {
+        // Together: a block that comes back at once, a block, an address of a block that stays.
+        fib.want("10.244.2.0/26", &[]);
+        fib.want("10.244.0.0/26", &[]);
+        fib.want("10.244.1.9/32", &[]);
+        fib.want("10.244.2.0/26", &["10.0.0.1"]);
+        eventually("gone", || ours().len() == 2).await;
+    })
+    .await;
+    let deleted: Vec<_> = seen.lines().filter(|line| line.contains("Deleted")).collect();
+    assert_eq!(deleted.len(), 2, "{seen}");
+    assert!(deleted[0].contains("10.244.1.9"), "at once: {seen}");
+    assert!(deleted[1].contains("10.244.0.0/26"), "later: {seen}");
+    fib.handle.finish().await;
+    assert!(ours().is_empty(), "{:?}", ours());
+    fib.end().await;
+}
+
+#[tokio::test]
 async fn left_overs_are_kept_while_wanted_and_swept_after_convergence() {
     if outside(
         "left_overs_are_kept_while_wanted_and_swept_after_convergence",

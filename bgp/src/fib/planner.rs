@@ -110,6 +110,13 @@ impl Planner {
         self.touch(Key { table, prefix });
     }
 
+    /// Whether another wanted route that `counts` holds all of `prefix`: what leads its packets when its own route goes.
+    pub(super) fn has_way_around(&self, prefix: &Prefix, counts: impl Fn(&Prefix) -> bool) -> bool {
+        (0..prefix.length())
+            .filter_map(|length| Prefix::new(prefix.address(), length))
+            .any(|wider| self.routes.contains_key(&wider) && counts(&wider))
+    }
+
     pub(super) fn vips(&mut self, vips: BTreeSet<IpAddr>) {
         let old = std::mem::replace(&mut self.vips, vips);
         let differ: Vec<IpAddr> = old.symmetric_difference(&self.vips).copied().collect();

@@ -1,9 +1,10 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
+use sekisho_config::model::Prefix;
 use tokio::sync::watch;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -14,7 +15,7 @@ use super::message::{Heard, Route, Said};
 use super::netlink::{Events, RequestError, Requests};
 use super::planner::{Key, Outcome, Planner, Target};
 use super::{Inbox, Metrics, Settings, Shared, State};
-use crate::rib::NextHops;
+use crate::rib::{Gateways, NextHops};
 
 /// Left-overs of an earlier process are swept so long after the start at the latest.
 const CONVERGENCE: Duration = Duration::from_secs(60);
@@ -25,6 +26,9 @@ const RETRY_SOCKETS: Duration = Duration::from_secs(5);
 const RETRY_PERMISSION: Duration = Duration::from_secs(30);
 /// Operations between two looks at the inbox.
 const BATCH: usize = 512;
+/// A route that nothing replaces stays in the kernel so long after it is withdrawn: whoever sends packets by it must hear
+/// of the withdrawal first, or what is on its way leaves by the default route.
+pub(super) const LINGER: Duration = Duration::from_secs(1);
 /// How long the way out may take.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -40,6 +44,10 @@ pub(super) struct Task {
     /// Until when nothing is written: permission is missing.
     paused_until: Option<Instant>,
     resync_at: Option<Instant>,
+    /// Withdrawn routes that linger, with the time at which they go.
+    lingering: BTreeMap<Prefix, Instant>,
+    /// The same in the order of time; entries that came back meanwhile are passed over.
+    linger_order: VecDeque<(Instant, Prefix)>,
     error: Option<String>,
     finish_by: Option<Instant>,
 }
@@ -62,6 +70,8 @@ impl Task {
             converge_at: Instant::now() + CONVERGENCE,
             paused_until: None,
             resync_at: None,
+            lingering: BTreeMap::new(),
+            linger_order: VecDeque::new(),
             error: None,
             finish_by: None,
         }
@@ -143,9 +153,7 @@ impl Task {
             }
             self.planner.configure(settings);
         }
-        for (prefix, gateways) in routes {
-            self.planner.route(prefix, gateways);
-        }
+        self.route(routes);
         if let Some(vips) = vips {
             self.planner.vips(vips);
         }
@@ -158,8 +166,48 @@ impl Task {
         }
     }
 
+    /// Takes routes in: new ways first, so that what they cover need not linger.
+    fn route(&mut self, routes: BTreeMap<Prefix, Option<Gateways>>) {
+        let mut withdrawn = Vec::new();
+        for (prefix, gateways) in routes {
+            match gateways {
+                Some(gateways) => {
+                    self.lingering.remove(&prefix);
+                    self.planner.route(prefix, Some(gateways));
+                }
+                None => withdrawn.push(prefix),
+            }
+        }
+        let until = Instant::now() + LINGER;
+        for prefix in &withdrawn {
+            self.lingering.entry(*prefix).or_insert_with(|| {
+                self.linger_order.push_back((until, *prefix));
+                until
+            });
+        }
+        for prefix in withdrawn {
+            if self
+                .planner
+                .has_way_around(&prefix, |wider| !self.lingering.contains_key(wider))
+            {
+                self.lingering.remove(&prefix);
+                self.planner.route(prefix, None);
+            }
+        }
+    }
+
     fn timers(&mut self) {
         let now = Instant::now();
+        while let Some((until, prefix)) = self.linger_order.front().copied()
+            && until <= now
+        {
+            self.linger_order.pop_front();
+            // It may have come back, and gone again, since.
+            if self.lingering.get(&prefix) == Some(&until) {
+                self.lingering.remove(&prefix);
+                self.planner.route(prefix, None);
+            }
+        }
         if now >= self.converge_at && !self.planner.has_converged() {
             self.planner.converged();
         }
@@ -172,10 +220,18 @@ impl Task {
     fn wake_at(&self) -> Option<Instant> {
         let converge = (!self.planner.has_converged()).then_some(self.converge_at);
         let retry = self.planner.deadline().map(Instant::from_std);
-        [converge, retry, self.paused_until, self.resync_at, self.finish_by]
-            .into_iter()
-            .flatten()
-            .min()
+        let linger = self.linger_order.front().map(|(until, _)| *until);
+        [
+            converge,
+            retry,
+            linger,
+            self.paused_until,
+            self.resync_at,
+            self.finish_by,
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     fn may_write(&self) -> bool {
