@@ -63,7 +63,7 @@ impl Terms {
 
 impl Identity {
     /// The OPEN that we send: both families, route refresh, graceful restart as a receiving speaker (no family is
-    /// listed, because our forwarding ends with our process), 4-octet AS, ADD-PATH receive.
+    /// listed, because our forwarding ends with our process), 4-octet AS, ADD-PATH receive, enhanced route refresh.
     pub(crate) fn open(&self) -> Open {
         let mut capabilities: Vec<_> = Family::ALL.into_iter().map(Capability::Multiprotocol).collect();
         capabilities.extend([
@@ -75,6 +75,7 @@ impl Identity {
                 families: Vec::new(),
             },
             Capability::FourOctetAs(self.asn.number()),
+            Capability::EnhancedRouteRefresh,
             Capability::AddPath(
                 Family::ALL
                     .into_iter()

@@ -33,6 +33,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Hand<S> {
                 internal: true,
                 four_octet_as: true,
                 families: Families::ALL,
+                enhanced_route_refresh: true,
                 ..Negotiated::default()
             },
         }
@@ -80,6 +81,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Hand<S> {
             Capability::Multiprotocol(Family::Ipv6Unicast),
             Capability::RouteRefresh,
             Capability::FourOctetAs(64512),
+            Capability::EnhancedRouteRefresh,
         ];
         capabilities.extend(more);
         let open = Open {

@@ -21,6 +21,7 @@ use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
+use bytes::Bytes;
 use imbl::OrdSet;
 use sekisho_config::model::{PeerName, Prefix};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -32,13 +33,13 @@ use tracing::{debug, info, warn};
 
 use self::connection::{Connection, Io};
 pub(crate) use self::outbound::NextHops;
-use self::outbound::Outbound;
+use self::outbound::{Next, Outbound};
 pub(crate) use self::socket::Protection;
 pub(crate) use self::status::Shared;
 pub use self::status::{CannotAnnounce, EndedBy, LastError, MessageCounts};
 use crate::fsm::{Action, Ended, Event, Fsm, Identity, LinkId, Side, State, Terms, Timers};
 use crate::metrics::PeerMetrics;
-use crate::wire::{self, Message, Notification, RouteRefreshKind, Update};
+use crate::wire::{self, Families, Family, Message, Notification, RouteRefresh, RouteRefreshKind, Update};
 
 /// Least time that the peer may take nothing of what we send (RFC 9687); twice the hold time where that is more.
 const SEND_HOLD: Duration = Duration::from_secs(20);
@@ -69,6 +70,8 @@ pub(crate) struct Orders {
     pub(crate) stop: Option<Notification>,
     /// End the session and keep away for a time; obeyed once for each number.
     pub(crate) reset: Option<(u64, Notification, Duration)>,
+    /// Ask the peer to say everything again (RFC 2918); obeyed once for each number.
+    pub(crate) refresh: u64,
 }
 
 /// What a session tells the speaker, in order.
@@ -78,6 +81,8 @@ pub(crate) enum Report {
     Up(Arc<Terms>),
     /// UPDATEs, in order.
     Updates(Vec<Update>),
+    /// The peer begins to say everything of a family again, or has said it (RFC 7313).
+    Refresh(Family, RouteRefreshKind),
     /// It is over.
     Down(Ended),
 }
@@ -155,6 +160,7 @@ pub(crate) struct Session<S> {
     established: Option<(LinkId, Arc<Terms>)>,
     outbound: Outbound,
     resets_done: u64,
+    refreshes_done: u64,
     actions: Vec<Action>,
 }
 
@@ -178,6 +184,7 @@ impl<S: Stream> Session<S> {
             established: None,
             outbound: Outbound::default(),
             resets_done: 0,
+            refreshes_done: 0,
             actions: Vec::new(),
         }
     }
@@ -337,6 +344,29 @@ impl<S: Stream> Session<S> {
                 notification,
                 hold_off,
             });
+        }
+        if orders.refresh > self.refreshes_done {
+            self.refreshes_done = orders.refresh;
+            self.ask_again();
+        }
+    }
+
+    /// Asks the peer to say everything again.
+    fn ask_again(&mut self) {
+        let Some((id, terms)) = self.established.clone() else {
+            return;
+        };
+        if !terms.wire.route_refresh {
+            return;
+        }
+        info!(peer = %self.settings.name, "asking the peer for everything again");
+        self.send_refresh(id, terms.wire.families, RouteRefreshKind::Request);
+    }
+
+    fn send_refresh(&mut self, id: LinkId, families: Families, kind: RouteRefreshKind) {
+        for family in families.iter() {
+            let (afi, safi) = family.numbers();
+            self.send(id, &Message::RouteRefresh(RouteRefresh { afi, safi, kind }));
         }
     }
 
@@ -517,6 +547,14 @@ impl<S: Stream> Session<S> {
                     self.announce();
                 }
             }
+            Message::RouteRefresh(refresh) => {
+                let family = wire::Family::from_numbers(refresh.afi, refresh.safi);
+                if let (Some(family), RouteRefreshKind::Begin | RouteRefreshKind::End) =
+                    (family, refresh.kind)
+                {
+                    self.outbox.push(Report::Refresh(family, refresh.kind));
+                }
+            }
             _ => {}
         }
     }
@@ -581,17 +619,15 @@ impl<S: Stream> Session<S> {
         let Some((id, _)) = self.established else {
             return;
         };
-        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
-            return;
-        };
-        while connection.has_room() {
-            let Some(messages) = self.outbound.next() else {
+        loop {
+            let has_room = |connection: &Connection<S>| connection.id == id && connection.has_room();
+            if !self.connections.iter().any(has_room) {
                 break;
-            };
-            for octets in messages {
-                connection.push(octets);
-                self.channels.metrics.messages_sent.update.inc();
-                self.channels.shared.lock().sent.update += 1;
+            }
+            match self.outbound.next() {
+                None => break,
+                Some(Next::Refresh(families, kind)) => self.send_refresh(id, families, kind),
+                Some(Next::Updates(messages)) => self.send_updates(id, messages),
             }
         }
         if self.outbound.has_news() {
@@ -602,6 +638,17 @@ impl<S: Stream> Session<S> {
                 .metrics
                 .announced
                 .set(i64::try_from(status.announced.len()).unwrap_or(i64::MAX));
+        }
+    }
+
+    fn send_updates(&mut self, id: LinkId, messages: Vec<Bytes>) {
+        let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
+            return;
+        };
+        for octets in messages {
+            connection.push(octets);
+            self.channels.metrics.messages_sent.update.inc();
+            self.channels.shared.lock().sent.update += 1;
         }
     }
 

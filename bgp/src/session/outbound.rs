@@ -8,8 +8,8 @@ use tracing::error;
 
 use super::CannotAnnounce;
 use crate::wire::{
-    AsPath, Attributes, EncodeError, Families, Family, Negotiated, NextHop, Nlri, Origin, Segment, UpdateOut,
-    encode_update,
+    AsPath, Attributes, EncodeError, Families, Family, Negotiated, NextHop, Nlri, Origin, RouteRefreshKind,
+    Segment, UpdateOut, encode_update,
 };
 
 /// Prefixes that one turn turns into UPDATEs.
@@ -26,8 +26,19 @@ pub(super) struct Outbound {
     again: BTreeSet<Prefix>,
     /// Families whose End-of-RIB is still to be sent.
     end_of_rib: Families,
+    /// Families whose refresh is to begin, and to end once all is said (RFC 7313).
+    refresh_begins: Families,
+    refresh_ends: Families,
     /// What [`Self::announced`] or [`Self::withheld`] say may have changed since somebody looked.
     news: bool,
+}
+
+/// Messages that say the next part.
+#[derive(Debug)]
+pub(super) enum Next {
+    Updates(Vec<Bytes>),
+    /// A ROUTE-REFRESH for each family.
+    Refresh(Families, RouteRefreshKind),
 }
 
 /// Addresses of ours on the interface towards a peer.
@@ -69,13 +80,24 @@ impl Outbound {
         self.announced.clear();
         self.again.clear();
         self.end_of_rib = Families::NONE;
+        self.refresh_begins = Families::NONE;
+        self.refresh_ends = Families::NONE;
     }
 
     /// The peer wants to hear everything of a family again.
     pub(super) fn refresh(&mut self, family: Family) {
         let known = self.announced.keys().filter(|prefix| family_of(prefix) == family);
         self.again.extend(known.copied());
-        self.end_of_rib = self.end_of_rib.with(family);
+        let enhanced = self
+            .session
+            .is_some_and(|session| session.negotiated.enhanced_route_refresh);
+        // Before its first End-of-RIB a peer hears of no refresh (RFC 7313 section 4).
+        if enhanced && !self.end_of_rib.contains(family) {
+            self.refresh_begins = self.refresh_begins.with(family);
+            self.refresh_ends = self.refresh_ends.with(family);
+        } else {
+            self.end_of_rib = self.end_of_rib.with(family);
+        }
     }
 
     /// Whether there may be news since the last call.
@@ -100,9 +122,13 @@ impl Outbound {
         withheld
     }
 
-    /// The next UPDATEs to send, withdrawals first; `None` when the peer knows all it should.
-    pub(super) fn next(&mut self) -> Option<Vec<Bytes>> {
+    /// What to send next, withdrawals first; `None` when the peer knows all it should.
+    pub(super) fn next(&mut self) -> Option<Next> {
         let session = self.session?;
+        if !self.refresh_begins.is_empty() {
+            let families = std::mem::take(&mut self.refresh_begins);
+            return Some(Next::Refresh(families, RouteRefreshKind::Begin));
+        }
         let messages = self
             .withdrawals(session)
             .or_else(|| {
@@ -112,7 +138,11 @@ impl Outbound {
             })
             .or_else(|| self.end_markers(session));
         self.news |= messages.is_some();
-        messages
+        if messages.is_none() && !self.refresh_ends.is_empty() {
+            let families = std::mem::take(&mut self.refresh_ends);
+            return Some(Next::Refresh(families, RouteRefreshKind::End));
+        }
+        messages.map(Next::Updates)
     }
 
     fn withdrawals(&mut self, session: Standing) -> Option<Vec<Bytes>> {

@@ -277,11 +277,18 @@ async fn announcements_follow_the_orders() {
         kind: RouteRefreshKind::Request,
     };
     hand.send(&wire::encode_route_refresh(&refresh)).await;
+    let mark = |kind| Some(Message::RouteRefresh(RouteRefresh { kind, ..refresh }));
+    assert_eq!(hand.said().await, mark(RouteRefreshKind::Begin));
     assert_eq!(
         prefixes(&hand.update().await.announced),
         ["203.0.113.2/32 via 192.0.2.10"]
     );
-    assert_eq!(hand.update().await.end_of_rib, Some(Family::Ipv4Unicast));
+    assert_eq!(hand.said().await, mark(RouteRefreshKind::End));
+
+    desk.orders.send_modify(|orders| orders.refresh = 1);
+    assert_eq!(hand.said().await, mark(RouteRefreshKind::Request));
+    let other = RouteRefresh { afi: 2, ..refresh };
+    assert_eq!(hand.said().await, Some(Message::RouteRefresh(other)));
 
     let bye = Notification::shutdown("bye");
     desk.orders.send_modify(|orders| orders.stop = Some(bye.clone()));

@@ -131,6 +131,8 @@ pub(super) struct Peer {
     pub(super) terms: Option<Arc<Terms>>,
     /// Routes of these families are kept although the session is gone or has not said all again, until then.
     pub(super) stale: Option<(Families, Instant)>,
+    /// Families that the peer is saying again, and until when it may (RFC 7313).
+    pub(super) refreshing: Option<(Families, Instant)>,
     /// Families whose End-of-RIB has not come since the session stands.
     pub(super) awaited: Families,
     pub(super) rejected_paths: u64,

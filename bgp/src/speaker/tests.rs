@@ -403,6 +403,33 @@ async fn too_many_paths_end_the_session_and_keep_the_peer_away() {
     assert_eq!((end.code, end.subcode), (6, 1));
 }
 
+#[tokio::test]
+async fn what_a_refresh_does_not_repeat_is_gone() {
+    let mut bench = Bench::start(bgp()).await;
+    let mut node = bench.peer("127.0.1.1").await;
+    let two = node.announcement(&["10.1.0.0/26", "10.1.1.0/26"], "192.0.2.1");
+    let one = node.announcement(&["10.1.1.0/26"], "192.0.2.1");
+    let mark = |kind| {
+        let (afi, safi) = (1, 1);
+        wire::encode_route_refresh(&wire::RouteRefresh { afi, safi, kind })
+    };
+    node.send(&two).await;
+    // An end without a beginning says nothing.
+    node.send(&mark(wire::RouteRefreshKind::End)).await;
+    let has = |ipv4, stale| {
+        move |view: Option<&PeerView>| {
+            view.is_some_and(|view| (view.received.ipv4, view.received.stale) == (ipv4, stale))
+        }
+    };
+    bench.eventually("127.0.1.1", has(2, 0)).await;
+    node.send(&mark(wire::RouteRefreshKind::Begin)).await;
+    bench.eventually("127.0.1.1", has(2, 2)).await;
+    node.send(&one).await;
+    bench.eventually("127.0.1.1", has(2, 1)).await;
+    node.send(&mark(wire::RouteRefreshKind::End)).await;
+    bench.eventually("127.0.1.1", has(1, 0)).await;
+}
+
 /// Where a peer may have so many paths.
 fn limited(limit: u32) -> Bgp {
     let mut bgp = bgp();

@@ -141,6 +141,7 @@ impl Speaker {
             id: None,
             terms: None,
             stale: None,
+            refreshing: None,
             awaited: Families::NONE,
             rejected_paths: 0,
             rejections_told: BTreeSet::new(),

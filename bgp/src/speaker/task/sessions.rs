@@ -15,7 +15,10 @@ use crate::error::cease;
 use crate::fsm::{Ended, Terms};
 use crate::rib::{Counts, PeerInfo};
 use crate::session::{Report, SessionKey};
-use crate::wire::{Families, Family, Notification, Update};
+use crate::wire::{Families, Family, Notification, RouteRefreshKind, Update};
+
+/// How long a peer may take to repeat everything.
+const REFRESH: Duration = Duration::from_secs(300);
 
 impl Speaker {
     pub(super) fn reported(&mut self, key: SessionKey, report: Report) {
@@ -25,6 +28,7 @@ impl Speaker {
         match report {
             Report::Up(terms) => self.up(address, terms),
             Report::Updates(updates) => self.updates(address, &updates),
+            Report::Refresh(family, kind) => self.refreshed(address, family, kind),
             Report::Down(ended) => self.down(address, &ended),
         }
     }
@@ -107,6 +111,36 @@ impl Speaker {
         }
     }
 
+    /// RFC 7313 section 4: what the peer does not repeat between beginning and end of a refresh is gone.
+    fn refreshed(&mut self, address: IpAddr, family: Family, kind: RouteRefreshKind) {
+        let Some(peer) = self.peers.get_mut(&address) else {
+            return;
+        };
+        let Some(id) = peer.id else {
+            return;
+        };
+        let running = peer.refreshing.map_or(Families::NONE, |(families, _)| families);
+        match kind {
+            RouteRefreshKind::Begin => {
+                peer.refreshing = Some((running.with(family), Instant::now() + REFRESH));
+                self.rib.mark_stale(id, family);
+            }
+            RouteRefreshKind::End if running.contains(family) => {
+                peer.refreshing = peer
+                    .refreshing
+                    .map(|(families, until)| (without(families, family), until))
+                    .filter(|(families, _)| !families.is_empty());
+                let delta = self.rib.sweep_stale(id, family);
+                self.spread(delta);
+            }
+            // An end without a beginning says nothing.
+            _ => {}
+        }
+        if let Some(peer) = self.peers.get_mut(&address) {
+            show_counts(peer, self.rib.counts(id));
+        }
+    }
+
     fn down(&mut self, address: IpAddr, ended: &Ended) {
         let Some(peer) = self.peers.get_mut(&address) else {
             return;
@@ -116,6 +150,7 @@ impl Speaker {
         };
         peer.idle_since = Instant::now();
         peer.awaited = Families::NONE;
+        peer.refreshing = None;
         peer.rejected_paths = 0;
         peer.rejections_told.clear();
         self.untold_peers.insert(peer.wanted.name.clone(), false);
@@ -142,6 +177,7 @@ impl Speaker {
     /// What is due by the clock.
     pub(super) fn keep_house(&mut self) {
         let now = Instant::now();
+        self.end_refreshes(now);
         let overdue = |peer: &Peer| peer.stale.is_some_and(|(_, until)| until <= now);
         let expired: Vec<_> = self
             .peers
@@ -184,6 +220,23 @@ impl Speaker {
             error!(%address, "the task of a BGP peer died and is started anew; please report this");
             self.remove(address, &Notification::cease(cease::CONFIGURATION));
             self.match_peers();
+        }
+    }
+
+    /// Ends refreshes that the peer has begun and not ended.
+    fn end_refreshes(&mut self, now: Instant) {
+        let overdue: Vec<_> = self
+            .peers
+            .iter()
+            .filter_map(|(address, peer)| Some((*address, peer.refreshing?)))
+            .filter(|(_, (_, until))| *until <= now)
+            .map(|(address, (families, _))| (address, families))
+            .collect();
+        for (address, families) in overdue {
+            warn!(%address, "the peer began to repeat its routes and did not come to an end; what it did not repeat is withdrawn");
+            for family in families.iter() {
+                self.refreshed(address, family, RouteRefreshKind::End);
+            }
         }
     }
 
