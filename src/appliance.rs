@@ -73,6 +73,8 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
     let metrics = control::Metrics::register(&registry)?;
     register_process(&registry)?;
 
+    let own_addresses = crate::own_addresses::now().context("cannot read the addresses of the interfaces")?;
+
     let tasks = TaskTracker::new();
     let stop = CancellationToken::new();
     let (changes, received) = mpsc::channel(QUEUE);
@@ -134,7 +136,10 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
     let (source, source_events) = sekisho_ingress_controller::start(
         sekisho_ingress_controller::Inputs {
             source: settings.source.clone(),
-            context: Context::from(&settings),
+            context: Context {
+                own_addresses: Arc::clone(&own_addresses),
+                ..Context::from(&settings)
+            },
             state_dir,
             tasks: tasks.clone(),
             stop: stop.clone(),
@@ -153,7 +158,15 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
         picture,
         metrics: Arc::clone(&metrics),
     };
-    joints.guard("control", control::run(settings.clone(), received, outputs));
+    joints.guard(
+        "control",
+        control::run(settings.clone(), Arc::clone(&own_addresses), received, outputs),
+    );
+    tasks.spawn(crate::own_addresses::watch(
+        own_addresses,
+        changes.clone(),
+        stop.clone(),
+    ));
     tasks.spawn(tick(changes.clone(), stop.clone()));
     tasks.spawn({
         let (changes, stop, settings) = (changes.clone(), stop.clone(), settings.clone());

@@ -18,6 +18,7 @@ use sekisho_config::model::{
     Certificate, CertificateSource, ClusterPart, Desired, Finding, HostPattern, NameSet, Observed, PoolId,
     Revision, Settings, Vip, VipPurpose, VipServing,
 };
+use sekisho_ingress_controller::Context;
 use sekisho_proxy::Snapshot;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
@@ -58,6 +59,8 @@ pub(crate) enum Change {
         address: SocketAddr,
         state: Option<sekisho_config::model::ListenerState>,
     },
+    /// The interfaces of the box have these addresses now.
+    OwnAddresses(Arc<BTreeSet<IpAddr>>),
     /// Withdraw the VIPs: the box is about to stop.
     Stopping,
     /// A second has passed.
@@ -94,6 +97,7 @@ type Obtained = OrdMap<Arc<NameSet>, Arc<Certificate>>;
 /// The state and its fold. No I/O.
 struct Control {
     settings: Arc<Settings>,
+    own_addresses: Arc<BTreeSet<IpAddr>>,
     desired: Desired,
     observed: Observed,
     findings: Arc<[Finding]>,
@@ -118,8 +122,9 @@ struct Outcome {
 }
 
 impl Control {
-    fn new(settings: Settings) -> Self {
+    fn new(settings: Settings, own_addresses: Arc<BTreeSet<IpAddr>>) -> Self {
         let mut control = Self {
+            own_addresses,
             desired: Desired::default(),
             observed: Observed::default(),
             findings: Arc::from([]),
@@ -198,6 +203,7 @@ impl Control {
             Change::Listener { address, state: None } => {
                 self.observed.listeners.remove(&address);
             }
+            Change::OwnAddresses(addresses) => self.own_addresses = addresses,
             Change::Stopping => self.stopping = true,
             Change::Tick => {}
         }
@@ -326,7 +332,7 @@ impl Control {
 
 /// The picture before anything is published.
 pub(crate) fn first_picture(settings: &Settings) -> Picture {
-    Control::new(settings.clone()).picture()
+    Control::new(settings.clone(), Arc::default()).picture()
 }
 
 /// Whether a socket bound to `listener` takes connections to `address`.
@@ -337,13 +343,19 @@ fn accepts(listener: IpAddr, address: IpAddr) -> bool {
 /// Folds changes until the channel closes. `settings` are the first ones, already known to every room.
 ///
 /// Cancel-safe: no (it runs to its end).
-pub(crate) async fn run(settings: Settings, mut changes: mpsc::Receiver<Change>, outputs: Outputs) {
-    let mut control = Control::new(settings);
+pub(crate) async fn run(
+    settings: Settings,
+    own_addresses: Arc<BTreeSet<IpAddr>>,
+    mut changes: mpsc::Receiver<Change>,
+    outputs: Outputs,
+) {
+    let mut control = Control::new(settings, own_addresses);
     let mut shell = Shell {
         outputs,
         tracked: OrdSet::new(),
         generation: None,
         settings: Arc::clone(&control.settings),
+        own_addresses: Arc::clone(&control.own_addresses),
     };
     shell.publish(&mut control, Vec::new());
     while let Some(change) = changes.recv().await {
@@ -371,6 +383,7 @@ struct Shell {
     tracked: OrdSet<IpAddr>,
     generation: Option<u64>,
     settings: Arc<Settings>,
+    own_addresses: Arc<BTreeSet<IpAddr>>,
 }
 
 impl Shell {
@@ -378,6 +391,10 @@ impl Shell {
         if !Arc::ptr_eq(&self.settings, &control.settings) {
             self.settings = Arc::clone(&control.settings);
             self.configure();
+        }
+        if !Arc::ptr_eq(&self.own_addresses, &control.own_addresses) {
+            self.own_addresses = Arc::clone(&control.own_addresses);
+            self.outputs.source.configure(self.context());
         }
         let outcome = control.compile();
         // Order: what answers requests first, then whoever may send some.
@@ -410,11 +427,18 @@ impl Shell {
         debug!(revision = %control.revision, "published");
     }
 
+    fn context(&self) -> Context {
+        Context {
+            own_addresses: Arc::clone(&self.own_addresses),
+            ..Context::from(&*self.settings)
+        }
+    }
+
     /// Hands a new file to the rooms.
     fn configure(&self) {
         let settings = &self.settings;
         self.outputs.proxy.configure(crate::appliance::live(settings));
-        self.outputs.source.configure((&**settings).into());
+        self.outputs.source.configure(self.context());
         if let (Some(handle), Some(bgp)) = (&self.outputs.bgp, &settings.bgp) {
             handle.configure(bgp.clone());
         }

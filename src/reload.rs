@@ -67,7 +67,13 @@ fn load(path: &Path) -> std::io::Result<Vec<u8>> {
 /// What is wrong in the manifests that the settings name; nothing for a cluster.
 pub(crate) fn check_source(settings: &Settings) -> Vec<Finding> {
     match &settings.source.kind {
-        SourceKind::Manifests(path) => sekisho_ingress_controller::check_directory(path, &settings.into()),
+        SourceKind::Manifests(path) => {
+            let context = sekisho_ingress_controller::Context {
+                own_addresses: crate::own_addresses::now().unwrap_or_default(),
+                ..settings.into()
+            };
+            sekisho_ingress_controller::check_directory(path, &context)
+        }
         SourceKind::Kubeconfig(_) | SourceKind::InCluster => Vec::new(),
     }
 }

@@ -23,6 +23,7 @@ pub(crate) fn context() -> Context {
         ingress_class: "sekisho".into(),
         class_by_name: true,
         allow_loopback_endpoints: false,
+        own_addresses: std::sync::Arc::default(),
         vips: Vec::new(),
         listen: Listen {
             http: vec!["0.0.0.0:80".parse().unwrap()],

@@ -63,6 +63,7 @@ async fn lab() -> Option<Lab> {
         ingress_class: namespace.as_str().into(),
         class_by_name: false,
         allow_loopback_endpoints: false,
+        own_addresses: std::sync::Arc::default(),
         vips: Vec::new(),
         listen: Listen {
             http: vec!["0.0.0.0:80".parse().unwrap()],

@@ -167,7 +167,7 @@ fn a_vip_is_announced_only_while_its_whole_chain_holds() {
         ("its route", routed("10.244.0.6"), Some(Ok(()))),
         ("stopping", Change::Stopping, Some(Err(Withhold::Stopping))),
     ];
-    let mut control = Control::new(settings());
+    let mut control = Control::new(settings(), Arc::default());
     for (what, change, want) in steps {
         control.fold(change);
         control.compile();
@@ -177,7 +177,7 @@ fn a_vip_is_announced_only_while_its_whole_chain_holds() {
 
 #[test]
 fn reachability_of_an_address_ends_with_the_word_of_the_routing_table() {
-    let mut control = Control::new(settings());
+    let mut control = Control::new(settings(), Arc::default());
     control.fold(translated(&["10.244.0.5"]));
     control.fold(routed("10.244.0.5"));
     // The pod goes and comes back before the routing table noticed: its word still stands.
@@ -192,7 +192,7 @@ fn reachability_of_an_address_ends_with_the_word_of_the_routing_table() {
 
 #[test]
 fn an_answer_is_in_the_snapshot_of_the_revision_that_is_reported() {
-    let mut control = Control::new(settings());
+    let mut control = Control::new(settings(), Arc::default());
     let (published, mut waiting) = oneshot::channel();
     let answer = sekisho_config::model::ChallengeAnswer {
         key_authorization: "token.key".into(),
@@ -217,7 +217,7 @@ fn an_answer_is_in_the_snapshot_of_the_revision_that_is_reported() {
 
 #[test]
 fn every_publication_has_its_own_revision() {
-    let mut control = Control::new(settings());
+    let mut control = Control::new(settings(), Arc::default());
     let mut last = control.revision;
     for _ in 0..3 {
         control.compile();
@@ -242,7 +242,7 @@ fn acme_is_told_once_of_what_is_wanted() {
         part: part.clone(),
         findings: Arc::from([]),
     };
-    let mut control = Control::new(settings());
+    let mut control = Control::new(settings(), Arc::default());
     assert!(!control.compile().wanted, "nothing is wanted at the start");
     control.fold(translated(&with));
     assert!(control.compile().wanted);

@@ -13,7 +13,7 @@ mod pools;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -36,6 +36,8 @@ pub struct Context {
     pub class_by_name: bool,
     /// `[source] allow_loopback_endpoints`
     pub allow_loopback_endpoints: bool,
+    /// Addresses of the box's interfaces, as the system says now; the file does not know them.
+    pub own_addresses: Arc<BTreeSet<IpAddr>>,
     /// `[[vips]]`
     pub vips: Vec<AddressPool>,
     /// `[listen]`
@@ -50,6 +52,7 @@ impl From<&Settings> for Context {
             ingress_class: settings.source.ingress_class.clone(),
             class_by_name: matches!(settings.source.kind, SourceKind::Manifests(_)),
             allow_loopback_endpoints: settings.source.allow_loopback_endpoints,
+            own_addresses: Arc::default(),
             vips: settings.vips.clone(),
             listen: settings.listen.clone(),
             acme: settings.acme.is_some(),

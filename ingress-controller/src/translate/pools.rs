@@ -297,5 +297,8 @@ fn usable(context: &Context, family: &AddressType, text: &str) -> Result<IpAddr,
     if listens || vip || context.listen.ingress_addresses.contains(&address) {
         return Err("is an address of the box itself ([listen] or [[vips]])");
     }
+    if context.own_addresses.contains(&address) {
+        return Err("is an address of the box itself (on one of its interfaces)");
+    }
     Ok(address)
 }

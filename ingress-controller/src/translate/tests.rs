@@ -7,6 +7,8 @@ mod classes;
 mod pools;
 mod routes;
 
+use std::sync::Arc;
+
 use sekisho_config::model::{ClusterPart, Finding, HostName, HostPattern, Listen, PathMatch, Route};
 
 use super::{Context, translate};
@@ -18,6 +20,7 @@ pub(super) fn context() -> Context {
         ingress_class: "sekisho".into(),
         class_by_name: true,
         allow_loopback_endpoints: false,
+        own_addresses: Arc::new(["192.0.2.10".parse().unwrap()].into()),
         vips: Vec::new(),
         listen: Listen {
             http: vec!["0.0.0.0:80".parse().unwrap()],

@@ -140,6 +140,7 @@ fn addresses_that_no_endpoint_may_have() {
         ("IPv6", "fe80::1", "link-local"),
         ("IPv4", "0.0.0.0", "unspecified"),
         ("IPv4", "0.1.2.3", "reserved"),
+        ("IPv4", "192.0.2.10", "on one of its interfaces"),
         ("IPv4", "255.255.255.255", "reserved"),
         ("IPv4", "224.0.0.1", "multicast"),
         ("IPv6", "ff02::1", "multicast"),
