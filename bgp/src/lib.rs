@@ -14,6 +14,7 @@ mod error;
 pub mod fib;
 mod fsm;
 mod metrics;
+pub mod policy;
 pub mod rib;
 mod session;
 mod speaker;

@@ -138,7 +138,7 @@ impl Metrics {
                 let _ = self.messages.remove_label_values(&[peer, direction, kind]);
             }
         }
-        for reason in crate::speaker::Rejected::ALL {
+        for reason in crate::policy::Rejected::ALL {
             let _ = self.rejected_paths.remove_label_values(&[peer, reason.as_str()]);
         }
     }

@@ -1,6 +1,5 @@
 //! The speaker: one task that owns the peers and the routing table, and the handle that others hold.
 
-mod import;
 mod listen;
 mod next_hop;
 mod peer;
@@ -19,11 +18,11 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub(crate) use self::import::Rejected;
 use crate::announce::Plan;
 use crate::error::StartError;
 use crate::fib;
 use crate::metrics::Metrics;
+use crate::policy::RejectedView;
 use crate::rib::{RouteQuery, RouteView};
 use crate::view::{ListenerView, PeerView, VipView};
 
@@ -126,6 +125,7 @@ pub struct Handle {
 enum Query {
     Peers(oneshot::Sender<Vec<PeerView>>),
     Routes(RouteQuery, oneshot::Sender<Vec<RouteView>>),
+    Rejected(RouteQuery, oneshot::Sender<Vec<RejectedView>>),
     Vips(oneshot::Sender<Vec<VipView>>),
     Listeners(oneshot::Sender<Vec<ListenerView>>),
     Finish(oneshot::Sender<()>),
@@ -159,6 +159,14 @@ impl Handle {
     /// Cancel-safe: yes.
     pub async fn routes(&self, query: RouteQuery) -> Vec<RouteView> {
         self.ask(|answer| Query::Routes(query, answer)).await
+    }
+
+    /// Paths that peers say now and that are not let in, with the reason; of one peer at most 500 are listed. Empty when the
+    /// speaker has ended.
+    ///
+    /// Cancel-safe: yes.
+    pub async fn rejected(&self, query: RouteQuery) -> Vec<RejectedView> {
+        self.ask(|answer| Query::Rejected(query, answer)).await
     }
 
     /// Every service address, where it is announced, and why not. Empty when the speaker has ended.

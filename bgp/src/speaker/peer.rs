@@ -12,14 +12,15 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
-use super::import::Rejected;
 use super::next_hop::interface_to;
+use crate::error::cease;
 use crate::fsm::{Identity, State, Terms};
 use crate::metrics::PeerMetrics;
+use crate::policy::{Rejected, Rejections};
 use crate::rib::{Counts, NextHops, PeerId};
 use crate::session::{Orders, Protection, SessionKey, Shared};
 use crate::view::{self, PeerView};
-use crate::wire::Families;
+use crate::wire::{Families, Notification};
 
 /// Restart time that we advertise: the most that a peer should wait for us.
 const RESTART_TIME: u16 = 120;
@@ -42,6 +43,7 @@ pub(super) struct Wanted {
     pub(super) transport: Transport,
     pub(super) interface: Option<Arc<str>>,
     pub(super) max_prefixes: MaxPrefixes,
+    pub(super) enforce_first_as: bool,
     pub(super) range: Option<Prefix>,
 }
 
@@ -57,6 +59,7 @@ impl From<&PeerSettings> for Wanted {
             transport: peer.transport.clone(),
             interface: peer.interface.clone(),
             max_prefixes: peer.max_prefixes,
+            enforce_first_as: peer.enforce_first_as,
             range: None,
         }
     }
@@ -81,6 +84,7 @@ impl Wanted {
             transport: range.transport.clone(),
             interface: None,
             max_prefixes: range.max_prefixes,
+            enforce_first_as: range.enforce_first_as,
             range: Some(range.prefix),
         })
     }
@@ -89,6 +93,7 @@ impl Wanted {
     pub(super) fn same_session(&self, other: &Self) -> bool {
         let mut as_other = self.clone();
         as_other.max_prefixes = other.max_prefixes;
+        as_other.enforce_first_as = other.enforce_first_as;
         as_other == *other
     }
 
@@ -136,6 +141,8 @@ pub(super) struct Peer {
     /// Families whose End-of-RIB has not come since the session stands.
     pub(super) awaited: Families,
     pub(super) rejected_paths: u64,
+    /// What it says now and is not let in.
+    pub(super) rejections: Rejections,
     /// Reasons that were logged since the session stands.
     pub(super) rejections_told: BTreeSet<Rejected>,
     pub(super) resets: u64,
@@ -176,6 +183,26 @@ impl Peer {
             && self.stale.is_none()
             && now.saturating_duration_since(self.idle_since) >= patience
             && self.shared.lock().state < State::OpenSent
+    }
+
+    /// Asks it to say everything again, because what is let in has changed. One that knows no route refresh gets a new
+    /// session.
+    pub(super) fn ask_again(&mut self) {
+        let Some(terms) = &self.terms else {
+            return;
+        };
+        if terms.wire.route_refresh {
+            self.orders
+                .send_modify(|orders| orders.refresh = orders.refresh.saturating_add(1));
+        } else {
+            self.resets = self.resets.saturating_add(1);
+            let reset = (
+                self.resets,
+                Notification::cease(cease::CONFIGURATION),
+                Duration::from_secs(1),
+            );
+            self.orders.send_modify(|orders| orders.reset = Some(reset));
+        }
     }
 
     /// Whether it has told everything it has, in every family of its session.

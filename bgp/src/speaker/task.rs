@@ -19,7 +19,6 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tracing::warn;
 
-use super::import::Floor;
 use super::listen::{Listeners, Signers, listen, signers};
 use super::next_hop::next_hops_on;
 use super::peer::Peer;
@@ -28,6 +27,7 @@ use super::{Event, Inputs, Query};
 use crate::announce::Plan;
 use crate::fib;
 use crate::metrics::Metrics;
+use crate::policy::Floor;
 use crate::rib::{Delta, Local, NextHops as Kernel, Rib, Tracker};
 use crate::session::{NextHops, Report, SessionKey};
 use crate::wire::Notification;

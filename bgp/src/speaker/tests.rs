@@ -13,7 +13,7 @@ use super::*;
 use crate::announce::PlannedVip;
 use crate::fsm::State;
 use crate::session::hand::Hand;
-use crate::wire::{self, Message, Notification};
+use crate::wire::{self, Family, Message, Notification};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -28,6 +28,7 @@ fn bgp() -> Bgp {
         role,
         transport: Transport::default(),
         max_prefixes: MaxPrefixes::default(),
+        enforce_first_as: true,
     };
     Bgp {
         identity: BgpIdentity {
@@ -38,6 +39,7 @@ fn bgp() -> Bgp {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         install_routes: false,
         table: 254,
+        pod_prefixes: vec![],
         peers: vec![],
         peer_ranges: vec![
             range("127.0.1.0/24", Role::Cluster),
@@ -430,6 +432,44 @@ async fn what_a_refresh_does_not_repeat_is_gone() {
     bench.eventually("127.0.1.1", has(1, 0)).await;
 }
 
+#[tokio::test]
+async fn what_is_not_let_in_is_listed_and_new_rules_are_asked_for() {
+    let mut bench = Bench::start(bgp()).await;
+    let mut node = bench.peer("127.0.1.1").await;
+    for _ in Family::ALL {
+        assert!(node.update().await.end_of_rib.is_some());
+    }
+    let said = node.announcement(&["10.1.0.0/26", "10.2.0.0/26", "0.0.0.0/0"], "192.0.2.1");
+    node.send(&said).await;
+    let ipv4 = |count| move |view: Option<&PeerView>| view.is_some_and(|view| view.received.ipv4 == count);
+    bench.eventually("127.0.1.1", ipv4(2)).await;
+    let listed = || async {
+        let rejected = bench.handle.rejected(RouteQuery::default()).await;
+        let words = rejected
+            .iter()
+            .map(|view| format!("{} {:?}", view.prefix, view.why));
+        words.collect::<Vec<_>>()
+    };
+    assert_eq!(listed().await, ["0.0.0.0/0 DefaultRoute"]);
+    let mut narrow = bgp();
+    narrow.pod_prefixes = vec!["10.1.0.0/16".parse().unwrap()];
+    bench.handle.configure(narrow);
+    for _ in Family::ALL {
+        let asked = node.said().await;
+        let request = |refresh: &wire::RouteRefresh| refresh.kind == wire::RouteRefreshKind::Request;
+        assert!(
+            matches!(&asked, Some(Message::RouteRefresh(refresh)) if request(refresh)),
+            "{asked:?}"
+        );
+    }
+    node.send(&said).await;
+    bench.eventually("127.0.1.1", ipv4(1)).await;
+    assert_eq!(
+        listed().await,
+        ["0.0.0.0/0 DefaultRoute", "10.2.0.0/26 NotPodPrefix"]
+    );
+}
+
 /// Where a peer may have so many paths.
 fn limited(limit: u32) -> Bgp {
     let mut bgp = bgp();
@@ -472,6 +512,7 @@ async fn configure_touches_only_the_peers_that_differ() {
         passive: false,
         transport: Transport::default(),
         max_prefixes: MaxPrefixes::default(),
+        enforce_first_as: true,
     });
     bench.handle.configure(next.clone());
     let end = ended(goes).await.unwrap();

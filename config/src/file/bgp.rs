@@ -20,6 +20,7 @@ pub(super) struct Read {
     identity: Option<BgpIdentity>,
     install_routes: bool,
     table: u32,
+    pod_prefixes: Vec<Prefix>,
 }
 
 impl Read {
@@ -30,6 +31,7 @@ impl Read {
             listen: self.listen.into_iter().map(|at| at.value).collect(),
             install_routes: self.install_routes,
             table: self.table,
+            pod_prefixes: self.pod_prefixes,
             peers: self.peers.into_iter().map(|at| at.value).collect(),
             peer_ranges: self.ranges.into_iter().map(|at| at.value).collect(),
         })
@@ -106,6 +108,10 @@ pub(super) fn read(
         }),
         install_routes: table.bool("install_routes").unwrap_or(true),
         table: kernel_table(table, log),
+        pod_prefixes: table
+            .list("pod_prefixes", network)
+            .map(|at| at.value.into_iter().map(|at| at.value).collect())
+            .unwrap_or_default(),
     }
 }
 
@@ -202,6 +208,7 @@ fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>
             ..transport?
         },
         max_prefixes,
+        enforce_first_as: table.bool("enforce_first_as").unwrap_or(true),
     };
     // Peers of a range are named by their address: no other may take such a name.
     if peer
@@ -246,6 +253,7 @@ fn range(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8
             role: role?,
             transport: transport?,
             max_prefixes,
+            enforce_first_as: table.bool("enforce_first_as").unwrap_or(true),
         },
         place: table.place.clone(),
     })

@@ -184,6 +184,8 @@ pub const KEYS: &[Key] = &[
         "Whether best routes and VIPs are written to the kernel."),
     key("bgp", "table", Kind::TextOrInteger("`\"main\"`, or a number from 1 to 4294967295 but 255"), Absent::Example, "\"main\"", LIVE,
         "Kernel routing table of learned routes."),
+    key("bgp", "pod_prefixes", Kind::List("prefixes"), Absent::Example, "[]", LIVE,
+        "Networks of pods: from `cluster` peers only prefixes inside these are let in. Empty: any prefix, except a default route and our VIPs."),
 
     key("bgp.peers", "name", Kind::Text("name"), Absent::Means("its address"), "\"node-1\"", LIVE,
         "Name of the peer: 1 to 63 letters, digits, `-`, `_`, `.`, `:`."),
@@ -214,6 +216,8 @@ pub const KEYS: &[Key] = &[
         "After the limit: `restart` lets it come back after `max_prefixes_restart`; `idle` keeps it away until one of these keys changes."),
     key("bgp.peers", "max_prefixes_restart", duration(1000, 24 * HOUR), Absent::Example, "\"5m\"", LIVE,
         "How long it is kept away."),
+    key("bgp.peers", "enforce_first_as", Kind::Bool, Absent::Example, "true", LIVE,
+        "Of a peer of another AS: let in only paths whose AS_PATH begins with that AS. `false` for route servers."),
     later("bgp.peers", "import"),
     later("bgp.peers", "export"),
 
@@ -238,6 +242,8 @@ pub const KEYS: &[Key] = &[
         "After the limit: `restart` lets it come back after `max_prefixes_restart`; `idle` keeps it away until one of these keys changes."),
     key("bgp.peer_ranges", "max_prefixes_restart", duration(1000, 24 * HOUR), Absent::Example, "\"5m\"", LIVE,
         "How long it is kept away."),
+    key("bgp.peer_ranges", "enforce_first_as", Kind::Bool, Absent::Example, "true", LIVE,
+        "Of a peer of another AS: let in only paths whose AS_PATH begins with that AS. `false` for route servers."),
     later("bgp.peer_ranges", "import"),
     later("bgp.peer_ranges", "export"),
 

@@ -165,6 +165,8 @@ pub struct Bgp {
     pub install_routes: bool,
     /// Kernel routing table of learned routes (254 is `main`).
     pub table: u32,
+    /// From `cluster` peers only prefixes inside these are let in; empty: any but the built-in exceptions.
+    pub pod_prefixes: Vec<Prefix>,
     /// Peers by name.
     pub peers: Vec<Peer>,
     /// Ranges from which connections are accepted.
@@ -192,6 +194,8 @@ pub struct Peer {
     pub transport: Transport,
     /// How much it may announce.
     pub max_prefixes: MaxPrefixes,
+    /// Where it is of another AS: that AS has to stand first in its AS_PATHs (RFC 4271 section 6.3).
+    pub enforce_first_as: bool,
 }
 
 /// Which AS a peer may be of.
@@ -303,6 +307,8 @@ pub struct PeerRange {
     pub transport: Transport,
     /// How much each of them may announce.
     pub max_prefixes: MaxPrefixes,
+    /// As for a peer.
+    pub enforce_first_as: bool,
 }
 
 #[cfg(test)]

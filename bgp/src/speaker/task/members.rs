@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::hash::BuildHasher;
 use std::net::{IpAddr, SocketAddr};
 
-use sekisho_config::model::Bgp;
+use sekisho_config::model::{Bgp, Role};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
@@ -17,6 +17,7 @@ use super::{ACCEPTED, MAX_RANGE_PEERS, STRANGER_LOG, Speaker, local};
 use crate::error::cease;
 use crate::fib;
 use crate::fsm::Timers;
+use crate::policy::Rejections;
 use crate::session::{Channels, Orders, Session, Settings, Shared};
 use crate::wire::{Families, Notification};
 
@@ -31,6 +32,7 @@ impl Speaker {
         };
         self.kernel.configure(settings);
         let identity_changed = bgp.identity != self.bgp.identity;
+        let pods_changed = bgp.pod_prefixes != self.bgp.pod_prefixes;
         self.bgp = bgp;
         self.signers.send_if_modified(|now| {
             let next = signers(&self.bgp);
@@ -48,6 +50,11 @@ impl Speaker {
             self.spread(delta);
         }
         self.match_peers();
+        if pods_changed {
+            info!("bgp.pod_prefixes has changed; cluster peers are asked for their routes again");
+            let cluster = |peer: &&mut Peer| peer.wanted.role == Role::Cluster;
+            self.peers.values_mut().filter(cluster).for_each(Peer::ask_again);
+        }
     }
 
     /// Makes the peers match the configuration; leaves alone those that do.
@@ -95,7 +102,11 @@ impl Speaker {
             return;
         };
         info!(peer = %peer.wanted.name, "BGP peer has new settings; its session stays");
+        let rules_changed = peer.wanted.enforce_first_as != now.enforce_first_as;
         peer.wanted = now;
+        if rules_changed {
+            peer.ask_again();
+        }
         if let Some(id) = peer.id {
             limit(peer, self.rib.counts(id));
         }
@@ -144,6 +155,7 @@ impl Speaker {
             refreshing: None,
             awaited: Families::NONE,
             rejected_paths: 0,
+            rejections: Rejections::default(),
             rejections_told: BTreeSet::new(),
             resets: 0,
             over_limit: false,

@@ -8,11 +8,11 @@ use sekisho_config::model::Role;
 use tokio::time::Instant;
 use tracing::{error, info, warn};
 
-use super::super::import::import;
 use super::super::peer::Peer;
 use super::{FOR_GOOD, Speaker};
 use crate::error::cease;
 use crate::fsm::{Ended, Terms};
+use crate::policy::Import;
 use crate::rib::{Counts, PeerInfo};
 use crate::session::{Report, SessionKey};
 use crate::wire::{Families, Family, Notification, RouteRefreshKind, Update};
@@ -79,12 +79,27 @@ impl Speaker {
                 return;
             };
             let (name, metrics) = (&peer.wanted.name, &self.metrics);
-            let (rejected_paths, told) = (&mut peer.rejected_paths, &mut peer.rejections_told);
-            let let_in = import(update, peer.wanted.role, &self.floor, |prefix, why| {
+            let (rejected_paths, rejections) = (&mut peer.rejected_paths, &mut peer.rejections);
+            let told = &mut peer.rejections_told;
+            let external = peer.terms.as_ref().filter(|terms| !terms.wire.internal);
+            let import = Import {
+                role: peer.wanted.role,
+                first_as: external
+                    .filter(|_| peer.wanted.enforce_first_as)
+                    .map(|terms| terms.asn),
+                pod_prefixes: &self.bgp.pod_prefixes,
+                floor: &self.floor,
+            };
+            let announced = update.announced.iter().map(|(nlri, _)| nlri);
+            announced
+                .chain(&update.withdrawn)
+                .for_each(|nlri| rejections.forget(nlri));
+            let let_in = import.filter(update, |nlri, next_hop, why| {
                 *rejected_paths = rejected_paths.saturating_add(1);
                 if told.insert(why) {
-                    warn!(peer = %name, %prefix, %why, "a route is not let in; further ones for this reason are only counted");
+                    warn!(peer = %name, prefix = %nlri.prefix, %why, "a route is not let in; further ones for this reason are only counted");
                 }
+                rejections.note(nlri, next_hop, why);
                 metrics
                     .rejected_paths
                     .with_label_values(&[name.as_str(), why.as_str()])
@@ -152,6 +167,7 @@ impl Speaker {
         peer.awaited = Families::NONE;
         peer.refreshing = None;
         peer.rejected_paths = 0;
+        peer.rejections.clear();
         peer.rejections_told.clear();
         self.untold_peers.insert(peer.wanted.name.clone(), false);
         let Some(id) = peer.id else {

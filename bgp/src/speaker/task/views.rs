@@ -9,6 +9,8 @@ use super::super::Query;
 use super::super::peer::Peer;
 use super::Speaker;
 use crate::announce::PlannedVip;
+use crate::policy::RejectedView;
+use crate::rib::RouteQuery;
 use crate::view::{Missing, MissingView, PeerView, VipView};
 use crate::wire::Family;
 
@@ -18,6 +20,7 @@ impl Speaker {
         match query {
             Query::Peers(answer) => drop(answer.send(self.peer_views())),
             Query::Routes(query, answer) => drop(answer.send(self.rib.routes(&query))),
+            Query::Rejected(query, answer) => drop(answer.send(self.rejected_views(&query))),
             Query::Vips(answer) => drop(answer.send(self.vip_views())),
             Query::Listeners(answer) => drop(answer.send(self.listeners.views())),
             Query::Finish(_) => {}
@@ -36,6 +39,15 @@ impl Speaker {
         let mut views: Vec<_> = self.peers.values().map(view).collect();
         views.sort_by(|a, b| a.name.cmp(&b.name));
         views
+    }
+
+    fn rejected_views(&self, query: &RouteQuery) -> Vec<RejectedView> {
+        self.peers
+            .values()
+            .filter(|peer| query.peer.as_ref().is_none_or(|name| *name == peer.wanted.name))
+            .flat_map(|peer| peer.rejections.views(&peer.wanted.name, query))
+            .take(query.limit)
+            .collect()
     }
 
     fn vip_views(&self) -> Vec<VipView> {

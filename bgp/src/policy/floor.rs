@@ -1,64 +1,16 @@
-use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use sekisho_config::model::{Prefix, Role};
 
+use super::Rejected;
 use crate::announce::Plan;
 use crate::rib::{KernelTarget, NextHops};
-use crate::wire::Update;
-
-/// Why a path is not let in. Loops are the table's business.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub(crate) enum Rejected {
-    /// A node that says it is the way to everywhere would draw the box's own traffic.
-    DefaultRoute,
-    /// So wide that it is a default route in pieces.
-    TooWide,
-    /// An address of ours, in use or not: it would lead packets for us away from us.
-    OwnVip,
-    /// Inside a network that the box is connected to: it would take a neighbour off the link.
-    Connected,
-    /// Holds the address of a peer or of the box, and is longer than the way there: it would cut the box off.
-    Infrastructure,
-}
-
-impl Rejected {
-    pub(crate) const ALL: [Self; 5] = [
-        Self::DefaultRoute,
-        Self::TooWide,
-        Self::OwnVip,
-        Self::Connected,
-        Self::Infrastructure,
-    ];
-
-    pub(crate) fn as_str(self) -> &'static str {
-        match self {
-            Self::DefaultRoute => "default_route",
-            Self::TooWide => "too_wide",
-            Self::OwnVip => "own_vip",
-            Self::Connected => "connected",
-            Self::Infrastructure => "infrastructure",
-        }
-    }
-}
-
-impl std::fmt::Display for Rejected {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(match self {
-            Self::DefaultRoute => "a node must not be the way to everywhere",
-            Self::TooWide => "wider than /8 (IPv4) or /16 (IPv6), which no pod network is",
-            Self::OwnVip => "inside [[vips]], which belong to the box",
-            Self::Connected => "inside a network that the box is connected to",
-            Self::Infrastructure => "would lead a peer's or the box's own address elsewhere",
-        })
-    }
-}
 
 /// What no node may say, whatever it is: the box must not lose its own ways by what it learns. Made anew when the
 /// kernel's routes, the peers or the plan change; a path is judged when it arrives.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Floor {
+pub(crate) struct Floor {
     own: Vec<Prefix>,
     connected: Vec<Prefix>,
     /// Addresses that must stay where they are, with the length of the kernel's way there; 0 where only a default
@@ -67,7 +19,7 @@ pub(super) struct Floor {
 }
 
 impl Floor {
-    pub(super) fn new(plan: &Plan, kernel: &NextHops, peers: impl IntoIterator<Item = IpAddr>) -> Self {
+    pub(crate) fn new(plan: &Plan, kernel: &NextHops, peers: impl IntoIterator<Item = IpAddr>) -> Self {
         let own = plan
             .pools
             .iter()
@@ -99,7 +51,7 @@ impl Floor {
     }
 
     /// Whether a prefix may come from a peer of this role. What `upstream` peers say is only looked at, so all of it may.
-    fn judge(&self, prefix: &Prefix, role: Role) -> Result<(), Rejected> {
+    pub(super) fn judge(&self, prefix: &Prefix, role: Role) -> Result<(), Rejected> {
         if role != Role::Cluster {
             return Ok(());
         }
@@ -126,37 +78,6 @@ impl Floor {
     }
 }
 
-/// The UPDATE without what is not let in. A path that is not let in still replaces an earlier one, so its prefix is
-/// withdrawn.
-pub(super) fn import<'a>(
-    update: &'a Update,
-    role: Role,
-    floor: &Floor,
-    mut rejected: impl FnMut(Prefix, Rejected),
-) -> Cow<'a, Update> {
-    if update
-        .announced
-        .iter()
-        .all(|(nlri, _)| floor.judge(&nlri.prefix, role).is_ok())
-    {
-        return Cow::Borrowed(update);
-    }
-    let mut update = update.clone();
-    let mut gone = Vec::new();
-    update
-        .announced
-        .retain(|(nlri, _)| match floor.judge(&nlri.prefix, role) {
-            Ok(()) => true,
-            Err(why) => {
-                rejected(nlri.prefix, why);
-                gone.push(*nlri);
-                false
-            }
-        });
-    update.withdrawn.extend(gone);
-    Cow::Owned(update)
-}
-
 #[cfg(test)]
 mod tests {
     use std::sync::Arc;
@@ -166,7 +87,6 @@ mod tests {
     use super::*;
     use crate::announce::PlannedVip;
     use crate::rib::KernelRoute;
-    use crate::wire::{Attributes, NextHop, Nlri};
 
     #[test]
     fn nodes_cannot_lead_the_box_off_its_own_ways() {
@@ -224,36 +144,8 @@ mod tests {
             ("198.51.100.0/24", Role::Upstream, None),
             ("198.51.101.0/24", Role::Cluster, None),
         ] {
-            let nlri = Nlri {
-                path_id: Some(7),
-                prefix: prefix.parse().unwrap(),
-            };
-            let fine = Nlri {
-                path_id: Some(7),
-                prefix: "10.9.0.0/26".parse().unwrap(),
-            };
-            let next_hop = NextHop {
-                address: "10.0.0.1".parse().unwrap(),
-                link_local: None,
-            };
-            let update = Update {
-                announced: vec![(nlri, next_hop), (fine, next_hop)],
-                attributes: Some(Arc::new(Attributes::default())),
-                ..Update::default()
-            };
-            let mut got = None;
-            let let_in = import(&update, role, &floor, |_, why| got = Some(why));
-            assert_eq!(got, want, "{prefix} from {role}");
-            assert_eq!(
-                let_in.announced.len(),
-                if want.is_some() { 1 } else { 2 },
-                "{prefix} from {role}"
-            );
-            assert_eq!(
-                let_in.withdrawn,
-                if want.is_some() { vec![nlri] } else { vec![] },
-                "{prefix} from {role}"
-            );
+            let got = floor.judge(&prefix.parse().unwrap(), role);
+            assert_eq!(got.err(), want, "{prefix} from {role}");
         }
     }
 }
