@@ -97,6 +97,8 @@ async fn main() -> Result<(), Box<dyn Error>> {
             _ = tokio::signal::ctrl_c() => break,
         }
     }
+    handle.drain(true);
+    tokio::time::sleep(Duration::from_secs(2)).await;
     handle.finish().await;
     println!("finished");
     Ok(())

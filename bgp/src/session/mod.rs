@@ -66,6 +66,8 @@ pub(crate) struct Orders {
     pub(crate) announce: OrdSet<Prefix>,
     /// Addresses of ours towards the peer, for the families in which our end of the connection is no next hop.
     pub(crate) next_hops: NextHops,
+    /// Announce everything as about to go (RFC 8326), so that the peer takes other ways while these still work.
+    pub(crate) draining: bool,
     /// End the session for good, with this Cease.
     pub(crate) stop: Option<Notification>,
     /// End the session and keep away for a time; obeyed once for each number.
@@ -330,11 +332,13 @@ impl<S: Stream> Session<S> {
     fn obey(&mut self) {
         let orders = self.channels.orders.borrow_and_update().clone();
         if let Some(notification) = orders.stop {
-            self.outbound.want(OrdSet::new(), orders.next_hops);
+            self.outbound
+                .want(OrdSet::new(), orders.next_hops, orders.draining);
             self.announce();
             return self.on(Event::Stop(notification));
         }
-        self.outbound.want(orders.announce, orders.next_hops);
+        self.outbound
+            .want(orders.announce, orders.next_hops, orders.draining);
         self.announce();
         if let Some((number, notification, hold_off)) = orders.reset
             && number > self.resets_done

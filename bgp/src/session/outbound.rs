@@ -20,6 +20,7 @@ const BATCH: usize = 512;
 pub(super) struct Outbound {
     wanted: OrdSet<Prefix>,
     next_hops: NextHops,
+    draining: bool,
     session: Option<Standing>,
     announced: BTreeMap<Prefix, NextHop>,
     /// Announced before, to be said again (RFC 2918).
@@ -57,9 +58,13 @@ struct Standing {
 
 impl Outbound {
     /// Sets the whole wanted state.
-    pub(super) fn want(&mut self, prefixes: OrdSet<Prefix>, next_hops: NextHops) {
+    pub(super) fn want(&mut self, prefixes: OrdSet<Prefix>, next_hops: NextHops, draining: bool) {
         self.wanted = prefixes;
         self.next_hops = next_hops;
+        if self.draining != draining {
+            self.draining = draining;
+            self.again.extend(self.announced.keys().copied());
+        }
         self.news = true;
     }
 
@@ -188,7 +193,7 @@ impl Outbound {
         let what = UpdateOut::Announce {
             prefixes: &nlri(&new),
             next_hop,
-            attributes: &attributes(session),
+            attributes: &attributes(session, self.draining),
         };
         Some(written(encode_update(what, &session.negotiated)))
     }
@@ -266,18 +271,23 @@ fn nlri(prefixes: &[Prefix]) -> Vec<Nlri> {
     prefixes.iter().map(plain).collect()
 }
 
-/// ORIGIN IGP; our AS on the way out of it; LOCAL_PREF inside it.
-fn attributes(session: Standing) -> Attributes {
+/// GRACEFUL_SHUTDOWN (RFC 8326 section 5).
+const GRACEFUL_SHUTDOWN: u32 = 0xffff_0000;
+
+/// ORIGIN IGP; our AS on the way out of it; LOCAL_PREF inside it: 0, the lowest, for what is about to go.
+fn attributes(session: Standing, draining: bool) -> Attributes {
     let internal = session.negotiated.internal;
     let segments = if internal {
         vec![]
     } else {
         vec![Segment::Sequence(vec![session.asn.number()])]
     };
+    let local_preference = if draining { 0 } else { 100 };
     Attributes {
         origin: Origin::Igp,
         as_path: AsPath { segments },
-        local_preference: internal.then_some(100),
+        local_preference: internal.then_some(local_preference),
+        communities: draining.then_some(GRACEFUL_SHUTDOWN).into_iter().collect(),
         ..Attributes::default()
     }
 }

@@ -290,6 +290,16 @@ async fn announcements_follow_the_orders() {
     let other = RouteRefresh { afi: 2, ..refresh };
     assert_eq!(hand.said().await, Some(Message::RouteRefresh(other)));
 
+    // RFC 8326: about to go, and taken back.
+    for (draining, want) in [(true, (Some(0), vec![0xffff_0000])), (false, (Some(100), vec![]))] {
+        desk.orders.send_modify(|orders| orders.draining = draining);
+        for _ in Family::ALL {
+            let attributes = hand.update().await.attributes.unwrap();
+            let got = (attributes.local_preference, attributes.communities.clone());
+            assert_eq!(got, want, "draining {draining}");
+        }
+    }
+
     let bye = Notification::shutdown("bye");
     desk.orders.send_modify(|orders| orders.stop = Some(bye.clone()));
     for _ in Family::ALL {

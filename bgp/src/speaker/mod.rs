@@ -82,12 +82,14 @@ pub async fn start(
     let (bgp, bgp_wanted) = watch::channel(inputs.bgp.clone());
     let (plan, plan_wanted) = watch::channel(Arc::new(Plan::default()));
     let (tracked, tracked_wanted) = watch::channel(OrdSet::new());
+    let (draining, draining_wanted) = watch::channel(false);
     let (queries, queries_asked) = mpsc::channel(16);
     let (events, told) = mpsc::channel(EVENTS);
     let wishes = task::Wishes {
         bgp: bgp_wanted,
         plan: plan_wanted,
         tracked: tracked_wanted,
+        draining: draining_wanted,
         queries: queries_asked,
     };
     let tasks = inputs.tasks.clone();
@@ -104,6 +106,7 @@ pub async fn start(
         bgp,
         plan,
         tracked,
+        draining,
         queries,
         kernel,
     };
@@ -116,6 +119,7 @@ pub struct Handle {
     bgp: watch::Sender<Bgp>,
     plan: watch::Sender<Arc<Plan>>,
     tracked: watch::Sender<OrdSet<IpAddr>>,
+    draining: watch::Sender<bool>,
     queries: mpsc::Sender<Query>,
     kernel: fib::Handle,
 }
@@ -140,6 +144,13 @@ impl Handle {
     /// The whole set of service addresses.
     pub fn announce(&self, plan: Arc<Plan>) {
         self.plan.send_if_modified(|now| replace(now, plan));
+    }
+
+    /// Graceful shutdown (RFC 8326): announces every VIP with the community GRACEFUL_SHUTDOWN, and inside our AS with LOCAL_PREF
+    /// 0, so that routers that have another way turn to it while this one still works. `false` takes it back. Wait the
+    /// time that routers take to turn away, then withdraw ([`Self::finish`], or a plan that withholds).
+    pub fn drain(&self, draining: bool) {
+        self.draining.send_if_modified(|now| replace(now, draining));
     }
 
     /// The whole set of addresses whose reachability is wanted.

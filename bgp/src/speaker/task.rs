@@ -17,7 +17,7 @@ use tokio::task::JoinHandle;
 use tokio::time::{Instant, MissedTickBehavior, interval, timeout};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
-use tracing::warn;
+use tracing::{info, warn};
 
 use super::listen::{Listeners, Signers, listen, signers};
 use super::next_hop::next_hops_on;
@@ -55,6 +55,7 @@ pub(super) struct Wishes {
     pub(super) bgp: watch::Receiver<Bgp>,
     pub(super) plan: watch::Receiver<Arc<Plan>>,
     pub(super) tracked: watch::Receiver<OrdSet<IpAddr>>,
+    pub(super) draining: watch::Receiver<bool>,
     pub(super) queries: mpsc::Receiver<Query>,
 }
 
@@ -193,6 +194,11 @@ impl Speaker {
                     self.kernel.vips(self.plan.local().collect::<BTreeSet<_>>());
                     self.order_all();
                 }
+                Ok(()) = self.wishes.draining.changed() => {
+                    let draining = *self.wishes.draining.borrow_and_update();
+                    info!(draining, "graceful shutdown of the announced VIPs (RFC 8326)");
+                    self.order_all();
+                }
                 Ok(()) = self.wishes.tracked.changed() => {
                     let tracked = self.wishes.tracked.borrow_and_update().clone();
                     let answers = self.tracker.track(tracked, &self.rib);
@@ -266,8 +272,11 @@ impl Speaker {
             let kernel = self.next_hops.borrow();
             next_hops_on(peer.interface(&kernel), &kernel, &self.plan)
         };
+        let draining = *self.wishes.draining.borrow();
         peer.orders.send_if_modified(|orders| {
-            let differs = orders.announce != announce || orders.next_hops != next_hops;
+            let differs =
+                orders.announce != announce || orders.next_hops != next_hops || orders.draining != draining;
+            orders.draining = draining;
             orders.announce = announce;
             orders.next_hops = next_hops;
             differs

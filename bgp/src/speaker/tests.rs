@@ -470,6 +470,19 @@ async fn what_is_not_let_in_is_listed_and_new_rules_are_asked_for() {
     );
 }
 
+#[tokio::test]
+async fn a_drain_announces_again_and_can_be_taken_back() {
+    let mut bench = Bench::start(bgp()).await;
+    bench.handle.announce(plan("203.0.113.1", Ok(())));
+    let mut router = bench.peer("127.0.2.1").await;
+    for drain in [None, Some(true), Some(false), Some(true)] {
+        if let Some(drain) = drain {
+            bench.handle.drain(drain);
+        }
+        while !is_announcement(&router.update().await) {}
+    }
+}
+
 /// Where a peer may have so many paths.
 fn limited(limit: u32) -> Bgp {
     let mut bgp = bgp();
