@@ -46,6 +46,9 @@ pub fn pick<'a>(
     if count == 0 {
         return None;
     }
+    if count == 1 && tried.is_empty() {
+        return pool.eligible_at(0);
+    }
     let turn = pool.state().turn.fetch_add(1, Ordering::Relaxed);
     if count == 1 || !tried.is_empty() {
         return (0..count)

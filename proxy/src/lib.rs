@@ -11,6 +11,7 @@
 mod accept;
 mod access_log;
 pub mod balance;
+mod clock;
 mod http;
 mod l4;
 mod listen;
@@ -20,6 +21,8 @@ pub mod route;
 pub mod snapshot;
 mod socket;
 mod start;
+mod stream;
+mod timer;
 mod tls;
 mod tunnel;
 mod upstream;

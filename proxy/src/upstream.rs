@@ -13,9 +13,11 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
 
+use crate::clock;
 use crate::http::RequestBody;
 use crate::metrics::{Cell, Counters};
 use crate::snapshot::Withdrawn;
+use crate::stream::Stream;
 use crate::wire::{Wire, Wires};
 
 /// Fields and octets of a response's header section that are read at most.
@@ -113,7 +115,7 @@ impl Upstreams {
     pub(crate) fn kept(self: &Rc<Self>, address: SocketAddr) -> Option<Lease> {
         let mut idle = self.idle.borrow_mut();
         let list = idle.get_mut(&address)?;
-        let now = Instant::now();
+        let now = clock::now();
         while let Some(Idle { sender, wire, until }) = list.pop() {
             self.counters.dec(Cell::UpstreamIdle);
             if until > now && sender.is_ready() {
@@ -148,7 +150,7 @@ impl Upstreams {
         let (sender, connection) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEADER_BYTES)
-            .handshake(TokioIo::new(connected?))
+            .handshake(TokioIo::new(Stream(connected?)))
             .await
             .map_err(|error| ConnectError::Failed(std::io::Error::other(error)))?;
         let driven = Rc::clone(&wire);
@@ -221,7 +223,7 @@ impl Lease {
             list.push(Idle {
                 sender: self.sender,
                 wire: self.wire,
-                until: Instant::now() + idle,
+                until: clock::now() + idle,
             });
             self.pool.counters.inc(Cell::UpstreamIdle);
         }

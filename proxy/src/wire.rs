@@ -15,9 +15,10 @@ use std::time::Duration;
 
 use arc_swap::ArcSwap;
 use tokio::sync::Notify;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use crate::snapshot::{Snapshot, Withdrawn};
+use crate::timer::LazyTimer;
 
 /// How long an answer that has begun, or a tunnel, may stand still once its endpoint is unrouted. Routes that come back
 /// within it cost nobody anything.
@@ -67,6 +68,7 @@ pub(crate) struct Wire {
     /// Pieces of answers that came.
     pieces: Cell<u64>,
     waker: RefCell<Option<Waker>>,
+    timer: RefCell<LazyTimer>,
 }
 
 impl Wires {
@@ -89,6 +91,7 @@ impl Wires {
             answering: Cell::new(false),
             pieces: Cell::new(0),
             waker: RefCell::default(),
+            timer: RefCell::default(),
         });
         self.all.borrow_mut().insert(wire.key, Rc::downgrade(&wire));
         wire
@@ -135,6 +138,11 @@ impl Wires {
 impl Wire {
     pub(crate) fn is_unrouted(&self) -> bool {
         self.unrouted.get()
+    }
+
+    /// Ready at `due`: the timer of whoever uses the connection at the time.
+    pub(crate) fn poll_timer(&self, cx: &mut Context<'_>, due: Instant) -> Poll<()> {
+        self.timer.borrow_mut().poll(cx, due)
     }
 
     /// Whether another request may go over it.

@@ -1,6 +1,7 @@
 //! One data worker: a thread with a single-threaded runtime, its own sockets, its own connections to endpoints.
 
 use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
 use std::net::{SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
@@ -9,13 +10,15 @@ use std::time::Duration;
 
 use arc_swap::{ArcSwap, Cache};
 use http::HeaderValue;
+use sekisho_config::model::{Action, Route};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, MissedTickBehavior, timeout};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::{Lines, Sender};
 use crate::balance::Dice;
+use crate::http::Target;
 use crate::metrics::{Counters, Metrics};
 use crate::snapshot::{Snapshot, Withdrawn};
 use crate::start::Live;
@@ -82,12 +85,39 @@ pub(crate) struct Worker {
     pub(crate) connections: TaskTracker,
     /// Upgraded and TCP connections.
     pub(crate) tunnels: TaskTracker,
+    /// No further connection or request; what runs may finish.
+    pub(crate) stop: Signal,
     /// The time for exchanges to finish is over.
-    pub(crate) cut: CancellationToken,
+    pub(crate) cut: Signal,
     /// The time for tunnels to finish is over.
     pub(crate) cut_tunnels: CancellationToken,
     current: RefCell<Current>,
     request_ids: Cell<u64>,
+}
+
+/// Something that a worker tells all its connections once. They ask for it all the time, which takes no lock.
+#[derive(Debug, Default)]
+pub(crate) struct Signal {
+    given: Cell<bool>,
+    token: CancellationToken,
+}
+
+impl Signal {
+    fn give(&self) {
+        self.given.set(true);
+        self.token.cancel();
+    }
+
+    pub(crate) fn is_given(&self) -> bool {
+        self.given.get()
+    }
+
+    /// Ends when it is given.
+    ///
+    /// Cancel-safe: yes.
+    pub(crate) fn given(&self) -> WaitForCancellationFuture<'_> {
+        self.token.cancelled()
+    }
 }
 
 /// The snapshot in use, counted by this worker alone: taking it for a request touches no memory that others write.
@@ -100,13 +130,41 @@ struct Current {
 /// A snapshot as one worker holds it. A request takes a share in this, so that the count that all workers share is
 /// touched once for each snapshot and not once for each request.
 #[derive(Debug)]
-pub(crate) struct World(Arc<Snapshot>);
+pub(crate) struct World {
+    snapshot: Arc<Snapshot>,
+    /// By the place of the route in the snapshot.
+    targets: RefCell<HashMap<*const Route, Rc<Target>>>,
+}
+
+impl World {
+    fn new(snapshot: &Arc<Snapshot>) -> Rc<Self> {
+        Rc::new(Self {
+            snapshot: Arc::clone(snapshot),
+            targets: RefCell::default(),
+        })
+    }
+
+    /// Where a route of this snapshot leads.
+    pub(crate) fn target(&self, route: &Route) -> Rc<Target> {
+        let mut targets = self.targets.borrow_mut();
+        let target = targets.entry(std::ptr::from_ref(route)).or_insert_with(|| {
+            Rc::new(Target {
+                ingress: route.id.ingress.clone(),
+                pool: match &route.action {
+                    Action::Forward(id) => self.snapshot.pool(id).cloned(),
+                    Action::Unavailable(_) => None,
+                },
+            })
+        });
+        Rc::clone(target)
+    }
+}
 
 impl std::ops::Deref for World {
     type Target = Snapshot;
 
     fn deref(&self) -> &Snapshot {
-        &self.0
+        &self.snapshot
     }
 }
 
@@ -129,7 +187,7 @@ impl Worker {
     fn new(index: usize, shared: Arc<Shared>, log: Sender) -> Rc<Self> {
         let counters = shared.metrics.worker(index).unwrap_or_else(Metrics::detached);
         let mut cache = Cache::new(Arc::clone(&shared.snapshot));
-        let held = Rc::new(World(Arc::clone(cache.load())));
+        let held = World::new(cache.load());
         let mut seed = [0; 8];
         // Where the system has no randomness the index will do: the choice of an endpoint is no secret.
         let _ = rustls::crypto::aws_lc_rs::default_provider()
@@ -144,7 +202,8 @@ impl Worker {
             lines: Lines::new(log),
             connections: TaskTracker::new(),
             tunnels: TaskTracker::new(),
-            cut: CancellationToken::new(),
+            stop: Signal::default(),
+            cut: Signal::default(),
             cut_tunnels: CancellationToken::new(),
             current: RefCell::new(Current { cache, held }),
             request_ids: Cell::new(0),
@@ -157,8 +216,8 @@ impl Worker {
         let mut current = self.current.borrow_mut();
         let Current { cache, held } = &mut *current;
         let now = cache.load();
-        if !Arc::ptr_eq(now, &held.0) {
-            *held = Rc::new(World(Arc::clone(now)));
+        if !Arc::ptr_eq(now, &held.snapshot) {
+            *held = World::new(now);
         }
         Rc::clone(held)
     }
@@ -230,6 +289,7 @@ pub(crate) async fn run(
             }
         }
     }
+    worker.stop.give();
     tokio::select! {
         () = drain(&worker, &accepting) => {}
         // Routes are withdrawn while the box stops, too.
@@ -254,7 +314,7 @@ async fn drain(worker: &Worker, accepting: &TaskTracker) {
     accepting.wait().await;
     worker.connections.close();
     worker.tunnels.close();
-    let end = async |tasks: &TaskTracker, limit: Duration, cut: &CancellationToken, what: &'static str| {
+    let end = async |tasks: &TaskTracker, limit: Duration, cut: &dyn Fn(), what: &'static str| {
         if timeout(limit, tasks.wait()).await.is_err() {
             tracing::warn!(
                 worker = worker.index,
@@ -263,13 +323,15 @@ async fn drain(worker: &Worker, accepting: &TaskTracker) {
                 "cut at the end of the drain time"
             );
         }
-        cut.cancel();
+        cut();
         // What is cut ends at once; this lets it write its last line.
         let _ = timeout(Duration::from_secs(1), tasks.wait()).await;
     };
     // An exchange may still become a tunnel while it drains.
     let begun = Instant::now();
-    end(&worker.connections, timeouts.drain, &worker.cut, "exchanges").await;
+    let cut = || worker.cut.give();
+    end(&worker.connections, timeouts.drain, &cut, "exchanges").await;
     let left = timeouts.drain_tunnels.saturating_sub(begun.elapsed());
-    end(&worker.tunnels, left, &worker.cut_tunnels, "tunnels").await;
+    let cut = || worker.cut_tunnels.cancel();
+    end(&worker.tunnels, left, &cut, "tunnels").await;
 }

@@ -13,6 +13,9 @@ use tokio::time::{Instant, Sleep};
 use super::exchange::{Exchange, Fault};
 use crate::upstream::Lease;
 
+/// What a body gives when it is asked; `None` is its end.
+pub(crate) type Piece = Option<Result<Frame<Bytes>, hyper::Error>>;
+
 /// Why a body ends before its end.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
@@ -166,8 +169,12 @@ enum Kind {
 #[derive(Debug)]
 struct Download {
     body: Incoming,
+    /// A piece that came with the header.
+    first: Option<Piece>,
     lease: Option<Lease>,
-    patience: Patience,
+    /// Until when the piece that is awaited may take.
+    due: Option<Instant>,
+    limit: Duration,
     /// A piece was handed over and the next one not asked for yet.
     handed: bool,
 }
@@ -196,15 +203,18 @@ impl Reply {
     }
 
     /// A body from an endpoint, over `lease`, which is kept for others when the body has ended well.
-    pub(crate) fn stream(body: Incoming, lease: Lease, exchange: Rc<Exchange>) -> Self {
+    /// `first` was taken out of it already.
+    pub(crate) fn stream(body: Incoming, first: Option<Piece>, lease: Lease, exchange: Rc<Exchange>) -> Self {
         let limit = exchange.client.live.timeouts.response_read;
         let mut download = Box::new(Download {
             body,
+            first,
             lease: Some(lease),
-            patience: Patience::new(limit),
+            due: None,
+            limit,
             handed: false,
         });
-        if download.body.is_end_stream() {
+        if download.first.is_none() && download.body.is_end_stream() {
             download.finish(&exchange);
         }
         Self {
@@ -215,6 +225,39 @@ impl Reply {
 }
 
 impl Download {
+    /// The next piece, an error when it does not come in time.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+        let piece = match self.first.take() {
+            Some(piece) => Poll::Ready(piece),
+            None => Pin::new(&mut self.body).poll_frame(cx),
+        };
+        let Some(lease) = &self.lease else {
+            return piece.map_err(BodyError::from);
+        };
+        if piece.is_ready() {
+            self.due = None;
+            lease.wire.moved();
+            return piece.map_err(BodyError::from);
+        }
+        let due = *self.due.get_or_insert_with(|| Instant::now() + self.limit);
+        ready!(lease.wire.poll_timer(cx, due));
+        Poll::Ready(Some(Err(BodyError::Timeout)))
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        let rest = self.body.size_hint();
+        let Some(Some(Ok(first))) = &self.first else {
+            return rest;
+        };
+        let ahead = first.data_ref().map_or(0, |data| data.len() as u64);
+        let mut whole = SizeHint::new();
+        if let Some(upper) = rest.upper() {
+            whole.set_upper(upper.saturating_add(ahead));
+        }
+        whole.set_lower(rest.lower().saturating_add(ahead));
+        whole
+    }
+
     fn finish(&mut self, exchange: &Exchange) {
         exchange.complete.set(true);
         // A connection that still waits for the rest of a request cannot take another one.
@@ -255,41 +298,28 @@ impl Body for Reply {
             Kind::Stream(download) => {
                 let activity = &exchange.client.activity;
                 activity.pulled(std::mem::take(&mut download.handed));
-                match Pin::new(&mut download.body).poll_frame(cx) {
-                    Poll::Ready(frame) => {
-                        download.patience.calm();
-                        if let Some(lease) = &download.lease {
-                            lease.wire.moved();
+                let piece = ready!(download.poll(cx));
+                match piece {
+                    Some(Ok(frame)) => {
+                        if let Some(data) = frame.data_ref() {
+                            count(data);
                         }
-                        match frame {
-                            Some(Ok(frame)) => {
-                                if let Some(data) = frame.data_ref() {
-                                    count(data);
-                                }
-                                if download.body.is_end_stream() {
-                                    download.finish(exchange);
-                                } else {
-                                    download.handed = true;
-                                    activity.handed();
-                                }
-                                Poll::Ready(Some(Ok(frame)))
-                            }
-                            Some(Err(error)) => {
-                                exchange.blame(Fault::Upstream);
-                                exchange.endpoint_failed();
-                                Poll::Ready(Some(Err(error.into())))
-                            }
-                            None => {
-                                download.finish(exchange);
-                                Poll::Ready(None)
-                            }
+                        if download.body.is_end_stream() {
+                            download.finish(exchange);
+                        } else {
+                            download.handed = true;
+                            activity.handed();
                         }
+                        Poll::Ready(Some(Ok(frame)))
                     }
-                    Poll::Pending => {
-                        ready!(download.patience.poll(cx));
+                    Some(Err(error)) => {
                         exchange.blame(Fault::Upstream);
                         exchange.endpoint_failed();
-                        Poll::Ready(Some(Err(BodyError::Timeout)))
+                        Poll::Ready(Some(Err(error)))
+                    }
+                    None => {
+                        download.finish(exchange);
+                        Poll::Ready(None)
                     }
                 }
             }
@@ -299,14 +329,14 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Full(text) => text.is_none(),
-            Kind::Stream(download) => download.body.is_end_stream(),
+            Kind::Stream(download) => download.first.is_none() && download.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Full(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
-            Kind::Stream(download) => download.body.size_hint(),
+            Kind::Stream(download) => download.size_hint(),
         }
     }
 }

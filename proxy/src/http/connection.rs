@@ -22,8 +22,10 @@ use tokio_rustls::server::TlsStream;
 use super::answer::TIMEOUT_RESPONSE;
 use super::io::{Activity, ClientIo, ClientStream, Expired};
 use super::service::serve;
+use crate::clock;
 use crate::metrics::Cell;
 use crate::start::Live;
+use crate::stream::Stream;
 use crate::tunnel::Abort;
 use crate::worker::{Admitted, Worker};
 
@@ -84,7 +86,7 @@ pub(crate) async fn run(
         }
         (ClientStream::Tls(Box::new(stream)), Some(tls))
     } else {
-        (ClientStream::Plain(stream), None)
+        (ClientStream::Plain(Stream(stream)), None)
     };
     let activity = Activity::new(!http2);
     // An IPv4 client of an IPv6 socket is written as what it is.
@@ -112,9 +114,9 @@ pub(crate) async fn run(
     }
 }
 
-async fn handshake(worker: &Worker, stream: TcpStream, live: &Live) -> Option<TlsStream<TcpStream>> {
+async fn handshake(worker: &Worker, stream: TcpStream, live: &Live) -> Option<TlsStream<Stream>> {
     let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls));
-    let (cell, stream) = match timeout(live.timeouts.tls_handshake, acceptor.accept(stream)).await {
+    let (cell, stream) = match timeout(live.timeouts.tls_handshake, acceptor.accept(Stream(stream))).await {
         Ok(Ok(stream)) => {
             if stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
                 worker.counters.inc(Cell::TlsResumed);
@@ -197,7 +199,12 @@ struct LocalExecutor(Rc<Worker>);
 impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
     fn execute(&self, future: F) {
         self.0.connections.spawn_local(async move {
-            future.await;
+            let mut future = pin!(future);
+            poll_fn(|cx| {
+                clock::turn();
+                future.as_mut().poll(cx).map(drop)
+            })
+            .await;
         });
     }
 }
@@ -252,13 +259,19 @@ where
 async fn watch(client: &Client, connection: &mut impl Serving) -> Option<Expired> {
     let timeouts = &client.live.timeouts;
     let activity = &client.activity;
-    let shared = &client.worker.shared;
-    let mut stop = pin!(shared.stop.cancelled());
-    let mut cut = pin!(client.worker.cut.cancelled());
+    let worker = &client.worker;
+    let (mut stop, mut cut) = (pin!(worker.stop.given()), pin!(worker.cut.given()));
+    let mut listening = false;
     let old = Instant::now() + timeouts.connection_age;
     let mut timer = pin!(sleep_until(old));
     let mut ending = false;
     poll_fn(|cx| {
+        let now = clock::turn();
+        // The task is woken by them when it has asked once.
+        if !listening {
+            listening = true;
+            let _ = (stop.as_mut().poll(cx), cut.as_mut().poll(cx));
+        }
         loop {
             if let Poll::Ready(ended) = connection.poll(cx) {
                 if let Err(error) = ended {
@@ -275,29 +288,25 @@ async fn watch(client: &Client, connection: &mut impl Serving) -> Option<Expired
                 }
                 return Poll::Ready(None);
             }
-            if !ending {
-                let now = stop.as_mut().poll(cx).is_ready()
-                    || activity.closing.load(Relaxed)
-                    || Instant::now() >= old;
-                if now {
-                    ending = true;
-                    connection.end();
-                    continue;
-                }
+            let enough = worker.stop.is_given() || activity.closing.load(Relaxed) || now >= old;
+            if enough && !ending {
+                ending = true;
+                connection.end();
+                continue;
             }
-            if cut.as_mut().poll(cx).is_ready() {
+            if worker.cut.is_given() {
                 return Poll::Ready(Some(Expired::Write));
             }
             let deadline = activity.deadline(timeouts, ending);
             let mut due = match deadline {
                 Some((at, _)) if ending => at,
                 Some((at, _)) => at.min(old),
-                None if ending => Instant::now() + timeouts.response_write,
+                None if ending => now + timeouts.response_write,
                 None => old,
             };
             if activity.has_streams() {
                 // Streams run in tasks of their own and cannot set this timer: look after them now and then.
-                due = due.min(Instant::now() + timeouts.response_write);
+                due = due.min(now + timeouts.response_write);
             }
             if ending && deadline.is_none() && !activity.has_streams() {
                 // Only the exchanges that run keep it open, and they have their own time-outs.

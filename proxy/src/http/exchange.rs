@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use http::{HeaderValue, Method, Version};
-use sekisho_config::model::{NodeName, ObjectName, Revision};
+use sekisho_config::model::{ObjectName, Revision};
 use tokio::time::Instant;
 
 use super::connection::Client;
 use crate::metrics;
-use crate::snapshot::{CompiledEndpoint, CompiledPool, Finished, InFlight};
+use crate::snapshot::{CompiledEndpoint, CompiledPool, Finished};
 
 /// Who ended an exchange before its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -49,19 +49,45 @@ impl Phase {
     }
 }
 
-/// Names for the log, taken from the snapshot.
+/// Where a route leads. Exchanges of one worker share it, so that they touch no count that other workers touch too.
 #[derive(Debug)]
 pub(crate) struct Target {
     pub(crate) ingress: ObjectName,
     pub(crate) pool: Option<Arc<CompiledPool>>,
 }
 
-/// The endpoint in use, for the log.
+/// The endpoint in use, which counts the request as its own until this is dropped.
 #[derive(Debug)]
 pub(crate) struct At {
-    address: SocketAddr,
-    pod: Option<ObjectName>,
-    node: Option<NodeName>,
+    target: Rc<Target>,
+    index: usize,
+}
+
+impl At {
+    fn enter(target: &Rc<Target>, address: SocketAddr) -> Option<Self> {
+        let endpoints = target.pool.as_ref()?.endpoints();
+        let index = endpoints
+            .binary_search_by_key(&address, |endpoint| endpoint.endpoint.address)
+            .ok()?;
+        let at = Self {
+            target: Rc::clone(target),
+            index,
+        };
+        at.endpoint()?.state.enter();
+        Some(at)
+    }
+
+    fn endpoint(&self) -> Option<&CompiledEndpoint> {
+        self.target.pool.as_ref()?.endpoints().get(self.index)
+    }
+}
+
+impl Drop for At {
+    fn drop(&mut self) {
+        if let Some(endpoint) = self.endpoint() {
+            endpoint.state.leave();
+        }
+    }
 }
 
 /// One exchange. The last of its parts that is dropped writes the log.
@@ -77,9 +103,8 @@ pub(crate) struct Exchange {
     pub(crate) path: RefCell<String>,
     pub(crate) user_agent: Option<HeaderValue>,
     pub(crate) request_id: HeaderValue,
-    pub(crate) target: RefCell<Option<Target>>,
+    pub(crate) target: RefCell<Option<Rc<Target>>>,
     pub(crate) endpoint: RefCell<Option<At>>,
-    pub(crate) in_flight: RefCell<Option<InFlight>>,
     pub(crate) status: Cell<u16>,
     pub(crate) bytes_in: Cell<u64>,
     pub(crate) bytes_out: Cell<u64>,
@@ -97,14 +122,9 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
-    pub(crate) fn at(&self, endpoint: &CompiledEndpoint) {
-        let state = &endpoint.endpoint;
-        *self.endpoint.borrow_mut() = Some(At {
-            address: state.address,
-            pod: state.pod.clone(),
-            node: state.node.clone(),
-        });
-        *self.in_flight.borrow_mut() = Some(InFlight::enter(&endpoint.state));
+    /// The request is now at this endpoint of the target.
+    pub(crate) fn at(&self, target: &Rc<Target>, address: SocketAddr) {
+        *self.endpoint.borrow_mut() = At::enter(target, address);
     }
 
     /// Notes whose fault the end is; the first one counts.
@@ -116,8 +136,8 @@ impl Exchange {
 
     /// Counts a failure of the endpoint in use.
     pub(crate) fn endpoint_failed(&self) {
-        if let Some(in_flight) = &*self.in_flight.borrow() {
-            in_flight.state().failed();
+        if let Some(endpoint) = self.endpoint.borrow().as_ref().and_then(At::endpoint) {
+            endpoint.state.failed();
         }
     }
 }
@@ -155,7 +175,7 @@ impl Drop for Exchange {
             );
         }
         if self.client.live.http.access_log {
-            self.log(total, fault, target.as_ref());
+            self.log(total, fault, target.as_deref());
         }
     }
 }
@@ -189,7 +209,10 @@ impl Exchange {
                     line.number("service_port", pool.id().port);
                 }
             }
-            if let Some(At { address, pod, node }) = &*self.endpoint.borrow() {
+            if let Some(endpoint) = self.endpoint.borrow().as_ref().and_then(At::endpoint) {
+                let sekisho_config::model::Endpoint {
+                    address, pod, node, ..
+                } = &endpoint.endpoint;
                 line.plain("endpoint", address);
                 if let Some(pod) = pod {
                     line.text("pod", pod.name.as_bytes());

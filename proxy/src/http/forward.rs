@@ -1,21 +1,22 @@
 //! A request to an endpoint and back: which one, over which connection, and what to do when that fails.
 
+use std::future::poll_fn;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
+use std::task::{Poll, ready};
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, Method, Request, Response, StatusCode, Version};
-use hyper::body::Incoming;
-use tokio::time::{Instant, timeout_at};
+use hyper::body::{Body, Incoming};
 
 use super::answer::{Refusal, refuse};
-use super::body::{Reply, RequestBody};
-use super::exchange::{Exchange, Phase};
+use super::body::{Piece, Reply, RequestBody};
+use super::exchange::{Exchange, Phase, Target};
 use super::{headers, upgrade};
-use crate::balance;
-use crate::snapshot::CompiledPool;
 use crate::upstream::{ConnectError, Lease};
+use crate::{balance, clock};
 
 /// Endpoints that are tried for one request at most.
 const MAX_ENDPOINTS: usize = 3;
@@ -23,7 +24,7 @@ const MAX_ENDPOINTS: usize = 3;
 /// A request that may pass, made fit for an endpoint.
 pub(crate) struct Forward {
     pub(crate) parts: http::request::Parts,
-    pub(crate) pool: Arc<CompiledPool>,
+    pub(crate) target: Rc<Target>,
     /// Protocol that the client asks to change to.
     pub(crate) upgrade: Option<HeaderValue>,
 }
@@ -43,7 +44,7 @@ async fn attempt(
 ) -> Result<Response<Reply>, Refusal> {
     let Forward {
         mut parts,
-        mut pool,
+        mut target,
         upgrade,
     } = forward;
     let live = &exchange.client.live;
@@ -74,11 +75,11 @@ async fn attempt(
     let mut tried: Vec<SocketAddr> = Vec::new();
     let mut repeated = false;
     loop {
-        let (endpoint, lease) = match connect(&mut pool, exchange, &mut tried, repeated).await {
+        let (endpoint, lease) = match connect(&mut target, exchange, &mut tried, repeated).await {
             Ok(connected) => connected,
             Err(refusal) => return Err(refusal),
         };
-        exchange.connected.set(Some(Instant::now()));
+        exchange.connected.set(Some(clock::now()));
         exchange.phase.set(Phase::Wait);
         let reused = lease.reused;
         let copy = (repeatable && !repeated).then(|| copy_of(&request));
@@ -88,14 +89,15 @@ async fn attempt(
         if sent.is_err() && unrouted {
             tracing::debug!(%endpoint, "the route of an endpoint was withdrawn before its answer");
             tried.push(endpoint);
-            renew(&mut pool, exchange);
+            renew(&mut target, exchange);
         }
         match sent {
-            Ok(response) => {
+            Ok(mut response) => {
                 lease.wire.answering(true);
-                exchange.first_byte.set(Some(Instant::now()));
+                exchange.first_byte.set(Some(clock::now()));
                 exchange.phase.set(Phase::Response);
-                return accept(response, lease, exchange, upgrade, client_upgrade);
+                let first = first_piece(response.body_mut()).await;
+                return accept(response, first, lease, exchange, upgrade, client_upgrade);
             }
             Err(Failure::Timeout) => {
                 exchange.endpoint_failed();
@@ -148,7 +150,7 @@ fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
 
 /// Chooses an endpoint and a connection to it; goes on to another endpoint when a connection cannot be made.
 async fn connect(
-    pool: &mut Arc<CompiledPool>,
+    target: &mut Rc<Target>,
     exchange: &Rc<Exchange>,
     tried: &mut Vec<SocketAddr>,
     fresh: bool,
@@ -162,13 +164,14 @@ async fn connect(
         Refusal::UpstreamFailed
     };
     while tried.len() < MAX_ENDPOINTS {
+        let Some(pool) = &target.pool else { break };
         let Some(endpoint) = balance::pick(pool, &mut worker.dice.borrow_mut(), tried) else {
             break;
         };
         let address = endpoint.endpoint.address;
         exchange.phase.set(Phase::Connect);
-        exchange.at(endpoint);
-        exchange.chosen.set(Some(Instant::now()));
+        exchange.at(target, address);
+        exchange.chosen.set(Some(clock::now()));
         if !fresh && let Some(lease) = worker.upstreams.kept(address) {
             return Ok((address, lease));
         }
@@ -183,7 +186,7 @@ async fn connect(
                 };
                 endpoint.state.connect_failed();
                 if matches!(error, ConnectError::Unrouted) {
-                    renew(pool, exchange);
+                    renew(target, exchange);
                 }
                 tried.push(address);
                 exchange.retries.set(exchange.retries.get() + 1);
@@ -196,10 +199,15 @@ async fn connect(
 }
 
 /// Takes the pool as it is now: the one in hand holds endpoints that cannot be reached any more.
-fn renew(pool: &mut Arc<CompiledPool>, exchange: &Exchange) {
-    if let Some(now) = exchange.client.worker.snapshot().pool(pool.id()) {
-        *pool = Arc::clone(now);
-    }
+fn renew(target: &mut Rc<Target>, exchange: &Exchange) {
+    let now = exchange.client.worker.snapshot();
+    let Some(pool) = target.pool.as_ref().and_then(|pool| now.pool(pool.id())) else {
+        return;
+    };
+    *target = Rc::new(Target {
+        ingress: target.ingress.clone(),
+        pool: Some(Arc::clone(pool)),
+    });
 }
 
 enum Failure {
@@ -218,42 +226,66 @@ async fn send(
     let limit = exchange.client.live.timeouts.response_read;
     let wire = Rc::clone(&lease.wire);
     let mut sent = std::pin::pin!(lease.sender.try_send_request(request));
-    let begun = Instant::now();
-    loop {
-        let from = exchange.body_last.get().max(begun);
-        match timeout_at(from + limit, &mut sent).await {
-            Ok(Ok(response)) => return Ok(response),
-            Ok(Err(mut error)) => {
-                if let Some(request) = error.take_message() {
-                    return Err(Failure::Unsent(Box::new(request)));
-                }
-                let error = error.into_error();
-                // To hyper the end of our driver is a mistake of ours.
-                if wire.is_unrouted() {
-                    return Err(Failure::Broken(error));
-                }
-                if error.is_user() || exchange.fault.get().is_some() {
-                    let timeout = matches!(
-                        std::error::Error::source(&error).and_then(|source| source.downcast_ref()),
-                        Some(super::body::BodyError::Timeout)
-                    );
-                    return Err(Failure::Request(if timeout {
-                        Refusal::RequestTimeout
-                    } else {
-                        Refusal::Malformed
-                    }));
-                }
+    let begun = clock::now();
+    let sent = poll_fn(|cx| match sent.as_mut().poll(cx) {
+        Poll::Ready(sent) => Poll::Ready(Some(sent)),
+        Poll::Pending => {
+            let from = exchange.body_last.get().max(begun);
+            ready!(wire.poll_timer(cx, from + limit));
+            Poll::Ready(None)
+        }
+    });
+    match sent.await {
+        Some(Ok(response)) => Ok(response),
+        Some(Err(mut error)) => {
+            if let Some(request) = error.take_message() {
+                return Err(Failure::Unsent(Box::new(request)));
+            }
+            let error = error.into_error();
+            // To hyper the end of our driver is a mistake of ours.
+            if wire.is_unrouted() {
                 return Err(Failure::Broken(error));
             }
-            Err(_) if exchange.body_last.get().max(begun) > from => {}
-            Err(_) => return Err(Failure::Timeout),
+            if error.is_user() || exchange.fault.get().is_some() {
+                let timeout = matches!(
+                    std::error::Error::source(&error).and_then(|source| source.downcast_ref()),
+                    Some(super::body::BodyError::Timeout)
+                );
+                return Err(Failure::Request(if timeout {
+                    Refusal::RequestTimeout
+                } else {
+                    Refusal::Malformed
+                }));
+            }
+            Err(Failure::Broken(error))
         }
+        None => Err(Failure::Timeout),
     }
+}
+
+/// The first piece of a body if it came together with the header, so that both go on to the client in one write.
+async fn first_piece(body: &mut Incoming) -> Option<Piece> {
+    if body.is_end_stream() {
+        return None;
+    }
+    let mut asked = false;
+    poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
+        Poll::Ready(piece) => Poll::Ready(Some(piece)),
+        Poll::Pending if asked => Poll::Ready(None),
+        Poll::Pending => {
+            // Having been asked, the task that drives the connection runs first, and then this one again.
+            asked = true;
+            cx.waker().wake_by_ref();
+            Poll::Pending
+        }
+    })
+    .await
 }
 
 /// Takes an endpoint's answer, or refuses it.
 fn accept(
     mut response: Response<Incoming>,
+    first: Option<Piece>,
     lease: Lease,
     exchange: &Rc<Exchange>,
     upgrade: Option<HeaderValue>,
@@ -293,6 +325,6 @@ fn accept(
     parts.version = exchange.version;
     Ok(Response::from_parts(
         parts,
-        Reply::stream(body, lease, Rc::clone(exchange)),
+        Reply::stream(body, first, lease, Rc::clone(exchange)),
     ))
 }

@@ -9,17 +9,18 @@ use std::time::Duration;
 
 use sekisho_config::model::Timeouts;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio::net::TcpStream;
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use crate::clock;
+use crate::stream::Stream;
 use crate::tunnel::Abort;
 
 /// TCP, or TLS over it.
 #[derive(Debug)]
 pub(crate) enum ClientStream {
-    Plain(TcpStream),
-    Tls(Box<TlsStream<TcpStream>>),
+    Plain(Stream),
+    Tls(Box<TlsStream<Stream>>),
 }
 
 /// What a client connection is doing. The atomics are written by one thread; they are atomics because hyper wants the
@@ -83,11 +84,11 @@ impl Activity {
     }
 
     fn now(&self) -> u64 {
-        u64::try_from(self.start.elapsed().as_millis()).unwrap_or(u64::MAX)
+        u64::try_from(self.age().as_millis()).unwrap_or(u64::MAX)
     }
 
     pub(crate) fn age(&self) -> Duration {
-        self.start.elapsed()
+        clock::now().saturating_duration_since(self.start)
     }
 
     pub(crate) fn request_began(&self) {

@@ -12,3 +12,4 @@ mod service;
 mod upgrade;
 
 pub(crate) use body::RequestBody;
+pub(crate) use exchange::Target;

@@ -10,17 +10,16 @@ use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, SERVER, TRA
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use hyper::body::Incoming;
-use sekisho_config::model::Action;
-use tokio::time::Instant;
 
 use super::answer::{Refusal, refuse, text_response};
 use super::body::Reply;
 use super::connection::Client;
-use super::exchange::{Exchange, Phase, Target};
+use super::exchange::{Exchange, Phase};
 use super::{forward, headers, host};
-use crate::metrics;
 use crate::path::normalise;
 use crate::snapshot::Snapshot;
+use crate::worker::World;
+use crate::{clock, metrics};
 
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
 
@@ -57,7 +56,7 @@ pub(crate) async fn serve(
     let live = &client.live;
     if activity.requests.load(Relaxed) >= live.http.max_requests_per_connection
         || activity.age() >= live.timeouts.connection_age
-        || client.worker.shared.stop.is_cancelled()
+        || client.worker.stop.is_given()
     {
         activity.closing.store(true, Relaxed);
         if !http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
@@ -88,7 +87,7 @@ fn begin(client: &Rc<Client>, parts: &http::request::Parts, snapshot: &Snapshot)
     } else {
         client.peer.ip()
     };
-    let now = Instant::now();
+    let now = clock::now();
     Rc::new(Exchange {
         client: Rc::clone(client),
         address,
@@ -102,7 +101,6 @@ fn begin(client: &Rc<Client>, parts: &http::request::Parts, snapshot: &Snapshot)
         request_id: request_id.unwrap_or_else(|| worker.request_id()),
         target: RefCell::default(),
         endpoint: RefCell::default(),
-        in_flight: RefCell::default(),
         status: Cell::new(0),
         bytes_in: Cell::new(0),
         bytes_out: Cell::new(0),
@@ -124,11 +122,7 @@ enum Judged {
     Forward(Box<forward::Forward>),
 }
 
-fn judge(
-    exchange: &Exchange,
-    snapshot: &Snapshot,
-    mut parts: http::request::Parts,
-) -> Result<Judged, Refusal> {
+fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts) -> Result<Judged, Refusal> {
     let client = &exchange.client;
     // Kept for the log even when it is refused, in the form in which it came.
     let refuse = |path: &str, refusal| {
@@ -179,16 +173,11 @@ fn judge(
             Refusal::NotReady
         });
     };
-    let route = winner.route;
-    let pool = match &route.action {
-        Action::Forward(id) => snapshot.pool(id).cloned(),
-        Action::Unavailable(_) => None,
-    };
-    *exchange.target.borrow_mut() = Some(Target {
-        ingress: route.id.ingress.clone(),
-        pool: pool.clone(),
-    });
-    let pool = pool.ok_or(Refusal::Unavailable)?;
+    let target = snapshot.target(winner.route);
+    *exchange.target.borrow_mut() = Some(Rc::clone(&target));
+    if target.pool.is_none() {
+        return Err(Refusal::Unavailable);
+    }
     let upgrade = headers::wanted_upgrade(parts.version, &parts.headers);
     headers::prepare_request(
         &mut parts.headers,
@@ -204,11 +193,10 @@ fn judge(
     parts
         .headers
         .insert(headers::X_REQUEST_ID, exchange.request_id.clone());
-    let uri = target(&parts.uri, &path, asterisk)?;
-    parts.uri = uri;
+    parts.uri = target_uri(&parts.uri, &path, asterisk)?;
     Ok(Judged::Forward(Box::new(forward::Forward {
         parts,
-        pool,
+        target,
         upgrade,
     })))
 }
@@ -235,7 +223,7 @@ fn check_fields(client: &Client, parts: &http::request::Parts) -> Result<(), Ref
 }
 
 /// The request target for the endpoint: origin form, path in normal form, query as it came.
-fn target(uri: &Uri, path: &str, asterisk: bool) -> Result<Uri, Refusal> {
+fn target_uri(uri: &Uri, path: &str, asterisk: bool) -> Result<Uri, Refusal> {
     if asterisk {
         return Ok(Uri::from_static("*"));
     }

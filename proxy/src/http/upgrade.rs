@@ -8,13 +8,13 @@ use http::header::{CONNECTION, HeaderValue, UPGRADE};
 use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
 use super::body::Reply;
 use super::exchange::{Exchange, Fault, Phase};
 use super::headers;
 use super::io::ClientIo;
 use crate::metrics::Cell;
+use crate::stream::Stream;
 use crate::tunnel::{self, Abort, End};
 use crate::wire::Wire;
 
@@ -57,7 +57,7 @@ async fn join(client: OnUpgrade, upstream: OnUpgrade, wire: Rc<Wire>, exchange: 
         }
     };
     let (Some((client, from_client)), Some((upstream, from_upstream))) =
-        (parts_of::<ClientIo>(client), parts_of::<TcpStream>(upstream))
+        (parts_of::<ClientIo>(client), parts_of::<Stream>(upstream))
     else {
         tracing::error!("an upgraded connection is of an unexpected type");
         exchange.blame(Fault::Proxy);

@@ -31,6 +31,16 @@ impl EndpointState {
         self.failures.load(Ordering::Relaxed)
     }
 
+    /// One more request or connection is there, until [`EndpointState::leave`].
+    pub(crate) fn enter(&self) {
+        self.in_flight.fetch_add(1, Ordering::Relaxed);
+        self.requests.fetch_add(1, Ordering::Relaxed);
+    }
+
+    pub(crate) fn leave(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
     pub(crate) fn connect_failed(&self) {
         self.connect_failures.fetch_add(1, Ordering::Relaxed);
     }
@@ -46,8 +56,7 @@ pub(crate) struct InFlight(Arc<EndpointState>);
 
 impl InFlight {
     pub(crate) fn enter(state: &Arc<EndpointState>) -> Self {
-        state.in_flight.fetch_add(1, Ordering::Relaxed);
-        state.requests.fetch_add(1, Ordering::Relaxed);
+        state.enter();
         Self(Arc::clone(state))
     }
 
@@ -58,7 +67,7 @@ impl InFlight {
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.leave();
     }
 }
 
