@@ -63,7 +63,7 @@ impl Terms {
 
 impl Identity {
     /// The OPEN that we send: both families, route refresh, graceful restart as a receiving speaker (no family is
-    /// listed, because our forwarding ends with our process), 4-octet AS, ADD-PATH receive, enhanced route refresh.
+    /// listed, because our forwarding ends with our process), 4-octet AS, ADD-PATH receive, enhanced route refresh, IPv4 with IPv6 next hops.
     pub(crate) fn open(&self) -> Open {
         let mut capabilities: Vec<_> = Family::ALL.into_iter().map(Capability::Multiprotocol).collect();
         capabilities.extend([
@@ -76,6 +76,8 @@ impl Identity {
             },
             Capability::FourOctetAs(self.asn.number()),
             Capability::EnhancedRouteRefresh,
+            // IPv4 unicast with IPv6 next hops (RFC 8950).
+            Capability::ExtendedNextHop(vec![(1, 1, 2)]),
             Capability::AddPath(
                 Family::ALL
                     .into_iter()

@@ -241,7 +241,10 @@ impl Outbound {
             _ => self.next_hops.ipv4,
         };
         match family {
-            Family::Ipv4Unicast => ipv4.map(|address| plain(address.into())),
+            // Without an IPv4 address of ours the IPv6 one leads there as well, if the peer takes it (RFC 8950).
+            Family::Ipv4Unicast => ipv4
+                .map(|address| plain(address.into()))
+                .or_else(|| ipv6.filter(|_| session.negotiated.extended_next_hop_send)),
             Family::Ipv6Unicast => ipv6,
         }
         .ok_or(CannotAnnounce::NoNextHop)

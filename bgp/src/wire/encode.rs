@@ -23,7 +23,7 @@ const FIXED_LENGTH: usize = HEADER_LENGTH + 4;
 pub enum UpdateOut<'a> {
     /// These prefixes are reachable.
     Announce {
-        /// Prefixes, all of the next hop's family.
+        /// Prefixes, all of one family: the next hop's, or IPv4 with an IPv6 next hop where the peer takes that (RFC 8950).
         prefixes: &'a [Nlri],
         /// Where to.
         next_hop: NextHop,
@@ -100,9 +100,14 @@ fn announce(
     attributes: &Attributes,
     negotiated: &Negotiated,
 ) -> Result<Vec<Bytes>, EncodeError> {
-    let family = match next_hop.address {
+    let own = match next_hop.address {
         IpAddr::V4(_) => Family::Ipv4Unicast,
         IpAddr::V6(_) => Family::Ipv6Unicast,
+    };
+    let first = prefixes.first().map(|nlri| Family::of(&nlri.prefix));
+    let family = match first {
+        Some(Family::Ipv4Unicast) if negotiated.extended_next_hop_send => Family::Ipv4Unicast,
+        _ => own,
     };
     in_use(family, negotiated)?;
     if let Some(other) = prefixes.iter().find(|nlri| Family::of(&nlri.prefix) != family) {
@@ -125,7 +130,7 @@ fn announce(
                 .collect()
         }
         IpAddr::V6(_) => {
-            let empty = reach(next_hop, &[], path_ids);
+            let empty = reach(family, next_hop, &[], path_ids);
             // One octet more than an empty one: the length field of a full MP_REACH_NLRI is two octets wide.
             let fixed = fixed.saturating_add(empty.length()).saturating_add(1);
             let chunks = split(prefixes, path_ids, fixed, negotiated)?;
@@ -133,7 +138,7 @@ fn announce(
                 .into_iter()
                 .map(|chunk| {
                     // MP_REACH_NLRI comes first (RFC 7606 section 5.1).
-                    let first = reach(next_hop, chunk, path_ids);
+                    let first = reach(family, next_hop, chunk, path_ids);
                     writer.attributes(std::iter::once(first).chain(carried.iter().cloned()));
                     writer.message(&[], &[])
                 })
@@ -223,10 +228,10 @@ fn put_prefixes(value: &mut Vec<u8>, prefixes: &[Nlri], path_ids: bool) {
     }
 }
 
-/// MP_REACH_NLRI of IPv6 unicast (RFC 4760 section 3, RFC 2545 section 3).
-fn reach(next_hop: NextHop, prefixes: &[Nlri], path_ids: bool) -> Carried {
+/// MP_REACH_NLRI (RFC 4760 section 3, RFC 2545 section 3, RFC 8950 section 4).
+fn reach(family: Family, next_hop: NextHop, prefixes: &[Nlri], path_ids: bool) -> Carried {
     let mut value = Vec::with_capacity(prefixes.len().saturating_mul(17).saturating_add(40));
-    let (afi, safi) = Family::Ipv6Unicast.numbers();
+    let (afi, safi) = family.numbers();
     value.put_u16(afi);
     value.put_u8(safi);
     if let IpAddr::V6(address) = next_hop.address {

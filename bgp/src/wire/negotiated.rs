@@ -74,6 +74,8 @@ pub struct Negotiated {
     pub extended_message_send: bool,
     /// IPv4 prefixes may come with an IPv6 next hop: we offered it (RFC 8950).
     pub extended_next_hop_receive: bool,
+    /// IPv4 prefixes may go with an IPv6 next hop: the peer offered it.
+    pub extended_next_hop_send: bool,
     /// The peer takes ROUTE-REFRESH (RFC 2918).
     pub route_refresh: bool,
     /// ROUTE-REFRESH has subtypes: begin and end (RFC 7313), offered by both.
@@ -105,6 +107,7 @@ impl Negotiated {
             extended_message_receive: ours.extended_message,
             extended_message_send: theirs.extended_message,
             extended_next_hop_receive: ours.extended_next_hop,
+            extended_next_hop_send: theirs.extended_next_hop,
             route_refresh: theirs.route_refresh,
             enhanced_route_refresh: ours.enhanced_route_refresh && theirs.enhanced_route_refresh,
         }

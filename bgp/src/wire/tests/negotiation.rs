@@ -90,6 +90,16 @@ fn negotiation() {
             },
         ),
         (
+            "IPv6 next hops for IPv4 when the peer offered them",
+            vec![],
+            vec![Capability::ExtendedNextHop(vec![(1, 2, 2), (1, 1, 2)])],
+            Negotiated {
+                families: only_v4,
+                extended_next_hop_send: true,
+                ..none
+            },
+        ),
+        (
             "route refresh is the peer's to take, its extension needs both",
             vec![Capability::EnhancedRouteRefresh],
             vec![Capability::RouteRefresh],

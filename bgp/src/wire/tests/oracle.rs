@@ -61,7 +61,11 @@ fn opinion(octets: &Bytes, negotiated: &Negotiated) -> Update {
             prefix_of(oracle::Prefix::V4(one.prefix)),
         )
     };
-    let v6 = |one: &oracle::NlriEntry| nlri(Family::Ipv6Unicast, one.path_id, prefix_of(one.prefix));
+    // MP_REACH_NLRI carries IPv4 as well (RFC 8950).
+    let multiprotocol = |one: &oracle::NlriEntry| {
+        let prefix = prefix_of(one.prefix);
+        nlri(Family::of(&prefix), one.path_id, prefix)
+    };
     let mut update = Update {
         withdrawn: parsed.withdrawn.iter().map(v4).collect(),
         ..Update::default()
@@ -109,10 +113,12 @@ fn opinion(octets: &Bytes, negotiated: &Negotiated) -> Update {
                 };
                 update
                     .announced
-                    .extend(reach.announced.iter().map(|one| (v6(one), next_hop)));
+                    .extend(reach.announced.iter().map(|one| (multiprotocol(one), next_hop)));
             }
             oracle::PathAttribute::MpUnreachNlri(unreach) => {
-                update.withdrawn.extend(unreach.withdrawn.iter().map(v6));
+                update
+                    .withdrawn
+                    .extend(unreach.withdrawn.iter().map(multiprotocol));
             }
             oracle::PathAttribute::Unknown(raw) => attributes.unknown.push(RawAttribute {
                 flags: raw.flags & 0xe0,

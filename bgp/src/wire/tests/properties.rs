@@ -23,6 +23,7 @@ fn negotiated() -> impl Strategy<Value = Negotiated> {
         extended_message_receive: flag[2],
         extended_message_send: flag[2],
         extended_next_hop_receive: flag[3],
+        extended_next_hop_send: flag[3],
         route_refresh: true,
         enhanced_route_refresh: flag[4],
     })
@@ -125,8 +126,9 @@ pub(super) fn announcement() -> impl Strategy<Value = Announcement> {
     (negotiated(), prop::sample::select(Family::ALL.to_vec())).prop_flat_map(|(mut negotiated, family)| {
         negotiated.families = negotiated.families.with(family);
         let next_hop = match family {
-            Family::Ipv4Unicast => via("192.0.2.1"),
-            Family::Ipv6Unicast => NextHop {
+            Family::Ipv4Unicast if !negotiated.extended_next_hop_send => via("192.0.2.1"),
+            // IPv4 with an IPv6 next hop as well (RFC 8950).
+            _ => NextHop {
                 link_local: negotiated.internal.then(|| link_local(7)),
                 ..via("2001:db8::1")
             },

@@ -54,7 +54,29 @@ fn announcements_are_exact() {
         add_path_send: Families::ALL,
         ..external()
     };
+    let extended = Negotiated {
+        extended_next_hop_send: true,
+        extended_next_hop_receive: true,
+        ..external()
+    };
     for (name, prefixes, next_hop, negotiated, want) in [
+        (
+            "IPv4 with an IPv6 next hop",
+            &v4[..2],
+            both,
+            extended,
+            format!(
+                "0000 0047 800e2c 0001 01 20 20010db8000000000000000000000001 fe800000000000000000000000000001 00
+                 20cb007107 080a 400101 00 {path} 800404 00000005"
+            ),
+        ),
+        (
+            "IPv4 with its own next hop beside that",
+            &v4[1..2],
+            via("192.0.2.1"),
+            extended,
+            format!("0000 001f 400101 00 {path} 400304 c0000201 800404 00000005 080a"),
+        ),
         (
             "IPv4 to eBGP",
             &v4[..],
