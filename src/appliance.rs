@@ -21,7 +21,8 @@ use crate::control::{self, Change, Outputs};
 
 /// Changes that wait for control at most; a room that is faster than control is held back.
 const QUEUE: usize = 4096;
-/// From the withdrawal of the VIPs until listeners close: routers above need a moment to turn away.
+/// From the warning to the withdrawal of the VIPs, and from there until listeners close: routers above need a moment to
+/// turn away.
 const TURN_AWAY: Duration = Duration::from_secs(1);
 /// From the last closed connection until its address leaves the kernel: a FIN that is lost needs the address once more.
 const LAST_WORDS: Duration = Duration::from_millis(300);
@@ -194,8 +195,14 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
     info!("stopping: VIPs are withdrawn, then connections drain; a second signal ends at once");
     notify(sd_notify::NotifyState::Stopping);
     let orderly = async {
+        let upstream = bgp.as_ref().filter(|_| announces(&settings));
+        if let Some(bgp) = upstream {
+            // Routers that know RFC 8326 and have another way take it while this one still works.
+            bgp.drain(true);
+            tokio::time::sleep(TURN_AWAY).await;
+        }
         let _ = changes.send(Change::Stopping).await; // control gone: nothing to withdraw
-        if bgp.is_some() && announces(&settings) {
+        if upstream.is_some() {
             tokio::time::sleep(TURN_AWAY).await;
         }
         proxy.finish().await;

@@ -50,13 +50,15 @@ pub(super) async fn answer(admin: &Admin, what: &str, query: &str) -> Result<Val
         }
         "peers" => page(&peers(admin).await),
         "routes" => {
-            let query = match parameter(query, "prefix")? {
+            let wanted = match parameter(query, "prefix")? {
                 Some(text) => route_query(&text)?,
                 None => RouteQuery::default(),
             };
-            match &admin.bgp {
-                Some(bgp) => page(&bgp.routes(query).await),
-                None => page(&Value::Array(Vec::new())),
+            match (&admin.bgp, parameter(query, "rejected")?.as_deref()) {
+                (Some(bgp), Some("true")) => page(&bgp.rejected(wanted).await),
+                (Some(bgp), None | Some("false")) => page(&bgp.routes(wanted).await),
+                (Some(_), Some(_)) => Err(Refused::bad("rejected is true or false")),
+                (None, _) => page(&Value::Array(Vec::new())),
             }
         }
         "vips" => page(&view::vips::view(&picture, &vips(admin).await)),

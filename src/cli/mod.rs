@@ -53,6 +53,9 @@ enum Command {
     Routes {
         /// Only this prefix, or the routes that lead to this address
         prefix: Option<String>,
+        /// What is not let in, and why
+        #[arg(long)]
+        rejected: bool,
         #[command(flatten)]
         ask: Ask,
     },
@@ -111,8 +114,19 @@ pub(crate) fn main() -> ExitCode {
         Command::Check { config, json } => check(&config.config, json),
         Command::Status(ask) => show(&ask, "status", &[], render::status),
         Command::Peers(ask) => show(&ask, "peers", &[], render::peers),
-        Command::Routes { prefix, ask } => {
-            show(&ask, "routes", &[("prefix", prefix.as_deref())], render::routes)
+        Command::Routes {
+            prefix,
+            rejected,
+            ask,
+        } => {
+            let rejected = rejected.then_some("true");
+            let query = [("prefix", prefix.as_deref()), ("rejected", rejected)];
+            let render = if rejected.is_some() {
+                render::rejected
+            } else {
+                render::routes
+            };
+            show(&ask, "routes", &query, render)
         }
         Command::Vips(ask) => show(&ask, "vips", &[], render::vips),
         Command::Endpoints { service, ask } => show(

@@ -118,6 +118,20 @@ pub(super) fn routes(value: &Value, out: &mut String) {
     print_or(&table, "no route", out);
 }
 
+/// `sekisho routes --rejected`
+pub(super) fn rejected(value: &Value, out: &mut String) {
+    let mut table = Table::new(&["PREFIX", "NEXT HOP", "PEER", "WHY"]);
+    for row in rows(value) {
+        table.row([
+            word(row, "prefix"),
+            word(row, "next_hop"),
+            word(row, "peer"),
+            word(row, "text"),
+        ]);
+    }
+    print_or(&table, "nothing is kept out", out);
+}
+
 /// `sekisho vips`
 pub(super) fn vips(value: &Value, out: &mut String) {
     print_or(&vips_table(value), "no VIP is in use", out);
@@ -386,7 +400,16 @@ mod tests {
     #[test]
     fn every_screen_survives_any_answer() {
         let odd = serde_json::json!([null, 1, "x", [], {"hosts": 1, "steps": 3, "best": "no"}]);
-        for render in [status, peers, routes, vips, endpoints, certificates, explain] {
+        for render in [
+            status,
+            peers,
+            routes,
+            rejected,
+            vips,
+            endpoints,
+            certificates,
+            explain,
+        ] {
             for value in [
                 &Value::Null,
                 &odd,
