@@ -1,3 +1,4 @@
+use crate::SetState;
 use std::path::Path;
 use std::sync::Mutex;
 
