@@ -114,6 +114,8 @@ pub enum Missing {
         /// Why.
         why: CannotAnnounce,
     },
+    /// One of the peer's `export` rules rejects it.
+    ExportRule,
     /// On its way.
     Queued,
 }
@@ -123,6 +125,7 @@ impl std::fmt::Display for Missing {
         match self {
             Self::NotEstablished { state } => write!(f, "its session is not established ({state})"),
             Self::CannotAnnounce { why } => why.fmt(f),
+            Self::ExportRule => f.write_str("one of the peer's export rules rejects it"),
             Self::Queued => f.write_str("the announcement is on its way"),
         }
     }

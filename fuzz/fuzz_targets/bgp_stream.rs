@@ -22,6 +22,7 @@ fuzz_target!(|octets: &[u8]| {
         extended_message_receive: bit(4),
         extended_message_send: false,
         extended_next_hop_receive: bit(5),
+        extended_next_hop_send: bit(5),
         route_refresh: true,
         enhanced_route_refresh: bit(6),
     };

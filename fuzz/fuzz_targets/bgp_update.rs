@@ -21,6 +21,7 @@ fuzz_target!(|octets: &[u8]| {
         extended_message_receive: true,
         extended_message_send: true,
         extended_next_hop_receive: bit(3),
+        extended_next_hop_send: bit(3),
         route_refresh: true,
         enhanced_route_refresh: true,
     };

@@ -4,11 +4,13 @@
 
 mod floor;
 mod rejections;
+pub(crate) mod rules;
 
 use std::borrow::Cow;
 use std::fmt;
+use std::sync::Arc;
 
-use sekisho_config::model::{Asn, Prefix, Role};
+use sekisho_config::model::{Asn, PathChange, PolicyRule, Prefix, Role};
 use serde::Serialize;
 
 pub(crate) use floor::Floor;
@@ -35,10 +37,12 @@ pub enum Rejected {
     NotPodPrefix,
     /// From another AS, and that AS does not stand first in the AS_PATH (RFC 4271 section 6.3).
     FirstAs,
+    /// By one of the peer's `import` rules.
+    Rule,
 }
 
 impl Rejected {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::DefaultRoute,
         Self::TooWide,
         Self::OwnVip,
@@ -46,6 +50,7 @@ impl Rejected {
         Self::Infrastructure,
         Self::NotPodPrefix,
         Self::FirstAs,
+        Self::Rule,
     ];
 
     /// As a metric's label.
@@ -58,6 +63,7 @@ impl Rejected {
             Self::Infrastructure => "infrastructure",
             Self::NotPodPrefix => "not_pod_prefix",
             Self::FirstAs => "first_as",
+            Self::Rule => "rule",
         }
     }
 }
@@ -71,6 +77,7 @@ impl fmt::Display for Rejected {
             Self::Connected => "inside a network that the box is connected to",
             Self::Infrastructure => "would lead a peer's or the box's own address elsewhere",
             Self::NotPodPrefix => "inside none of bgp.pod_prefixes; add it there if it is a network of pods",
+            Self::Rule => "an import rule of the peer rejects it",
             Self::FirstAs => {
                 "the peer's AS does not stand first in its AS_PATH; for a route server write enforce_first_as = false"
             }
@@ -87,6 +94,10 @@ pub(crate) struct Import<'a> {
     /// From `cluster` peers only prefixes inside these; empty: any.
     pub(crate) pod_prefixes: &'a [Prefix],
     pub(crate) floor: &'a Floor,
+    /// The peer's own rules, asked last.
+    pub(crate) rules: &'a [Arc<PolicyRule>],
+    /// The peer's AS, where it is not ours.
+    pub(crate) external: Option<Asn>,
 }
 
 impl Import<'_> {
@@ -107,36 +118,64 @@ impl Import<'_> {
         Ok(())
     }
 
-    /// The UPDATE without what is not let in. A path that is not let in still replaces an earlier one, so its prefix is
-    /// withdrawn.
+    /// What is let in of an UPDATE, in parts that have their attributes in common. A path that is not let in still replaces an
+    /// earlier one, so its prefix is withdrawn.
     pub(crate) fn filter<'u>(
         &self,
         update: &'u Update,
-        mut rejected: impl FnMut(Nlri, NextHop, Rejected),
-    ) -> Cow<'u, Update> {
+        mut rejected: impl FnMut(Nlri, NextHop, Rejected, Option<Arc<str>>),
+    ) -> Vec<Cow<'u, Update>> {
         let attributes = update.attributes.as_deref();
-        let judge = |nlri: &Nlri| self.judge(&nlri.prefix, attributes);
-        if update.announced.iter().all(|(nlri, _)| judge(nlri).is_ok()) {
-            return Cow::Borrowed(update);
+        let passes = |(nlri, _): &(Nlri, NextHop)| self.judge(&nlri.prefix, attributes).is_ok();
+        if self.rules.is_empty() && update.announced.iter().all(passes) {
+            return vec![Cow::Borrowed(update)];
         }
-        let mut update = update.clone();
-        let mut gone = Vec::new();
-        update.announced.retain(|(nlri, next_hop)| match judge(nlri) {
-            Ok(()) => true,
-            Err(why) => {
-                rejected(*nlri, *next_hop, why);
-                gone.push(*nlri);
-                false
+        let mut first = Update {
+            announced: Vec::new(),
+            ..update.clone()
+        };
+        let mut changed: Vec<(PathChange, Vec<(Nlri, NextHop)>)> = Vec::new();
+        for (nlri, next_hop) in &update.announced {
+            let judged = self
+                .judge(&nlri.prefix, attributes)
+                .map_err(|why| (why, None))
+                .and_then(|()| {
+                    attributes.map_or_else(
+                        || Ok(PathChange::default()),
+                        |attributes| {
+                            rules::ask(self.rules, &nlri.prefix, Some(next_hop.address), attributes)
+                                .map_err(|rule| (Rejected::Rule, Some(rule)))
+                        },
+                    )
+                });
+            match judged {
+                Ok(change) if change == PathChange::default() => first.announced.push((*nlri, *next_hop)),
+                Ok(change) => match changed.iter_mut().find(|(known, _)| *known == change) {
+                    Some((_, paths)) => paths.push((*nlri, *next_hop)),
+                    None => changed.push((change, vec![(*nlri, *next_hop)])),
+                },
+                Err((why, rule)) => {
+                    rejected(*nlri, *next_hop, why, rule);
+                    first.withdrawn.push(*nlri);
+                }
             }
+        }
+        let rest = changed.into_iter().filter_map(|(change, announced)| {
+            let mut attributes = attributes?.clone();
+            rules::apply(&change, self.external, &mut attributes);
+            Some(Cow::Owned(Update {
+                announced,
+                attributes: Some(Arc::new(attributes)),
+                ..Update::default()
+            }))
         });
-        update.withdrawn.extend(gone);
-        Cow::Owned(update)
+        std::iter::once(Cow::Owned(first)).chain(rest).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
+    use sekisho_config::model::RuleAction;
 
     use super::*;
     use crate::wire::{AsPath, Segment};
@@ -188,9 +227,14 @@ mod tests {
                 first_as: None,
                 pod_prefixes,
                 floor: &floor,
+                rules: &[],
+                external: None,
             };
             let mut got = None;
-            let let_in = import.filter(&update, |nlri, _, why| got = Some((nlri, why)));
+            let let_in = import.filter(&update, |nlri, _, why, _| got = Some((nlri, why)));
+            let [let_in] = &let_in[..] else {
+                panic!("{let_in:?}")
+            };
             assert_eq!(got, want.map(|why| (nlri, why)), "{prefix} from {role}");
             let taken = if want.is_some() { 1 } else { 2 };
             assert_eq!(let_in.announced.len(), taken, "{prefix} from {role}");
@@ -226,10 +270,86 @@ mod tests {
                     first_as: first_as.map(|number| Asn::try_from(number).unwrap()),
                     pod_prefixes: &[],
                     floor: &floor,
+                    rules: &[],
+                    external: None,
                 };
                 let got = import.judge(&"10.1.2.0/26".parse().unwrap(), Some(&attributes));
                 assert_eq!(got, want, "{first_as:?} {:?} {role}", attributes.as_path);
             }
         }
+    }
+
+    #[test]
+    fn rules_split_an_update_by_what_they_change() {
+        let rule = |name: &str, prefix: &str, preference: Option<u32>| {
+            let change = PathChange {
+                local_preference: preference,
+                ..PathChange::default()
+            };
+            Arc::new(PolicyRule {
+                name: name.into(),
+                prefixes: vec![prefix.parse().unwrap()],
+                communities: vec![],
+                as_path_has: None,
+                next_hops: vec![],
+                change,
+                then: if preference.is_some() {
+                    RuleAction::Accept
+                } else {
+                    RuleAction::Reject
+                },
+            })
+        };
+        let rules = [
+            rule("near", "10.1.0.0/16 le 32", Some(200)),
+            rule("none", "10.2.0.0/16 le 32", None),
+        ];
+        let next_hop = NextHop {
+            address: "10.0.0.1".parse().unwrap(),
+            link_local: None,
+        };
+        let nlri = |text: &str| Nlri {
+            path_id: None,
+            prefix: text.parse().unwrap(),
+        };
+        let all = ["10.1.0.0/26", "10.2.0.0/26", "10.3.0.0/26", "10.1.1.0/26"];
+        let update = Update {
+            announced: all.iter().map(|prefix| (nlri(prefix), next_hop)).collect(),
+            attributes: Some(Arc::new(Attributes::default())),
+            ..Update::default()
+        };
+        let import = Import {
+            role: Role::Cluster,
+            first_as: None,
+            pod_prefixes: &[],
+            floor: &Floor::default(),
+            rules: &rules,
+            external: None,
+        };
+        let mut rejected = Vec::new();
+        let parts = import.filter(&update, |nlri, _, why, rule| rejected.push((nlri, why, rule)));
+        assert_eq!(
+            rejected,
+            [(nlri("10.2.0.0/26"), Rejected::Rule, Some("none".into()))]
+        );
+        let shown: Vec<_> = parts
+            .iter()
+            .map(|part| {
+                let announced = part.announced.iter().map(|(nlri, _)| nlri.prefix.to_string());
+                let preference = part.attributes.as_ref().and_then(|one| one.local_preference);
+                (
+                    announced.collect::<Vec<_>>().join(" "),
+                    preference,
+                    part.withdrawn.len(),
+                )
+            })
+            .collect();
+        assert_eq!(
+            shown,
+            [
+                ("10.3.0.0/26".to_owned(), None, 1),
+                ("10.1.0.0/26 10.1.1.0/26".to_owned(), Some(200), 0)
+            ]
+        );
     }
 }

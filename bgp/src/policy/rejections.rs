@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::net::IpAddr;
+use std::sync::Arc;
 
 use sekisho_config::model::{PeerName, Prefix};
 use serde::Serialize;
@@ -14,14 +15,14 @@ const LISTED: usize = 500;
 /// What one peer says now and is not let in.
 #[derive(Debug, Default)]
 pub(crate) struct Rejections {
-    paths: BTreeMap<Nlri, (IpAddr, Rejected)>,
+    paths: BTreeMap<Nlri, (IpAddr, Rejected, Option<Arc<str>>)>,
 }
 
 impl Rejections {
     /// Takes note of a path.
-    pub(crate) fn note(&mut self, nlri: Nlri, next_hop: NextHop, why: Rejected) {
+    pub(crate) fn note(&mut self, nlri: Nlri, next_hop: NextHop, why: Rejected, rule: Option<Arc<str>>) {
         if self.paths.len() < LISTED || self.paths.contains_key(&nlri) {
-            self.paths.insert(nlri, (next_hop.address, why));
+            self.paths.insert(nlri, (next_hop.address, why, rule));
         }
     }
 
@@ -46,13 +47,17 @@ impl Rejections {
         self.paths
             .iter()
             .filter(|(nlri, _)| answers(&nlri.prefix, query))
-            .map(|(nlri, (next_hop, why))| RejectedView {
+            .map(|(nlri, (next_hop, why, rule))| RejectedView {
                 prefix: nlri.prefix,
                 path_id: nlri.path_id,
                 peer: peer.clone(),
                 next_hop: *next_hop,
                 why: *why,
-                text: why.to_string(),
+                rule: rule.clone(),
+                text: match rule {
+                    Some(rule) => format!("the import rule {rule} rejects it"),
+                    None => why.to_string(),
+                },
             })
     }
 }
@@ -82,6 +87,8 @@ pub struct RejectedView {
     pub next_hop: IpAddr,
     /// Why it is not let in.
     pub why: Rejected,
+    /// The rule that does, where one does.
+    pub rule: Option<Arc<str>>,
     /// The same in words.
     pub text: String,
 }
@@ -102,7 +109,7 @@ mod tests {
             link_local: None,
         };
         for prefix in ["0.0.0.0/0", "10.1.0.0/16", "10.1.2.0/24", "fd00::/64"] {
-            rejections.note(nlri(prefix), next_hop, Rejected::NotPodPrefix);
+            rejections.note(nlri(prefix), next_hop, Rejected::NotPodPrefix, None);
         }
         let peer = PeerName::from(next_hop.address);
         let ask = |rejections: &Rejections, query: &RouteQuery| -> Vec<String> {
@@ -131,7 +138,7 @@ mod tests {
         assert_eq!(ask(&rejections, &RouteQuery::default()).len(), 3);
         for n in 0..2 * LISTED {
             let address = std::net::Ipv4Addr::from(u32::try_from(n).unwrap());
-            rejections.note(nlri(&format!("{address}/32")), next_hop, Rejected::OwnVip);
+            rejections.note(nlri(&format!("{address}/32")), next_hop, Rejected::OwnVip, None);
         }
         assert_eq!(ask(&rejections, &RouteQuery::default()).len(), LISTED);
     }

@@ -22,8 +22,8 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use imbl::OrdSet;
-use sekisho_config::model::{PeerName, Prefix};
+use imbl::{OrdMap, OrdSet};
+use sekisho_config::model::{PathChange, PeerName, Prefix};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -64,6 +64,8 @@ pub(crate) struct Settings {
 pub(crate) struct Orders {
     /// Host routes that the peer is to have.
     pub(crate) announce: OrdSet<Prefix>,
+    /// What export rules change of some of them.
+    pub(crate) changes: OrdMap<Prefix, Arc<PathChange>>,
     /// Addresses of ours towards the peer, for the families in which our end of the connection is no next hop.
     pub(crate) next_hops: NextHops,
     /// Announce everything as about to go (RFC 8326), so that the peer takes other ways while these still work.
@@ -337,6 +339,7 @@ impl<S: Stream> Session<S> {
             self.announce();
             return self.on(Event::Stop(notification));
         }
+        self.outbound.change(orders.changes);
         self.outbound
             .want(orders.announce, orders.next_hops, orders.draining);
         self.announce();

@@ -1,12 +1,14 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::sync::Arc;
 
 use bytes::Bytes;
-use imbl::OrdSet;
-use sekisho_config::model::{Asn, Prefix};
+use imbl::{OrdMap, OrdSet};
+use sekisho_config::model::{Asn, PathChange, Prefix};
 use tracing::error;
 
 use super::CannotAnnounce;
+use crate::policy::rules;
 use crate::wire::{
     AsPath, Attributes, EncodeError, Families, Family, Negotiated, NextHop, Nlri, Origin, RouteRefreshKind,
     Segment, UpdateOut, encode_update,
@@ -21,6 +23,7 @@ pub(super) struct Outbound {
     wanted: OrdSet<Prefix>,
     next_hops: NextHops,
     draining: bool,
+    changes: OrdMap<Prefix, Arc<PathChange>>,
     session: Option<Standing>,
     announced: BTreeMap<Prefix, NextHop>,
     /// Announced before, to be said again (RFC 2918).
@@ -66,6 +69,18 @@ impl Outbound {
             self.again.extend(self.announced.keys().copied());
         }
         self.news = true;
+    }
+
+    /// Sets what export rules change; what they changed otherwise is said again.
+    pub(super) fn change(&mut self, changes: OrdMap<Prefix, Arc<PathChange>>) {
+        if self.changes == changes {
+            return;
+        }
+        let either = self.changes.keys().chain(changes.keys());
+        let differ = either.filter(|prefix| self.changes.get(*prefix) != changes.get(*prefix));
+        let known = differ.filter(|prefix| self.announced.contains_key(prefix));
+        self.again.extend(known.copied());
+        self.changes = changes;
     }
 
     /// A session stands, and its peer knows nothing yet. `local` is our end of the connection.
@@ -175,11 +190,16 @@ impl Outbound {
 
     fn announcements(&mut self, session: Standing, family: Family) -> Option<Vec<Bytes>> {
         let next_hop = self.next_hop(session, family).ok()?;
-        let new: Vec<_> = self
+        let new = self
             .wanted
             .iter()
             .filter(|prefix| family_of(prefix) == family)
-            .filter(|prefix| self.announced.get(prefix) != Some(&next_hop) || self.again.contains(prefix))
+            .filter(|prefix| self.announced.get(prefix) != Some(&next_hop) || self.again.contains(prefix));
+        let mut new = new.peekable();
+        // One UPDATE has one set of attributes.
+        let change = new.peek().and_then(|first| self.changes.get(*first)).cloned();
+        let new: Vec<_> = new
+            .filter(|prefix| self.changes.get(*prefix) == change.as_ref())
             .take(BATCH)
             .copied()
             .collect();
@@ -193,7 +213,7 @@ impl Outbound {
         let what = UpdateOut::Announce {
             prefixes: &nlri(&new),
             next_hop,
-            attributes: &attributes(session, self.draining),
+            attributes: &attributes(session, self.draining, change.as_deref()),
         };
         Some(written(encode_update(what, &session.negotiated)))
     }
@@ -278,7 +298,7 @@ fn nlri(prefixes: &[Prefix]) -> Vec<Nlri> {
 const GRACEFUL_SHUTDOWN: u32 = 0xffff_0000;
 
 /// ORIGIN IGP; our AS on the way out of it; LOCAL_PREF inside it: 0, the lowest, for what is about to go.
-fn attributes(session: Standing, draining: bool) -> Attributes {
+fn attributes(session: Standing, draining: bool, change: Option<&PathChange>) -> Attributes {
     let internal = session.negotiated.internal;
     let segments = if internal {
         vec![]
@@ -286,13 +306,20 @@ fn attributes(session: Standing, draining: bool) -> Attributes {
         vec![Segment::Sequence(vec![session.asn.number()])]
     };
     let local_preference = if draining { 0 } else { 100 };
-    Attributes {
+    let mut attributes = Attributes {
         origin: Origin::Igp,
         as_path: AsPath { segments },
         local_preference: internal.then_some(local_preference),
         communities: draining.then_some(GRACEFUL_SHUTDOWN).into_iter().collect(),
         ..Attributes::default()
+    };
+    if let Some(change) = change {
+        let mut change = change.clone();
+        // Nothing is preferred that is about to go.
+        change.local_preference = change.local_preference.filter(|_| internal && !draining);
+        rules::apply(&change, (!internal).then_some(session.asn), &mut attributes);
     }
+    attributes
 }
 
 /// An UPDATE of ours always fits; if it ever does not, that is a fault of this program and no reason to fall over.

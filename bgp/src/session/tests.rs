@@ -5,7 +5,7 @@ use std::task::Context;
 
 use prometheus::Registry;
 use proptest::prelude::*;
-use sekisho_config::model::{Asn, RouterId, Transport};
+use sekisho_config::model::{Asn, PathChange, RouterId, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 use super::hand::Hand;
@@ -299,6 +299,23 @@ async fn announcements_follow_the_orders() {
             assert_eq!(got, want, "draining {draining}");
         }
     }
+
+    // Export rules: only what they change is said again, each set of attributes by itself.
+    let change = PathChange {
+        med: Some(50),
+        local_preference: Some(7),
+        ..PathChange::default()
+    };
+    let changed = ("203.0.113.2/32".parse().unwrap(), Arc::new(change));
+    desk.orders
+        .send_modify(|orders| orders.changes = [changed].into_iter().collect());
+    let update = hand.update().await;
+    assert_eq!(prefixes(&update.announced), ["203.0.113.2/32 via 192.0.2.10"]);
+    let attributes = update.attributes.unwrap();
+    assert_eq!((attributes.med, attributes.local_preference), (Some(50), Some(7)));
+    desk.orders.send_modify(|orders| orders.changes = OrdMap::new());
+    let attributes = hand.update().await.attributes.unwrap();
+    assert_eq!((attributes.med, attributes.local_preference), (None, Some(100)));
 
     let bye = Notification::shutdown("bye");
     desk.orders.send_modify(|orders| orders.stop = Some(bye.clone()));

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sekisho_config::model::{
-    Asn, Bgp, BgpIdentity, MaxPrefixes, Peer as PeerSettings, PeerAs, PeerName, PeerRange, Prefix, Role,
-    Transport,
+    Asn, Bgp, BgpIdentity, MaxPrefixes, PathChange, Peer as PeerSettings, PeerAs, PeerName, PeerRange,
+    PolicyRule, Prefix, Role, Transport,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -16,11 +16,11 @@ use super::next_hop::interface_to;
 use crate::error::cease;
 use crate::fsm::{Identity, State, Terms};
 use crate::metrics::PeerMetrics;
-use crate::policy::{Rejected, Rejections};
+use crate::policy::{Rejected, Rejections, rules};
 use crate::rib::{Counts, NextHops, PeerId};
 use crate::session::{Orders, Protection, SessionKey, Shared};
 use crate::view::{self, PeerView};
-use crate::wire::{Families, Notification};
+use crate::wire::{Attributes, Families, Notification};
 
 /// Restart time that we advertise: the most that a peer should wait for us.
 const RESTART_TIME: u16 = 120;
@@ -44,6 +44,8 @@ pub(super) struct Wanted {
     pub(super) interface: Option<Arc<str>>,
     pub(super) max_prefixes: MaxPrefixes,
     pub(super) enforce_first_as: bool,
+    pub(super) import: Vec<Arc<PolicyRule>>,
+    pub(super) export: Vec<Arc<PolicyRule>>,
     pub(super) range: Option<Prefix>,
 }
 
@@ -60,6 +62,8 @@ impl From<&PeerSettings> for Wanted {
             interface: peer.interface.clone(),
             max_prefixes: peer.max_prefixes,
             enforce_first_as: peer.enforce_first_as,
+            import: peer.import.clone(),
+            export: peer.export.clone(),
             range: None,
         }
     }
@@ -85,6 +89,8 @@ impl Wanted {
             interface: None,
             max_prefixes: range.max_prefixes,
             enforce_first_as: range.enforce_first_as,
+            import: range.import.clone(),
+            export: range.export.clone(),
             range: Some(range.prefix),
         })
     }
@@ -94,6 +100,8 @@ impl Wanted {
         let mut as_other = self.clone();
         as_other.max_prefixes = other.max_prefixes;
         as_other.enforce_first_as = other.enforce_first_as;
+        as_other.import.clone_from(&other.import);
+        as_other.export.clone_from(&other.export);
         as_other == *other
     }
 
@@ -183,6 +191,11 @@ impl Peer {
             && self.stale.is_none()
             && now.saturating_duration_since(self.idle_since) >= patience
             && self.shared.lock().state < State::OpenSent
+    }
+
+    /// How a host route is announced to it, or the rule that keeps it back.
+    pub(super) fn exported(&self, prefix: &Prefix) -> Result<PathChange, Arc<str>> {
+        rules::ask(&self.wanted.export, prefix, None, &Attributes::default())
     }
 
     /// Asks it to say everything again, because what is let in has changed. One that knows no route refresh gets a new

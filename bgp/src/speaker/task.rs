@@ -9,8 +9,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use imbl::OrdSet;
-use sekisho_config::model::{Bgp, PeerName, Prefix, Reach, Routing};
+use imbl::{OrdMap, OrdSet};
+use sekisho_config::model::{Bgp, PathChange, PeerName, Prefix, Reach, Routing};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -265,7 +265,17 @@ impl Speaker {
             return;
         };
         let announced = self.plan.announced_to(&peer.wanted.name, peer.wanted.role);
-        let announce: OrdSet<Prefix> = announced.map(Prefix::host).collect();
+        let mut announce = OrdSet::new();
+        let mut changes = OrdMap::new();
+        for prefix in announced.map(Prefix::host) {
+            let Ok(change) = peer.exported(&prefix) else {
+                continue;
+            };
+            announce.insert(prefix);
+            if change != PathChange::default() {
+                changes.insert(prefix, Arc::new(change));
+            }
+        }
         let next_hops = if announce.is_empty() {
             NextHops::default()
         } else {
@@ -274,9 +284,12 @@ impl Speaker {
         };
         let draining = *self.wishes.draining.borrow();
         peer.orders.send_if_modified(|orders| {
-            let differs =
-                orders.announce != announce || orders.next_hops != next_hops || orders.draining != draining;
+            let differs = orders.changes != changes
+                || orders.announce != announce
+                || orders.next_hops != next_hops
+                || orders.draining != draining;
             orders.draining = draining;
+            orders.changes = changes;
             orders.announce = announce;
             orders.next_hops = next_hops;
             differs

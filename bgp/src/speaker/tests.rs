@@ -29,6 +29,8 @@ fn bgp() -> Bgp {
         transport: Transport::default(),
         max_prefixes: MaxPrefixes::default(),
         enforce_first_as: true,
+        import: vec![],
+        export: vec![],
     };
     Bgp {
         identity: BgpIdentity {
@@ -526,6 +528,8 @@ async fn configure_touches_only_the_peers_that_differ() {
         transport: Transport::default(),
         max_prefixes: MaxPrefixes::default(),
         enforce_first_as: true,
+        import: vec![],
+        export: vec![],
     });
     bench.handle.configure(next.clone());
     let end = ended(goes).await.unwrap();

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use super::fault::{At, Log, Place, quote};
 use super::process::network;
+use super::rules::{self, Rules};
 use super::table::{Table, listen_address};
 use super::transport::{self, max_prefixes, peer_address, source_address, transport};
 use crate::model::{Bgp, BgpIdentity, Invalid, Peer, PeerName, PeerRange, Prefix, Role, RouterId, Transport};
@@ -53,6 +54,7 @@ pub(super) fn read(
     table: &Table<'_>,
     peers: &[Table<'_>],
     ranges: &[Table<'_>],
+    rules: &Rules,
     log: &Log,
     load: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Read {
@@ -78,10 +80,13 @@ pub(super) fn read(
         },
         |at| at.value,
     );
-    let read_peers: Vec<_> = peers.iter().filter_map(|table| peer(table, log, load)).collect();
+    let read_peers: Vec<_> = peers
+        .iter()
+        .filter_map(|table| peer(table, rules, log, load))
+        .collect();
     let read_ranges: Vec<_> = ranges
         .iter()
-        .filter_map(|table| range(table, log, load))
+        .filter_map(|table| range(table, rules, log, load))
         .collect();
     check_peers(&read_peers, log);
     check_ranges(&read_ranges, log);
@@ -168,7 +173,12 @@ fn role(table: &Table<'_>) -> Option<Role> {
     })
 }
 
-fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Option<At<Peer>> {
+fn peer(
+    table: &Table<'_>,
+    rules: &Rules,
+    log: &Log,
+    load: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Option<At<Peer>> {
     let address = table.text("address", peer_address);
     let asn = table.peer_as("asn");
     let role = role(table);
@@ -176,6 +186,8 @@ fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>
     let port = table.number("port").map_or(179, |at| at.value);
     let transport = transport(table, log, load);
     let max_prefixes = max_prefixes(table, log);
+    let import = rules::used(table, "import", rules);
+    let export = rules::used(table, "export", rules);
     let source = source_address(table, address.as_ref().map(|at| at.value.0), log);
     let name = table.text("name", |text| {
         // `announce_to` takes roles and names from one list of words.
@@ -209,6 +221,8 @@ fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>
         },
         max_prefixes,
         enforce_first_as: table.bool("enforce_first_as").unwrap_or(true),
+        import,
+        export,
     };
     // Peers of a range are named by their address: no other may take such a name.
     if peer
@@ -240,12 +254,19 @@ fn peer(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>
     })
 }
 
-fn range(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Option<At<PeerRange>> {
+fn range(
+    table: &Table<'_>,
+    rules: &Rules,
+    log: &Log,
+    load: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Option<At<PeerRange>> {
     let prefix = table.text("prefix", network);
     let asn = table.peer_as("asn");
     let role = role(table);
     let transport = transport(table, log, load);
     let max_prefixes = max_prefixes(table, log);
+    let import = rules::used(table, "import", rules);
+    let export = rules::used(table, "export", rules);
     Some(At {
         value: PeerRange {
             prefix: prefix?.value,
@@ -254,6 +275,8 @@ fn range(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8
             transport: transport?,
             max_prefixes,
             enforce_first_as: table.bool("enforce_first_as").unwrap_or(true),
+            import,
+            export,
         },
         place: table.place.clone(),
     })

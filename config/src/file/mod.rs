@@ -12,6 +12,7 @@ mod fault;
 mod keys;
 mod process;
 mod restart;
+mod rules;
 mod scalar;
 mod syntax;
 mod table;
@@ -106,7 +107,8 @@ fn settings(
     let bgp = bgp_table.as_ref().map(|table| {
         let peers = document.repeated("bgp.peers");
         let ranges = document.repeated("bgp.peer_ranges");
-        bgp::read(table, &peers, &ranges, log, load)
+        let rules = rules::read(&document.repeated("bgp.rules"), log);
+        bgp::read(table, &peers, &ranges, &rules, log, load)
     });
     let appliance = process::appliance(&or_empty("appliance")?, log, load);
     let listen = process::listen(&or_empty("listen")?, log);

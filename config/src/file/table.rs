@@ -162,6 +162,12 @@ impl<'a> Table<'a> {
         self.find(name).is_some()
     }
 
+    /// Whether `name` is written as a list with nothing in it.
+    pub(super) fn is_empty_list(&self, name: &str) -> bool {
+        let list = self.find(name).and_then(|value| value.get_ref().as_array());
+        list.is_some_and(|list| list.is_empty())
+    }
+
     /// A string that `read` accepts.
     pub(super) fn text<T>(&self, name: &str, read: impl FnOnce(&str) -> Result<T, Invalid>) -> Option<At<T>> {
         let key = self.key(name)?;

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Invalid, Prefix, Secret};
+use super::{Invalid, PolicyRule, Prefix, Secret};
 
 /// Autonomous system number, 4 octets (RFC 6793). Zero is reserved (RFC 7607) and cannot be made.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
@@ -196,6 +196,10 @@ pub struct Peer {
     pub max_prefixes: MaxPrefixes,
     /// Where it is of another AS: that AS has to stand first in its AS_PATHs (RFC 4271 section 6.3).
     pub enforce_first_as: bool,
+    /// What is let in from it, beyond what always holds: the first rule that accepts or rejects decides; none: accepted.
+    pub import: Vec<Arc<PolicyRule>>,
+    /// How VIPs are announced to it, likewise.
+    pub export: Vec<Arc<PolicyRule>>,
 }
 
 /// Which AS a peer may be of.
@@ -309,6 +313,10 @@ pub struct PeerRange {
     pub max_prefixes: MaxPrefixes,
     /// As for a peer.
     pub enforce_first_as: bool,
+    /// As for a peer.
+    pub import: Vec<Arc<PolicyRule>>,
+    /// As for a peer.
+    pub export: Vec<Arc<PolicyRule>>,
 }
 
 #[cfg(test)]

@@ -102,7 +102,8 @@ impl Speaker {
             return;
         };
         info!(peer = %peer.wanted.name, "BGP peer has new settings; its session stays");
-        let rules_changed = peer.wanted.enforce_first_as != now.enforce_first_as;
+        let rules_changed =
+            peer.wanted.enforce_first_as != now.enforce_first_as || peer.wanted.import != now.import;
         peer.wanted = now;
         if rules_changed {
             peer.ask_again();
@@ -110,6 +111,7 @@ impl Speaker {
         if let Some(id) = peer.id {
             limit(peer, self.rib.counts(id));
         }
+        self.order(address);
     }
 
     fn add(&mut self, wanted: Wanted) {

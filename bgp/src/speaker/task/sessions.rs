@@ -89,17 +89,19 @@ impl Speaker {
                     .map(|terms| terms.asn),
                 pod_prefixes: &self.bgp.pod_prefixes,
                 floor: &self.floor,
+                rules: &peer.wanted.import,
+                external: external.map(|terms| terms.asn),
             };
             let announced = update.announced.iter().map(|(nlri, _)| nlri);
             announced
                 .chain(&update.withdrawn)
                 .for_each(|nlri| rejections.forget(nlri));
-            let let_in = import.filter(update, |nlri, next_hop, why| {
+            let let_in = import.filter(update, |nlri, next_hop, why, rule| {
                 *rejected_paths = rejected_paths.saturating_add(1);
                 if told.insert(why) {
                     warn!(peer = %name, prefix = %nlri.prefix, %why, "a route is not let in; further ones for this reason are only counted");
                 }
-                rejections.note(nlri, next_hop, why);
+                rejections.note(nlri, next_hop, why, rule);
                 metrics
                     .rejected_paths
                     .with_label_values(&[name.as_str(), why.as_str()])
@@ -113,8 +115,10 @@ impl Speaker {
                     .filter(|(families, _)| !families.is_empty());
                 info!(peer = %peer.wanted.name, %family, "End-of-RIB: the peer has told everything");
             }
-            let delta = self.rib.update(id, &let_in);
-            self.spread(delta);
+            for part in &let_in {
+                let delta = self.rib.update(id, part);
+                self.spread(delta);
+            }
         }
         if updates.iter().any(|update| update.end_of_rib.is_some()) {
             self.converge();

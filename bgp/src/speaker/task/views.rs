@@ -60,6 +60,15 @@ impl Speaker {
                 .values()
                 .filter(|peer| planned.goes_to(&peer.wanted.name, peer.wanted.role))
             {
+                if peer.exported(&prefix).is_err() {
+                    let why = Missing::ExportRule;
+                    missing.push(MissingView {
+                        peer: peer.wanted.name.clone(),
+                        why,
+                        text: why.to_string(),
+                    });
+                    continue;
+                }
                 let status = peer.shared.lock();
                 if status.announced.contains_key(&prefix) {
                     announced_to.push(peer.wanted.name.clone());

@@ -151,6 +151,8 @@ fn another(key: &Key) -> String {
         Kind::Integer { .. } => "77".to_owned(),
         Kind::Size { min, .. } => min.to_string(),
         Kind::Duration { .. } => "\"59s\"".to_owned(),
+        Kind::OneOf(["accept", ..]) => "\"reject\"".to_owned(),
+        Kind::List("communities") => "[\"65000:7\"]".to_owned(),
         Kind::OneOf(["restart", ..]) => "\"idle\"".to_owned(),
         Kind::OneOf(["cluster", ..]) => "\"upstream\"".to_owned(),
         Kind::OneOf(_) => "\"preferred\"".to_owned(),
@@ -179,7 +181,12 @@ fn a_restart_is_asked_for_exactly_where_the_page_says_so() {
         .filter(|key| !matches!(key.absent, Absent::NotSupportedYet))
     {
         // Files that hold keys and certificates, and the key whose only value is its default.
-        if key.name.ends_with("_file") || key.name == "proxy_protocol_from" {
+        // Rules show through the peers that name them.
+        if key.section == "bgp.rules"
+            || key.name.ends_with("_file")
+            || matches!(key.name, "import" | "export")
+            || key.name == "proxy_protocol_from"
+        {
             continue;
         }
         let with_bgp = |text: String| {

@@ -373,7 +373,7 @@ port = 0
 passive = "no"
 bfd = true
 password_file = "/x"
-import = []
+import = ["far"]
 multihop = 0
 keepalive = 3
 "#].concat(),
@@ -386,9 +386,9 @@ keepalive = 3
             r"box.toml:12: bgp.peers[0].passive: a string where true or false is expected; write for example: passive = false",
             r"box.toml:13: bgp.peers[0].bfd: not supported yet; remove it (it would do nothing)",
             r"box.toml:14: bgp.peers[0].password_file: the file cannot be read: entity not found; correct the path, or let the user of the service read it and nobody else (chown, chmod 0400)",
-            r"box.toml:15: bgp.peers[0].import: not supported yet; remove it (it would do nothing)",
+            r"box.toml:15: bgp.peers[0].import[0]: no rule is named `far`; add it as [[bgp.rules]], or correct the name",
             r"box.toml:16: bgp.peers[0].multihop: 0 is out of range; write a number from 1 to 255",
-            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ttl_security, multihop, source_address, max_prefixes, max_prefixes_warning, max_prefixes_action, max_prefixes_restart, enforce_first_as",
+            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ttl_security, multihop, source_address, max_prefixes, max_prefixes_warning, max_prefixes_action, max_prefixes_restart, enforce_first_as, import, export",
             ],
         ),
         (
@@ -465,6 +465,32 @@ role = "cluster"
 "#].concat(),
             &[
             r"box.toml:7: bgp.peers[0].name: `10.0.0.2` is an address, and not the one of this peer; choose another name, or leave it out",
+            ],
+        ),
+        (
+            [SOURCE, BGP, r#"[[bgp.rules]]
+name = "a"
+prefixes = ["10.0.0.0/8 le 7", "10.0.0.0/8 to 9"]
+communities = []
+add_communities = ["65536:1"]
+then = "drop"
+[[bgp.rules]]
+name = "a"
+then = "accept"
+[[bgp.peers]]
+address = "10.0.0.1"
+asn = 1
+role = "cluster"
+import = ["a", "b"]
+"#].concat(),
+            &[
+            r"box.toml:8: bgp.rules[0].prefixes[0]: the lengths after it leave nothing; keep to: its own length <= ge <= le <= 32 (IPv4) or 128 (IPv6)",
+            r#"box.toml:8: bgp.rules[0].prefixes[1]: not a set of prefixes; write a prefix, with ge and le after it for others inside: "10.244.0.0/16 ge 24 le 26""#,
+            r"box.toml:9: bgp.rules[0].communities: an empty list holds for nothing; remove it (then it holds for all), or fill it",
+            r#"box.toml:10: bgp.rules[0].add_communities[0]: not a community; write "65000:100", a large one "65000:1:2", or graceful-shutdown, no-export, no-advertise, blackhole"#,
+            r#"box.toml:11: bgp.rules[0].then: `drop` is none of the words known here; write "accept", "reject" or "next""#,
+            r"box.toml:13: bgp.rules[1].name: another rule has this name; give each rule a name of its own",
+            r"box.toml:19: bgp.peers[0].import[1]: no rule is named `b`; add it as [[bgp.rules]], or correct the name",
             ],
         ),
         (
