@@ -106,7 +106,14 @@ fn bench(state: &State) -> Result<()> {
         tls,
         results: vec![Vec::new(); LOADS.len()],
     });
-    for proxy in &proxies {
+    // For a profile: `ONLY=sekisho` runs the first one alone.
+    let count = if std::env::var("ONLY").is_ok_and(|only| only == "sekisho") {
+        1
+    } else {
+        proxies.len()
+    };
+    let proxies = proxies.get_mut(..count).context("proxies")?;
+    for proxy in &*proxies {
         let address = SocketAddr::from(([10, 0, 0, 10], proxy.plain));
         let target = Target::new(Some(client.clone()), address, HOST);
         wait_for(proxy.name, Duration::from_secs(15), || {
@@ -125,7 +132,7 @@ fn bench(state: &State) -> Result<()> {
     );
     for round in 0..=rounds {
         for (load, (_, words, tls)) in LOADS.iter().enumerate() {
-            for proxy in &mut proxies {
+            for proxy in &mut *proxies {
                 // Round 0 warms caches and pools and is thrown away.
                 let requests = if round == 0 { requests / 10 } else { requests };
                 let before = cpu_seconds(proxy.pid)?;
@@ -144,7 +151,7 @@ fn bench(state: &State) -> Result<()> {
             }
         }
     }
-    report(&mut proxies)
+    report(proxies)
 }
 
 fn sekisho(state: &State, the_box: &Netns, web: &SelfSigned) -> Result<Appliance> {
@@ -169,7 +176,7 @@ fn sekisho(state: &State, the_box: &Netns, web: &SelfSigned) -> Result<Appliance
     let toml = format!(
         "[appliance]\nname = \"bench\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nadmin = \"127.0.0.1:9901\"\n\
          [listen]\nhttp = [\"10.0.0.10:80\"]\nhttps = [\"10.0.0.10:443\"]\n\
-         [source]\nmanifests = \"{}\"\n[http]\naccess_log = false\nmax_requests_per_connection = 1000000\n",
+         [source]\nmanifests = \"{}\"\n[http]\naccess_log = false\nmax_requests_per_connection = 1000000\nmax_idle_per_endpoint = 256\n",
         manifests.path().display(),
         dir = directory.display(),
     );
