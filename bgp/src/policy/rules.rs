@@ -79,11 +79,18 @@ pub(crate) fn apply(change: &PathChange, nearest: Option<Asn>, attributes: &mut 
     }
 }
 
-/// A segment of its own: the first one may be full.
+/// In front of the first sequence; as one of its own where that is full (RFC 4271 section 5.1.2).
 fn prepend(asn: Asn, times: u8, path: &mut AsPath) {
-    if times > 0 {
-        let numbers = vec![asn.number(); usize::from(times)];
-        path.segments.insert(0, Segment::Sequence(numbers));
+    if times == 0 {
+        return;
+    }
+    let mut numbers = vec![asn.number(); usize::from(times)];
+    match path.segments.first_mut() {
+        Some(Segment::Sequence(first)) if first.len().saturating_add(numbers.len()) <= 255 => {
+            numbers.append(first);
+            *first = numbers;
+        }
+        _ => path.segments.insert(0, Segment::Sequence(numbers)),
     }
 }
 
@@ -227,6 +234,26 @@ mod tests {
             let got = ask(&rules, &"10.1.2.0/26".parse().unwrap(), None, &path());
             let got = got.map(|change| (change.local_preference, change.prepend));
             assert_eq!(got, want);
+        }
+    }
+
+    #[test]
+    fn prepends_go_into_the_first_sequence_while_it_has_room() {
+        let asn = Asn::try_from(65001).unwrap();
+        let sequence = |count| Segment::Sequence(vec![65001; count]);
+        for (before, want) in [
+            (vec![], vec![sequence(2)]),
+            (vec![sequence(1)], vec![sequence(3)]),
+            (vec![sequence(253)], vec![sequence(255)]),
+            (vec![sequence(254)], vec![sequence(2), sequence(254)]),
+            (
+                vec![Segment::Set(vec![1])],
+                vec![sequence(2), Segment::Set(vec![1])],
+            ),
+        ] {
+            let mut path = AsPath { segments: before };
+            prepend(asn, 2, &mut path);
+            assert_eq!(path.segments, want);
         }
     }
 
