@@ -34,7 +34,9 @@ pub fn program(netns: &super::Netns, name: &str, path: &str) -> Result<Command> 
         bail!("{} is missing; run tests/install", program.display());
     }
     let mut libraries = Vec::new();
-    for entry in fs::read_dir(root.join("usr/lib")).into_iter().flatten().flatten() {
+    // Packages differ in where they put libraries; what the system has anyway is not unpacked.
+    let folders = ["usr/lib", "lib"].map(|folder| fs::read_dir(root.join(folder)));
+    for entry in folders.into_iter().flatten().flatten().flatten() {
         if entry.file_name().to_string_lossy().ends_with("-linux-gnu") {
             libraries.push(entry.path());
             libraries.push(entry.path().join(name));

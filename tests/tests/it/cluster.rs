@@ -131,7 +131,7 @@ fn objects_of_a_cluster_are_served_followed_and_get_a_status() -> Result<()> {
         .split_once("manifests =")
         .context("the file has no manifests")?;
     rig.settings.toml = format!(
-        "{before}kubeconfig = \"{kubeconfig}\"\ningress_class = \"{}\"\n",
+        "{before}kubeconfig = \"{kubeconfig}\"\ningress_class = \"{}\"\nallow_loopback_endpoints = true\n",
         cluster.name
     );
     let (one, two) = (rig.pod("one")?, rig.pod("two")?);
