@@ -549,7 +549,8 @@ impl<S: Stream> Session<S> {
             }
             Message::RouteRefresh(refresh) if refresh.kind == RouteRefreshKind::Request => {
                 if let Some(family) = wire::Family::from_numbers(refresh.afi, refresh.safi) {
-                    info!(peer = %self.settings.name, %family, "the peer asks for everything again");
+                    // Counted as a message; a peer that asks without end must not fill the log.
+                    debug!(peer = %self.settings.name, %family, "the peer asks for everything again");
                     self.outbound.refresh(family);
                     self.announce();
                 }

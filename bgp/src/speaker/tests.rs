@@ -639,6 +639,29 @@ async fn strangers_are_refused_without_a_word() {
 }
 
 #[tokio::test]
+async fn strangers_of_a_range_that_only_knock_keep_no_node_out() {
+    let mut bench = Bench::start(bgp()).await;
+    let _node = bench.peer("127.0.1.1").await;
+    let mut knocking = Vec::new();
+    for last in 2..30 {
+        knocking.push(bench.connect(&format!("127.0.1.{last}")).await);
+    }
+    let _late = bench.peer("127.0.1.99").await;
+    bench
+        .eventually("127.0.1.99", |view| {
+            view.is_some_and(|view| view.state == State::Established)
+        })
+        .await;
+    let peers = bench.handle.peers().await;
+    assert!(peers.len() <= super::task::MAX_RANGE_PEERS, "{}", peers.len());
+    assert_eq!(
+        bench.view("127.0.1.1").await.unwrap().state,
+        State::Established,
+        "whoever has a session stays"
+    );
+}
+
+#[tokio::test]
 async fn a_socket_that_cannot_be_bound_is_reported_and_harms_nothing() {
     let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let mut settings = bgp();

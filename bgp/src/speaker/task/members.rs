@@ -200,7 +200,7 @@ impl Speaker {
                 .values()
                 .filter(|peer| peer.wanted.range.is_some())
                 .count();
-            if range_peers >= MAX_RANGE_PEERS {
+            if range_peers >= MAX_RANGE_PEERS && !self.make_room() {
                 return self.refuse(address, "limit");
             }
             self.add(wanted);
@@ -212,6 +212,23 @@ impl Speaker {
         }
     }
 
+    /// Lets go of the peer of a range that has waited longest without ever having had a session: strangers that only
+    /// knock must not keep a new node out. Returns whether there was one.
+    fn make_room(&mut self) -> bool {
+        let never_stood =
+            |peer: &Peer| peer.wanted.range.is_some() && !peer.was_established && peer.terms.is_none();
+        let longest = self
+            .peers
+            .iter()
+            .filter(|(_, peer)| never_stood(peer))
+            .min_by_key(|(_, peer)| peer.idle_since)
+            .map(|(address, _)| *address);
+        if let Some(address) = longest {
+            self.remove(address, &Notification::cease(cease::REJECTED));
+        }
+        longest.is_some()
+    }
+
     /// Closes a connection without a word.
     fn refuse(&mut self, address: IpAddr, reason: &'static str) {
         self.metrics.refused.with_label_values(&[reason]).inc();
@@ -220,7 +237,11 @@ impl Speaker {
             .retain(|_, logged| now.saturating_duration_since(*logged) < STRANGER_LOG);
         if self.strangers.len() < 256 && !self.strangers.contains_key(&address) {
             self.strangers.insert(address, now);
-            warn!(%address, reason, "BGP connection refused: add a [[bgp.peers]] or [[bgp.peer_ranges]] entry if it is meant to come");
+            let remedy = match reason {
+                "limit" => "the ranges have as many peers as the box takes",
+                _ => "add a [[bgp.peers]] or [[bgp.peer_ranges]] entry if it is meant to come",
+            };
+            warn!(%address, reason, remedy, "BGP connection refused");
         }
     }
 }
