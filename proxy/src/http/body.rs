@@ -14,7 +14,7 @@ use super::exchange::{Exchange, Fault};
 use crate::upstream::Lease;
 
 /// What a body gives when it is asked; `None` is its end.
-pub(crate) type Piece = Option<Result<Frame<Bytes>, hyper::Error>>;
+pub(crate) type Piece = Option<Result<Frame<Bytes>, BodyError>>;
 
 /// Why a body ends before its end.
 #[derive(Debug, thiserror::Error)]
@@ -23,6 +23,64 @@ pub(crate) enum BodyError {
     Broken(#[from] hyper::Error),
     #[error("nothing came in time")]
     Timeout,
+}
+
+/// The body of a request as its client sends it, by the protocol of the client.
+#[derive(Debug)]
+pub(crate) enum ClientBody {
+    Hyper(Incoming),
+}
+
+/// The body of an answer as its endpoint sends it, by the protocol of the endpoint.
+#[derive(Debug)]
+pub(crate) enum EndpointBody {
+    Hyper(Incoming),
+}
+
+impl Body for ClientBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
+        match self.get_mut() {
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+        }
+    }
+}
+
+impl Body for EndpointBody {
+    type Data = Bytes;
+    type Error = BodyError;
+
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
+        match self.get_mut() {
+            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Hyper(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Hyper(body) => body.size_hint(),
+        }
+    }
 }
 
 /// A timer that exists only while something is awaited.
@@ -71,13 +129,13 @@ pub(crate) enum RequestBody {
 
 #[derive(Debug)]
 pub(crate) struct Upload {
-    body: Incoming,
+    body: ClientBody,
     exchange: Rc<Exchange>,
     patience: Patience,
 }
 
 impl RequestBody {
-    pub(crate) fn new(body: Incoming, exchange: &Rc<Exchange>, limit: Duration) -> Self {
+    pub(crate) fn new(body: ClientBody, exchange: &Rc<Exchange>, limit: Duration) -> Self {
         if body.is_end_stream() {
             exchange.body_read.set(true);
             return Self::Empty;
@@ -122,7 +180,7 @@ impl Body for RequestBody {
                     }
                     Some(Err(error)) => {
                         exchange.blame(Fault::Client);
-                        Poll::Ready(Some(Err(error.into())))
+                        Poll::Ready(Some(Err(error)))
                     }
                     None => {
                         exchange.body_read.set(true);
@@ -168,7 +226,7 @@ enum Kind {
 
 #[derive(Debug)]
 struct Download {
-    body: Incoming,
+    body: EndpointBody,
     /// A piece that came with the header.
     first: Option<Piece>,
     lease: Option<Lease>,
@@ -204,7 +262,12 @@ impl Reply {
 
     /// A body from an endpoint, over `lease`, which is kept for others when the body has ended well.
     /// `first` was taken out of it already.
-    pub(crate) fn stream(body: Incoming, first: Option<Piece>, lease: Lease, exchange: Rc<Exchange>) -> Self {
+    pub(crate) fn stream(
+        body: EndpointBody,
+        first: Option<Piece>,
+        lease: Lease,
+        exchange: Rc<Exchange>,
+    ) -> Self {
         let limit = exchange.client.live.timeouts.response_read;
         let mut download = Box::new(Download {
             body,
@@ -232,12 +295,12 @@ impl Download {
             None => Pin::new(&mut self.body).poll_frame(cx),
         };
         let Some(lease) = &self.lease else {
-            return piece.map_err(BodyError::from);
+            return piece;
         };
         if piece.is_ready() {
             self.due = None;
             lease.wire.moved();
-            return piece.map_err(BodyError::from);
+            return piece;
         }
         let due = *self.due.get_or_insert_with(|| Instant::now() + self.limit);
         ready!(lease.wire.poll_timer(cx, due));

@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::answer::TIMEOUT_RESPONSE;
+use super::body::ClientBody;
 use super::io::{Activity, ClientIo, ClientStream, Expired};
 use super::service::serve;
 use crate::clock;
@@ -137,7 +138,9 @@ async fn serve_http1(client: Rc<Client>, io: TokioIo<ClientIo>) {
     let http = &client.live.http;
     let service = {
         let client = Rc::clone(&client);
-        service_fn(move |request: Request<Incoming>| serve(Rc::clone(&client), request))
+        service_fn(move |request: Request<Incoming>| {
+            serve(Rc::clone(&client), request.map(ClientBody::Hyper))
+        })
     };
     let mut connection = http1::Builder::new()
         .timer(TokioTimer::new())
@@ -176,7 +179,9 @@ async fn serve_http2(client: Rc<Client>, io: TokioIo<ClientIo>) {
     let http = &client.live.http;
     let service = {
         let client = Rc::clone(&client);
-        service_fn(move |request: Request<Incoming>| serve(Rc::clone(&client), request))
+        service_fn(move |request: Request<Incoming>| {
+            serve(Rc::clone(&client), request.map(ClientBody::Hyper))
+        })
     };
     let mut connection = http2::Builder::new(LocalExecutor(Rc::clone(&client.worker)))
         .timer(TokioTimer::new())

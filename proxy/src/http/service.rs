@@ -9,10 +9,9 @@ use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, SERVER, TRANSFER_ENCODING, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use hyper::body::Incoming;
 
 use super::answer::{Refusal, refuse, text_response};
-use super::body::Reply;
+use super::body::{ClientBody, Reply};
 use super::connection::Client;
 use super::exchange::{Exchange, Phase};
 use super::{forward, headers, host};
@@ -26,7 +25,7 @@ const CHALLENGE: &str = "/.well-known/acme-challenge/";
 /// Answers one request. Never fails: what goes wrong is an answer or a broken body.
 pub(crate) async fn serve(
     client: Rc<Client>,
-    request: Request<Incoming>,
+    request: Request<ClientBody>,
 ) -> Result<Response<Reply>, Infallible> {
     let (parts, body) = request.into_parts();
     let snapshot = client.worker.snapshot();

@@ -5,11 +5,10 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::Response;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use hyper::body::Incoming;
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::rt::TokioIo;
 
-use super::body::Reply;
+use super::body::{EndpointBody, Reply};
 use super::exchange::{Exchange, Fault, Phase};
 use super::headers;
 use super::io::ClientIo;
@@ -20,7 +19,7 @@ use crate::wire::Wire;
 
 /// Passes on a 101 and joins the two connections once both have let go of HTTP.
 pub(crate) fn switch(
-    mut response: Response<Incoming>,
+    mut response: Response<EndpointBody>,
     client: OnUpgrade,
     wire: &Rc<Wire>,
     exchange: &Rc<Exchange>,

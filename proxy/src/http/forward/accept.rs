@@ -1,0 +1,59 @@
+//! Which answers of endpoints pass.
+
+use std::rc::Rc;
+
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::{HeaderValue, Response, StatusCode};
+
+use crate::http::answer::Refusal;
+use crate::http::body::{EndpointBody, Piece, Reply};
+use crate::http::exchange::Exchange;
+use crate::http::{headers, upgrade};
+use crate::upstream::Lease;
+
+/// Takes an endpoint's answer, or refuses it.
+pub(super) fn accept(
+    mut response: Response<EndpointBody>,
+    first: Option<Piece>,
+    lease: Lease,
+    exchange: &Rc<Exchange>,
+    upgrade: Option<HeaderValue>,
+    client_upgrade: Option<hyper::upgrade::OnUpgrade>,
+) -> Result<Response<Reply>, Refusal> {
+    let refused = |why: &'static str| {
+        tracing::debug!(why, "the answer of an endpoint is refused");
+        exchange.endpoint_failed();
+        Err(Refusal::UpstreamFailed)
+    };
+    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
+        let (Some(_), Some(client)) = (upgrade, client_upgrade) else {
+            return refused("it changes the protocol without being asked");
+        };
+        return Ok(upgrade::switch(response, client, &lease.wire, exchange));
+    }
+    let fields = response.headers();
+    let mut codings = fields.get_all(TRANSFER_ENCODING).iter().peekable();
+    if codings.peek().is_some() {
+        if fields.contains_key(CONTENT_LENGTH) {
+            return refused("it has both Content-Length and Transfer-Encoding");
+        }
+        if !codings.all(|coding| coding.as_bytes().eq_ignore_ascii_case(b"chunked")) {
+            return refused("its transfer coding is not chunked");
+        }
+    }
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    if let Some(length) = lengths.next()
+        && lengths.any(|other| other != length)
+    {
+        return refused("it has two lengths");
+    }
+    headers::strip_hop_by_hop(response.headers_mut());
+    exchange.status.set(response.status().as_u16());
+    let (mut parts, body) = response.into_parts();
+    parts.extensions.clear();
+    parts.version = exchange.version;
+    Ok(Response::from_parts(
+        parts,
+        Reply::stream(body, first, lease, Rc::clone(exchange)),
+    ))
+}
