@@ -37,9 +37,5 @@ pub const LOAD_BALANCER_CLASS: &str = "sekisho.io/load-balancer";
 pub const FIELD_MANAGER: &str = "sekisho";
 /// Our annotations begin so.
 pub const ANNOTATION_PREFIX: &str = "sekisho.io/";
-/// On an Ingress: `"true"` for certificates by ACME.
-pub const ACME_ANNOTATION: &str = "sekisho.io/acme";
-/// On a Service, or on an Ingress for its Services: `round_robin` or `least_request`.
-pub const BALANCE_ANNOTATION: &str = "sekisho.io/balance";
 /// The annotation that named the class before `spec.ingressClassName`; still honoured.
 pub const CLASS_ANNOTATION: &str = "kubernetes.io/ingress.class";

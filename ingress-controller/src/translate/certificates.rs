@@ -6,9 +6,8 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use sekisho_config::model::{Certificate, CertificateSource, FindingKind, HostPattern, NameSet, ObjectName};
 
-use super::Context;
 use super::findings::Findings;
-use crate::ACME_ANNOTATION;
+use super::{Context, annotations};
 use crate::text::{is_object_name, printable};
 use crate::world::{Ingress, Kind, Tls, World};
 
@@ -237,42 +236,30 @@ fn placeholder(ingress: &Ingress) -> Arc<CertificateSource> {
     })
 }
 
-/// Annotation `sekisho.io/acme`.
+/// Whether the Ingress asks for ACME, and the file of the box has it.
 fn wants_acme(ingress: &Ingress, context: &Context, findings: &mut Findings) -> bool {
-    let mut report = |kind, message: String| {
-        let place = format!("metadata.annotations[{ACME_ANNOTATION}]");
-        findings.add(kind, (Kind::Ingress, &ingress.name), place, message);
+    let mut report = |kind, message: &str| {
+        findings.add(
+            kind,
+            (Kind::Ingress, &ingress.name),
+            annotations::ACME.place(),
+            message,
+        );
     };
-    match ingress.annotations.get(ACME_ANNOTATION).map(AsRef::as_ref) {
-        None | Some("false") => false,
-        Some("true") if !context.acme => {
-            report(
-                FindingKind::CertificateUnusable,
-                "asks for a certificate by ACME, but the file of the box has no [acme] section; add one"
-                    .to_owned(),
-            );
-            false
-        }
-        Some("true") => {
-            if ingress.tls.is_empty() {
-                report(
-                    FindingKind::InvalidValue,
-                    "has no effect without spec.tls; list the hosts in spec.tls[].hosts".to_owned(),
-                );
-            }
-            true
-        }
-        Some(other) => {
-            report(
-                FindingKind::InvalidValue,
-                format!(
-                    "`{}` is neither \"true\" nor \"false\" and has no effect",
-                    printable(other)
-                ),
-            );
-            false
-        }
+    if annotations::ACME.of(&ingress.annotations) != Some(true) {
+        return false;
     }
+    if !context.acme {
+        let message =
+            "asks for a certificate by ACME, but the file of the box has no [acme] section; add one";
+        report(FindingKind::CertificateUnusable, message);
+        return false;
+    }
+    if ingress.tls.is_empty() {
+        let message = "has no effect without spec.tls; list the hosts in spec.tls[].hosts";
+        report(FindingKind::InvalidValue, message);
+    }
+    true
 }
 
 fn listed_hosts(

@@ -4,11 +4,11 @@ use std::sync::Arc;
 
 use sekisho_config::model::{FindingKind, ObjectName};
 
-use super::Context;
 use super::findings::Findings;
+use super::{Context, annotations};
 use crate::text::printable;
 use crate::world::{Ingress, Kind, World};
-use crate::{ANNOTATION_PREFIX, CLASS_ANNOTATION, CONTROLLER};
+use crate::{CLASS_ANNOTATION, CONTROLLER};
 
 /// Our Ingresses, the oldest first: those that win.
 pub(super) fn ours<'a>(
@@ -41,7 +41,7 @@ pub(super) fn ours<'a>(
         .collect();
     ours.sort_by(|a, b| age(a).cmp(&age(b)));
     for ingress in &ours {
-        check_annotations(ingress, findings);
+        annotations::check(Kind::Ingress, &ingress.name, &ingress.annotations, findings);
     }
     ours
 }
@@ -106,21 +106,6 @@ impl Class {
             // The API text asks to honour the annotation, and that without an IngressClass object.
             (None, Some(name)) => *name == context.ingress_class,
             (None, None) => self.default,
-        }
-    }
-}
-
-fn check_annotations(ingress: &Ingress, findings: &mut Findings) {
-    for key in ingress.annotations.keys() {
-        if key.starts_with(ANNOTATION_PREFIX)
-            && !matches!(&**key, crate::ACME_ANNOTATION | crate::BALANCE_ANNOTATION)
-        {
-            findings.add(
-                FindingKind::Unsupported,
-                (Kind::Ingress, &ingress.name),
-                format!("metadata.annotations[{}]", printable(key)),
-                "is not known and has no effect; known are sekisho.io/acme and sekisho.io/balance",
-            );
         }
     }
 }

@@ -5,13 +5,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use sekisho_config::model::{
-    Action, Balance, FindingKind, HostPattern, PathMatch, Route, RouteId, VirtualHost,
-};
+use sekisho_config::model::{Action, FindingKind, HostPattern, PathMatch, Route, RouteId, VirtualHost};
 
 use super::findings::Findings;
-use super::{backends, pools};
-use crate::BALANCE_ANNOTATION;
+use super::{annotations, backends, pools};
 use crate::text::printable;
 use crate::world::{Ingress, Kind, PathType, RulePath, World};
 
@@ -35,7 +32,7 @@ pub(super) fn hosts(
 ) -> OrdMap<HostPattern, Arc<VirtualHost>> {
     let mut drafts: BTreeMap<HostPattern, Draft> = BTreeMap::new();
     for ingress in ingresses {
-        let balance = balance(ingress, findings);
+        let balance = annotations::BALANCE.of(&ingress.annotations);
         let mut note = |action: &Action| {
             if let Action::Forward(pool) = action {
                 wanted.add(pool.clone(), balance.map(|balance| (balance, &ingress.name)));
@@ -248,22 +245,6 @@ fn conflict(host: &HostPattern, path: &PathMatch, loser: &RouteId, winner: &Rout
     } else {
         format!("host {host} path {path} belongs to the older Ingress {winner}; remove one of the two")
     }
-}
-
-/// Annotation `sekisho.io/balance` of an Ingress.
-fn balance(ingress: &Ingress, findings: &mut Findings) -> Option<Balance> {
-    let value = ingress.annotations.get(BALANCE_ANNOTATION)?;
-    pools::read_balance(value)
-        .map_err(|message| {
-            let place = format!("metadata.annotations[{BALANCE_ANNOTATION}]");
-            findings.add(
-                FindingKind::InvalidValue,
-                (Kind::Ingress, &ingress.name),
-                place,
-                message,
-            );
-        })
-        .ok()
 }
 
 fn narrow(index: usize) -> u32 {

@@ -3,6 +3,7 @@
 //! Every part of the result is made from the facts that it names and from nothing else (a host from its Ingresses, a pool
 //! from its Service and slices), so that it can later be made again alone when one of them changes.
 
+mod annotations;
 mod backends;
 mod balancers;
 mod certificates;
@@ -21,6 +22,8 @@ use imbl::OrdMap;
 use sekisho_config::model::{
     AddressPool, Balance, ClusterPart, Finding, Listen, ObjectName, PoolId, Settings, SourceKind,
 };
+
+pub use annotations::reference as annotation_reference;
 
 use crate::status::Wanted;
 use crate::world::World;

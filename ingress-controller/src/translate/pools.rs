@@ -9,10 +9,9 @@ use imbl::OrdMap;
 use sekisho_config::model::{Balance, Condition, Endpoint, FindingKind, ObjectName, Pool, PoolId};
 
 use super::findings::Findings;
-use super::{BalanceWishes, Context};
+use super::{BalanceWishes, Context, annotations};
 use crate::text::printable;
-use crate::world::{AddressType, EndpointSlice, Kind, Protocol, Service, SliceEndpoint, World};
-use crate::{ANNOTATION_PREFIX, BALANCE_ANNOTATION};
+use crate::world::{AddressType, EndpointSlice, Kind, Protocol, SliceEndpoint, World};
 
 /// The pools that routes and listeners lead to, with what the Ingresses wish of them.
 #[derive(Default)]
@@ -47,7 +46,7 @@ impl Wanted {
                     Entry::Occupied(entry) => findings.add(
                         FindingKind::Conflict,
                         (Kind::Ingress, ingress),
-                        format!("metadata.annotations[{BALANCE_ANNOTATION}]"),
+                        annotations::BALANCE.place(),
                         format!(
                             "the older Ingress {} wishes another balance for {pool}, and that is used; annotate the Service instead",
                             entry.get().1
@@ -67,18 +66,6 @@ impl Wanted {
     }
 }
 
-/// Reads the value of `sekisho.io/balance`.
-pub(super) fn read_balance(value: &str) -> Result<Balance, String> {
-    match value {
-        "round_robin" => Ok(Balance::RoundRobin),
-        "least_request" => Ok(Balance::LeastRequest),
-        other => Err(format!(
-            "`{}` is not known and has no effect; write round_robin or least_request",
-            printable(other)
-        )),
-    }
-}
-
 fn pool(
     world: &World,
     context: &Context,
@@ -93,7 +80,11 @@ fn pool(
             endpoints: Vec::new(),
         };
     };
-    let balance = check_annotations(service, findings).or(wish).unwrap_or_default();
+    annotations::check(Kind::Service, &service.name, &service.annotations, findings);
+    let balance = annotations::BALANCE
+        .of(&service.annotations)
+        .or(wish)
+        .unwrap_or_default();
     let port_name = service
         .ports
         .iter()
@@ -138,25 +129,6 @@ fn pool(
         balance,
         endpoints,
     }
-}
-
-/// The balance that the Service wishes.
-fn check_annotations(service: &Service, findings: &mut Findings) -> Option<Balance> {
-    let object = (Kind::Service, &service.name);
-    let mut balance = None;
-    for (key, value) in &service.annotations {
-        let place = || format!("metadata.annotations[{}]", printable(key));
-        if &**key == BALANCE_ANNOTATION {
-            match read_balance(value) {
-                Ok(read) => balance = Some(read),
-                Err(message) => findings.add(FindingKind::InvalidValue, object, place(), message),
-            }
-        } else if key.starts_with(ANNOTATION_PREFIX) {
-            let message = "is not known and has no effect; on a Service only sekisho.io/balance is";
-            findings.add(FindingKind::Unsupported, object, place(), message);
-        }
-    }
-    balance
 }
 
 /// The endpoints of one slice for the port of this name.

@@ -251,7 +251,9 @@ fn by_acme() {
             true,
             ingress("i", Some("yes"), "{hosts: [a.x]}", &[]),
             "a.x=placeholder(i)",
-            Some("invalid_value Ingress ns/i metadata.annotations[sekisho.io/acme]: `yes` is neither"),
+            Some(
+                "invalid_value Ingress ns/i metadata.annotations[sekisho.io/acme]: has no effect: `yes` is not known",
+            ),
         ),
         (
             "no wildcard over HTTP-01; the Secret serves it",

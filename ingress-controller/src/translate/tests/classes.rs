@@ -126,7 +126,7 @@ fn unknown_annotations_are_told() {
     assert_eq!(
         lines(&findings),
         [
-            "unsupported Ingress ns/i metadata.annotations[sekisho.io/acne]: is not known and has no effect; known are sekisho.io/acme and sekisho.io/balance"
+            "unsupported Ingress ns/i metadata.annotations[sekisho.io/acne]: is not known and has no effect; take it out, or look into docs/ingress.md for its name"
         ]
     );
 }
