@@ -43,7 +43,7 @@ lint: ## formatting, clippy without a warning, and cargo-deny where it is instal
 	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check; \
 	else echo 'lint: cargo-deny is not installed: licences and advisories were not checked (cargo install --locked cargo-deny)'; fi
 
-bench: ## requests per CPU second beside HAProxy and nginx
+bench: ## work per CPU second, latency and memory beside HAProxy, nginx, Envoy and Traefik
 	tests/install lab bench
 	$(cargo) build --quiet --locked --release -p sekisho -p sekisho-tests --bins
 	$(target)/release/lab-bench
