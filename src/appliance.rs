@@ -52,6 +52,7 @@ pub(crate) fn live(settings: &Settings) -> Live {
         http: settings.http.clone(),
         timeouts: settings.timeouts.clone(),
         trusted_proxies: settings.listen.trusted_proxies.clone(),
+        proxy_protocol_from: settings.listen.proxy_protocol_from.clone(),
     }
 }
 
@@ -94,6 +95,7 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
             http: settings.http.clone(),
             timeouts: settings.timeouts.clone(),
             trusted_proxies: settings.listen.trusted_proxies.clone(),
+            proxy_protocol_from: settings.listen.proxy_protocol_from.clone(),
             snapshot: Arc::default(),
         },
         &registry,

@@ -77,6 +77,7 @@ mod tests {
 
     use sekisho_config::model::{
         ClusterPart, Condition, Desired, Endpoint, ObjectName, Observed, Pool, PoolId, Revision, Routing,
+        Upstream,
     };
 
     use super::*;
@@ -98,6 +99,7 @@ mod tests {
         let pool = Arc::new(Pool {
             id: id.clone(),
             balance,
+            upstream: Upstream::default(),
             endpoints,
         });
         let cluster = ClusterPart {

@@ -9,6 +9,7 @@ use tokio::time::Instant;
 
 use crate::balance;
 use crate::metrics::Cell;
+use crate::proxy_protocol;
 use crate::snapshot::{CompiledEndpoint, InFlight, ListenerKind};
 use crate::tunnel::{self, Abort, End};
 use crate::upstream::{self, ConnectError};
@@ -21,15 +22,18 @@ const MAX_ENDPOINTS: usize = 3;
 /// Serves one TCP connection that came to `listener`.
 pub(crate) async fn run(
     worker: Rc<Worker>,
-    client: TcpStream,
+    mut client: TcpStream,
     peer: SocketAddr,
     listener: SocketAddr,
     _admitted: Admitted,
 ) {
+    let live = worker.shared.live.load_full();
+    let Some(ends) = proxy_protocol::receive(&mut client, peer, &live, &worker.counters).await else {
+        return client.abort();
+    };
     let started = Instant::now();
     let snapshot = worker.snapshot();
     let revision = snapshot.revision();
-    let live = worker.shared.live.load_full();
     let route = match snapshot.listeners().get(&listener) {
         Some(ListenerKind::Tcp(route)) => route.clone(),
         // The listener is being closed.
@@ -40,6 +44,10 @@ pub(crate) async fn run(
         return client.abort();
     };
     drop(snapshot);
+    let greeting = match pool.wished().upstream.proxy_protocol {
+        Some(version) => proxy_protocol::write(version, ends.client, ends.server),
+        None => Vec::new(),
+    };
     let mut tried: Vec<SocketAddr> = Vec::new();
     let mut connected: Option<(&CompiledEndpoint, InFlight, TcpStream, Rc<Wire>)> = None;
     while tried.len() < MAX_ENDPOINTS {
@@ -49,7 +57,7 @@ pub(crate) async fn run(
         let address = endpoint.endpoint.address;
         let in_flight = InFlight::enter(&endpoint.state);
         let wire = worker.upstreams.wires.add(address);
-        match upstream::connect(address, live.timeouts.connect, &wire).await {
+        match upstream::connect(address, &greeting, live.timeouts.connect, &wire).await {
             Ok(stream) => {
                 connected = Some((endpoint, in_flight, stream, wire));
                 break;
@@ -91,7 +99,7 @@ pub(crate) async fn run(
         return;
     }
     worker.lines.line(&worker.counters, |line| {
-        line.plain("client", peer.ip().to_canonical());
+        line.plain("client", ends.client.ip());
         line.plain("protocol", "tcp");
         line.plain("listener", listener);
         line.number("bytes_in", carried.map_or(0, |carried| carried.to_upstream));

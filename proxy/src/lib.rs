@@ -17,6 +17,7 @@ mod l4;
 mod listen;
 mod metrics;
 pub mod path;
+pub mod proxy_protocol;
 pub mod route;
 pub mod snapshot;
 mod socket;

@@ -70,6 +70,10 @@ cells! {
     Accepted "sekisho_listener_accepted_total" "" "" COUNTER "Connections accepted.";
     AcceptErrors "sekisho_listener_accept_errors_total" "kind" "other" COUNTER "Errors of accept(2).";
     AcceptOutOfFiles "sekisho_listener_accept_errors_total" "kind" "out_of_files" COUNTER "Errors of accept(2).";
+    ProxyProtocolOk "sekisho_listener_proxy_protocol_total" "result" "ok" COUNTER "Connections from networks that send a PROXY header, by what it was.";
+    ProxyProtocolLocal "sekisho_listener_proxy_protocol_total" "result" "local" COUNTER "Connections from networks that send a PROXY header, by what it was.";
+    ProxyProtocolMalformed "sekisho_listener_proxy_protocol_total" "result" "malformed" COUNTER "Connections from networks that send a PROXY header, by what it was.";
+    ProxyProtocolTimeout "sekisho_listener_proxy_protocol_total" "result" "timeout" COUNTER "Connections from networks that send a PROXY header, by what it was.";
     AcceptLimited "sekisho_listener_limited_total" "" "" COUNTER "Times a worker stopped accepting because of http.max_connections.";
     LogLines "sekisho_http_access_log_lines_total" "result" "written" COUNTER "Lines of the access log.";
     LogDropped "sekisho_http_access_log_lines_total" "result" "dropped" COUNTER "Lines of the access log.";

@@ -33,6 +33,8 @@ pub struct Inputs {
     pub timeouts: Timeouts,
     /// Networks whose forwarding headers are believed.
     pub trusted_proxies: Vec<Prefix>,
+    /// Networks whose connections begin with a PROXY header.
+    pub proxy_protocol_from: Vec<Prefix>,
     /// What to begin with.
     pub snapshot: Arc<Snapshot>,
 }
@@ -46,6 +48,8 @@ pub struct Live {
     pub timeouts: Timeouts,
     /// Networks whose forwarding headers are believed.
     pub trusted_proxies: Vec<Prefix>,
+    /// Networks whose connections begin with a PROXY header.
+    pub proxy_protocol_from: Vec<Prefix>,
 }
 
 /// Something the data plane has seen.
@@ -110,6 +114,7 @@ pub fn start_with_log(
         http,
         timeouts,
         trusted_proxies,
+        proxy_protocol_from,
         snapshot,
     } = inputs;
     let count = match workers {
@@ -125,6 +130,7 @@ pub fn start_with_log(
             http,
             timeouts,
             trusted_proxies,
+            proxy_protocol_from,
         }),
         appliance,
         tls,

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
+use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
 use tokio_util::task::TaskTracker;
@@ -51,22 +52,27 @@ impl From<std::io::Error> for ConnectError {
     }
 }
 
-/// A TCP connection to an endpoint.
+/// A TCP connection to an endpoint, begun with `greeting` (a PROXY header, or nothing).
 pub(crate) async fn connect(
     address: SocketAddr,
+    greeting: &[u8],
     limit: Duration,
     wire: &Wire,
 ) -> Result<TcpStream, ConnectError> {
-    let connected = tokio::select! {
+    let connecting = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        // It fits into the empty buffer of a new connection.
+        stream.write_all(greeting).await?;
+        Ok(stream)
+    };
+    let connected: Result<std::io::Result<TcpStream>, _> = tokio::select! {
         biased;
-        connected = timeout(limit, TcpStream::connect(address)) => connected,
+        connected = timeout(limit, connecting) => connected,
         () = wire.cut() => return Err(ConnectError::Unrouted),
     };
     match connected {
-        Ok(Ok(stream)) => {
-            stream.set_nodelay(true)?;
-            Ok(stream)
-        }
+        Ok(Ok(stream)) => Ok(stream),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(ConnectError::Timeout),
     }
@@ -139,7 +145,7 @@ impl Upstreams {
         limit: Duration,
     ) -> Result<Lease, ConnectError> {
         let wire = self.wires.add(address);
-        let connected = connect(address, limit, &wire).await;
+        let connected = connect(address, &[], limit, &wire).await;
         self.counters.inc(match &connected {
             Ok(_) => Cell::UpstreamConnected,
             Err(ConnectError::Failed(_)) => Cell::UpstreamConnectFailed,

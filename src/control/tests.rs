@@ -2,7 +2,7 @@ use std::net::IpAddr;
 
 use sekisho_config::model::{
     Action, Balance, Condition, Endpoint, HostPattern, ListenerState, ObjectName, PathMatch, Pool, Reach,
-    Route, RouteId, RoutedVia, Unroutable, VirtualHost, Withhold,
+    Route, RouteId, RoutedVia, Unroutable, Upstream, VirtualHost, Withhold,
 };
 
 use super::*;
@@ -72,6 +72,7 @@ fn part(addresses: &[&str]) -> ClusterPart {
             Arc::new(Pool {
                 id,
                 balance: Balance::default(),
+                upstream: Upstream::default(),
                 endpoints,
             }),
         )]

@@ -52,7 +52,7 @@ impl Tracked {
 
 #[cfg(test)]
 mod tests {
-    use sekisho_config::model::{Balance, Condition, Endpoint, ObjectName};
+    use sekisho_config::model::{Balance, Condition, Endpoint, ObjectName, Upstream};
 
     use super::*;
 
@@ -77,6 +77,7 @@ mod tests {
                     Arc::new(Pool {
                         id,
                         balance: Balance::default(),
+                        upstream: Upstream::default(),
                         endpoints,
                     }),
                 )

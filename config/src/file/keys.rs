@@ -165,7 +165,7 @@ pub const KEYS: &[Key] = &[
     key("listen", "trusted_proxies", Kind::List("prefixes"), Absent::Example, "[]", LIVE,
         "Networks whose `X-Forwarded-*` headers are believed."),
     key("listen", "proxy_protocol_from", Kind::List("prefixes"), Absent::Example, "[]", LIVE,
-        "Networks whose PROXY header is believed. Not supported yet: only the empty list is accepted."),
+        "Networks (of load balancers in front) whose connections begin with a PROXY header, version 1 or 2. It is believed; a connection without one is closed."),
 
     key("source", "manifests", Kind::Text("path"), Absent::Means("objects come from `kubeconfig`"), "\"/etc/sekisho/manifests\"", RESTART,
         "Directory of Kubernetes YAML, watched for changes."),
@@ -311,6 +311,8 @@ pub const KEYS: &[Key] = &[
     key("http", "access_log", Kind::Bool, Absent::Example, "true", LIVE,
         "Whether every request writes a line of access log."),
 
+    key("timeouts", "proxy_protocol", duration(10, 5 * MINUTE), Absent::Example, "\"5s\"", LIVE,
+        "PROXY header, from accept to its last octet."),
     key("timeouts", "tls_handshake", duration(10, 5 * MINUTE), Absent::Example, "\"10s\"", LIVE,
         "TLS handshake, from accept to finished."),
     key("timeouts", "request_header", duration(10, 10 * MINUTE), Absent::Example, "\"10s\"", LIVE,

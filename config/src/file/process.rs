@@ -130,14 +130,18 @@ pub(super) fn listen(table: &Table<'_>, log: &Log) -> ReadListen {
             "name the networks of your own proxies",
         );
     }
-    // A security key that is silently ignored is worse than one that is refused.
-    if let Some(from) = table.list("proxy_protocol_from", network)
-        && !from.value.is_empty()
-    {
-        log.fault(
-            &from.place,
-            "the PROXY protocol is not supported yet",
-            "remove it (a PROXY header is a bad request)",
+    let proxy_protocol_from = table
+        .list("proxy_protocol_from", network)
+        .map(|at| at.value)
+        .unwrap_or_default();
+    for at in proxy_protocol_from.iter().filter(|at| at.value.length() == 0) {
+        log.warn(
+            &at.place,
+            format!(
+                "{} lets every client say which address it has, and refuses those that do not",
+                at.value
+            ),
+            "name the networks of your own load balancers",
         );
     }
     ReadListen {
@@ -146,7 +150,7 @@ pub(super) fn listen(table: &Table<'_>, log: &Log) -> ReadListen {
             https,
             ingress_addresses: ingress_addresses.iter().map(|at| at.value).collect(),
             trusted_proxies: trusted.into_iter().map(|at| at.value).collect(),
-            proxy_protocol_from: Vec::new(),
+            proxy_protocol_from: proxy_protocol_from.into_iter().map(|at| at.value).collect(),
         },
         sockets,
         ingress_addresses,
@@ -349,6 +353,7 @@ pub(super) fn timeouts(table: &Table<'_>) -> Timeouts {
     let default = Timeouts::default();
     let wait = |name, default| table.duration(name).map_or(default, |at| at.value);
     Timeouts {
+        proxy_protocol: wait("proxy_protocol", default.proxy_protocol),
         tls_handshake: wait("tls_handshake", default.tls_handshake),
         request_header: wait("request_header", default.request_header),
         request_body: wait("request_body", default.request_body),

@@ -28,7 +28,7 @@ pub use host::{HostName, HostPattern};
 pub use ids::{Invalid, NodeName, ObjectName, PoolId, Revision, RouteId, ServiceStatus};
 pub use observed::{ChallengeAnswer, ListenerState, Observed, Reach, RoutedVia, Unroutable, VipServing};
 pub use policy::{Community, PathChange, PolicyRule, PrefixRange, RuleAction};
-pub use pool::{Balance, Condition, Endpoint, Ineligible, Pool};
+pub use pool::{Balance, Condition, Endpoint, Ineligible, Pool, ProxyProtocol, Upstream};
 pub use prefix::Prefix;
 pub use route::{Action, PathMatch, Route, Unavailable, VirtualHost};
 pub use secret::Secret;

@@ -15,6 +15,23 @@ pub enum Balance {
     RoundRobin,
 }
 
+/// Versions of the PROXY protocol.
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ProxyProtocol {
+    /// One line of text.
+    V1,
+    /// Binary.
+    V2,
+}
+
+/// How the box speaks to the endpoints of a pool.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Upstream {
+    /// Header that begins every connection and says who the client is.
+    pub proxy_protocol: Option<ProxyProtocol>,
+}
+
 /// The backends of one Service port, as EndpointSlices name them; never a ClusterIP.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct Pool {
@@ -22,6 +39,8 @@ pub struct Pool {
     pub id: PoolId,
     /// How requests are spread.
     pub balance: Balance,
+    /// How the box speaks to them.
+    pub upstream: Upstream,
     /// Every endpoint the slices name, ready or not; ordered by address, each address once.
     pub endpoints: Vec<Endpoint>,
 }

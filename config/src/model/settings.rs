@@ -53,7 +53,7 @@ pub struct Listen {
     pub ingress_addresses: Vec<IpAddr>,
     /// Networks whose X-Forwarded-* is believed.
     pub trusted_proxies: Vec<Prefix>,
-    /// Networks whose PROXY header is believed.
+    /// Networks whose connections begin with a PROXY header, which is believed; without one they are closed.
     pub proxy_protocol_from: Vec<Prefix>,
 }
 
@@ -143,7 +143,9 @@ impl Default for Http {
 /// `[timeouts]`: every wait of the data plane.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Timeouts {
-    /// TLS handshake, from accept to finished.
+    /// PROXY header, from accept to its last octet.
+    pub proxy_protocol: Duration,
+    /// TLS handshake, from accept (or the PROXY header) to finished.
     pub tls_handshake: Duration,
     /// Request header section, from its first octet (or the handshake) to its end; 408.
     pub request_header: Duration,
@@ -175,6 +177,7 @@ impl Default for Timeouts {
     fn default() -> Self {
         let seconds = Duration::from_secs;
         Self {
+            proxy_protocol: seconds(5),
             tls_handshake: seconds(10),
             request_header: seconds(10),
             request_body: seconds(60),

@@ -6,7 +6,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use sekisho_config::model::{Balance, Condition, Endpoint, FindingKind, ObjectName, Pool, PoolId};
+use sekisho_config::model::{Balance, Condition, Endpoint, FindingKind, ObjectName, Pool, PoolId, Upstream};
 
 use super::findings::Findings;
 use super::{BalanceWishes, Context, annotations};
@@ -77,6 +77,7 @@ fn pool(
         return Pool {
             id,
             balance: Balance::default(),
+            upstream: Upstream::default(),
             endpoints: Vec::new(),
         };
     };
@@ -127,6 +128,7 @@ fn pool(
     Pool {
         id,
         balance,
+        upstream: Upstream::default(),
         endpoints,
     }
 }

@@ -25,6 +25,7 @@ use super::io::{Activity, ClientIo, ClientStream, Expired};
 use super::service::serve;
 use crate::clock;
 use crate::metrics::Cell;
+use crate::proxy_protocol;
 use crate::start::Live;
 use crate::stream::Stream;
 use crate::tunnel::Abort;
@@ -35,6 +36,7 @@ use crate::worker::{Admitted, Worker};
 pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
     pub(crate) live: Arc<Live>,
+    /// The client's address, from the PROXY header where there is one.
     pub(crate) peer: SocketAddr,
     pub(crate) peer_value: HeaderValue,
     pub(crate) port_value: HeaderValue,
@@ -61,13 +63,16 @@ impl Client {
 /// Serves a connection from accept to its end. `tls`: whether the listener speaks TLS.
 pub(crate) async fn run(
     worker: Rc<Worker>,
-    stream: TcpStream,
+    mut stream: TcpStream,
     peer: SocketAddr,
     tls: bool,
     admitted: Admitted,
 ) {
     let live = worker.shared.live.load_full();
-    let port = stream.local_addr().map_or(0, |local| local.port());
+    let Some(ends) = proxy_protocol::receive(&mut stream, peer, &live, &worker.counters).await else {
+        return;
+    };
+    let peer = ends.client;
     let mut http2 = false;
     let (stream, tls) = if tls {
         let Some(stream) = handshake(&worker, stream, &live).await else {
@@ -90,8 +95,6 @@ pub(crate) async fn run(
         (ClientStream::Plain(Stream(stream)), None)
     };
     let activity = Activity::new(!http2);
-    // An IPv4 client of an IPv6 socket is written as what it is.
-    let peer = SocketAddr::new(peer.ip().to_canonical(), peer.port());
     let client = Rc::new(Client {
         trusted: live
             .trusted_proxies
@@ -100,7 +103,7 @@ pub(crate) async fn run(
         peer,
         peer_value: HeaderValue::from_str(&peer.ip().to_string())
             .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-        port_value: HeaderValue::from(port),
+        port_value: HeaderValue::from(ends.server.port()),
         worker,
         live,
         tls,

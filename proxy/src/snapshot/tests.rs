@@ -6,7 +6,7 @@ use proptest::prelude::*;
 use sekisho_config::model::{
     Action, Balance, Certificate, CertificateSource, ClusterPart, Condition, Desired, Endpoint, HostPattern,
     Ineligible, NameSet, ObjectName, Observed, PathMatch, Pool, PoolId, Prefix, Reach, Revision, Route,
-    RouteId, RoutedVia, Routing, TcpRoute, Unavailable, Unroutable, VirtualHost,
+    RouteId, RoutedVia, Routing, TcpRoute, Unavailable, Unroutable, Upstream, VirtualHost,
 };
 
 use super::{Snapshot, compile};
@@ -74,6 +74,7 @@ fn world(seed: u64) -> (Desired, Observed, Routing) {
         let pool = Pool {
             id: pool_id(index),
             balance: Balance::LeastRequest,
+            upstream: Upstream::default(),
             endpoints,
         };
         cluster.pools.insert(pool_id(index), Arc::new(pool));
@@ -241,6 +242,7 @@ fn pool(endpoints: &[(usize, Condition)]) -> Desired {
     let pool = Pool {
         id: pool_id(0),
         balance: Balance::LeastRequest,
+        upstream: Upstream::default(),
         endpoints,
     };
     let cluster = ClusterPart {

@@ -9,6 +9,7 @@
 mod access_log;
 mod framing;
 mod lifecycle;
+mod proxy_protocol;
 mod proxying;
 mod routes;
 mod support;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use sekisho_config::model::{
     Action, Balance, CertificateSource, ClusterPart, Condition, Desired, Endpoint, HostPattern, Http,
     ListenerState, NodeName, ObjectName, Observed, PathMatch, Pool, PoolId, Revision, Route, RouteId,
-    Routing, TcpRoute, Timeouts, VirtualHost,
+    Routing, TcpRoute, Timeouts, Upstream, VirtualHost,
 };
 use sekisho_proxy::{Event, Handle, Inputs, Live, Snapshot, snapshot, start_with_log};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -80,6 +80,7 @@ impl Plane {
             http,
             timeouts,
             trusted_proxies: vec![],
+            proxy_protocol_from: vec![],
             snapshot: Arc::new(Snapshot::default()),
         };
         let (handle, events) = start_with_log(inputs, &registry, Box::new(log.clone())).unwrap();
@@ -129,6 +130,7 @@ impl Plane {
             http: Http::default(),
             timeouts: quick(),
             trusted_proxies: vec![],
+            proxy_protocol_from: vec![],
         };
         change(&mut live);
         self.handle.configure(live);
@@ -144,6 +146,20 @@ impl Plane {
 
     pub(crate) fn cluster(&mut self) -> &mut ClusterPart {
         self.desired.cluster.as_mut().unwrap()
+    }
+
+    /// Changes how the box speaks to a pool that [`Plane::pool`] made.
+    pub(crate) fn upstream(&mut self, name: &str, upstream: Upstream) {
+        let id = PoolId {
+            service: ObjectName::new("ns", name),
+            port: 80,
+        };
+        let pools = &mut self.cluster().pools;
+        let pool = Pool {
+            upstream,
+            ..Pool::clone(pools.get(&id).unwrap())
+        };
+        pools.insert(id, Arc::new(pool));
     }
 
     /// Wishes for a pool `ns/<name>:80` with these endpoints.
@@ -166,6 +182,7 @@ impl Plane {
         let pool = Pool {
             id: id.clone(),
             balance: Balance::LeastRequest,
+            upstream: Upstream::default(),
             endpoints,
         };
         self.cluster().pools.insert(id.clone(), Arc::new(pool));

@@ -81,6 +81,17 @@ async fn connect(
     alpn: &[&str],
     version: &'static rustls::SupportedProtocolVersion,
 ) -> (TlsStream<TcpStream>, Vec<u8>) {
+    let stream = TcpStream::connect(plane.https()).await.unwrap();
+    connect_over(stream, sni, alpn, version).await
+}
+
+/// As [`connect`], over a connection that is there already.
+pub(crate) async fn connect_over(
+    stream: TcpStream,
+    sni: Option<&str>,
+    alpn: &[&str],
+    version: &'static rustls::SupportedProtocolVersion,
+) -> (TlsStream<TcpStream>, Vec<u8>) {
     let served = Arc::new(Mutex::new(Vec::new()));
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let mut config = rustls::ClientConfig::builder_with_provider(provider)
@@ -90,7 +101,6 @@ async fn connect(
         .with_custom_certificate_verifier(Arc::new(Witness(Arc::clone(&served))))
         .with_no_client_auth();
     config.alpn_protocols = alpn.iter().map(|name| name.as_bytes().to_vec()).collect();
-    let stream = TcpStream::connect(plane.https()).await.unwrap();
     let name = ServerName::try_from(sni.unwrap_or("127.0.0.2").to_owned()).unwrap();
     let stream = soon(
         "a handshake",

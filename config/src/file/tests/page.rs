@@ -180,12 +180,11 @@ fn a_restart_is_asked_for_exactly_where_the_page_says_so() {
         .iter()
         .filter(|key| !matches!(key.absent, Absent::NotSupportedYet))
     {
-        // Files that hold keys and certificates, and the key whose only value is its default.
+        // Files that hold keys and certificates.
         // Rules show through the peers that name them.
         if key.section == "bgp.rules"
             || key.name.ends_with("_file")
             || matches!(key.name, "import" | "export")
-            || key.name == "proxy_protocol_from"
         {
             continue;
         }

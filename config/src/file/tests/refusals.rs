@@ -179,7 +179,7 @@ http = ["0.0.0.0:80", "0.0.0.0:80", 80, "224.0.0.1:80"]
 https = "443"
 ingress_addresses = ["0.0.0.0"]
 trusted_proxies = ["10.0.0.1/8", "::ffff:10.0.0.0/104"]
-proxy_protocol_from = ["10.0.0.0/8"]
+proxy_protocol_from = ["10.0.0.1/8", "::ffff:10.0.0.0/104"]
 [source]
 manifests = "/m"
 "#].concat(),
@@ -195,7 +195,8 @@ manifests = "/m"
             r"box.toml:9: listen.ingress_addresses[0]: `0.0.0.0` is no machine's address; write the address itself",
             r"box.toml:10: listen.trusted_proxies[0]: `10.0.0.1/8` has host bits set (the network is 10.0.0.0/8); write the network address",
             r"box.toml:10: listen.trusted_proxies[1]: `::ffff:10.0.0.0/104` is IPv4 in IPv6 form; write it as IPv4",
-            r"box.toml:11: listen.proxy_protocol_from: the PROXY protocol is not supported yet; remove it (a PROXY header is a bad request)",
+            r"box.toml:11: listen.proxy_protocol_from[0]: `10.0.0.1/8` has host bits set (the network is 10.0.0.0/8); write the network address",
+            r"box.toml:11: listen.proxy_protocol_from[1]: `::ffff:10.0.0.0/104` is IPv4 in IPv6 form; write it as IPv4",
             ],
         ),
         (
@@ -800,6 +801,14 @@ admin = "0.0.0.0:9901"
             r"box.toml:18: listen.trusted_proxies[0]: 0.0.0.0/0 believes the X-Forwarded-* headers of every client; name the networks of your own proxies",
             r"box.toml:19: listen.http[0]: 127.0.0.1:0: port 0 lets the system choose a port; write the port that clients use",
             r"box.toml:21: appliance.admin: 0.0.0.0:9901 answers on every address of the box and asks for no password; listen on 127.0.0.1 or a management address, or keep strangers off with a firewall",
+            ],
+        ),
+        (
+            [SOURCE, r#"[listen]
+proxy_protocol_from = ["10.0.0.0/8", "::/0"]
+"#].concat(),
+            &[
+            r"box.toml:4: listen.proxy_protocol_from[1]: ::/0 lets every client say which address it has, and refuses those that do not; name the networks of your own load balancers",
             ],
         ),
         (
