@@ -1,7 +1,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::wire::{Message, Notification};
+use crate::wire::{FrameKind, Message, Notification};
 
 use super::open::Terms;
 
@@ -40,8 +40,9 @@ pub(crate) enum Event {
     DialFailed,
     /// A well-formed message came.
     Message(LinkId, Message),
-    /// Octets came that are no BGP message; what RFC 4271 section 6 wants said about them.
-    Malformed(LinkId, Notification),
+    /// Octets came that are no BGP message; what RFC 4271 section 6 wants said about them. Where the header was fit to
+    /// read, its type: a message that has no place in a state is unexpected, whatever is in it.
+    Malformed(LinkId, Option<FrameKind>, Notification),
     /// The connection ended without a word.
     Lost(LinkId, String),
     /// The peer has not read for too long (RFC 9687).

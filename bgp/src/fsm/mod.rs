@@ -26,7 +26,7 @@ pub(crate) use event::{Action, Ended, Event, LinkId, Side};
 pub(crate) use open::{Identity, Terms};
 
 use crate::error::cease;
-use crate::wire::{Message, Notification};
+use crate::wire::{FrameKind, Message, Notification};
 
 /// Waits that the operator does not set.
 #[derive(Clone, Debug)]
@@ -232,7 +232,7 @@ impl Fsm {
                 }
             }
             Event::Message(id, message) => self.message(now, id, message, out),
-            Event::Malformed(id, notification) => self.refuse(now, id, notification, out),
+            Event::Malformed(id, kind, notification) => self.malformed(now, id, kind, notification, out),
             Event::Stalled(id) => self.refuse(now, id, Notification::send_hold_timer_expired(), out),
             Event::Lost(id, why) => self.fail(now, id, Ended::Lost(why), out),
             Event::Busy(id) => self.heard(now, id),
@@ -361,11 +361,33 @@ impl Fsm {
                 self.heard(now, id);
                 out.push(Action::Deliver(message));
             }
-            // RFC 6608: the subcode says in which state it was unexpected.
-            (State::OpenSent, _) => self.refuse(now, id, Notification::fsm_error(1), out),
-            (State::OpenConfirm, _) => self.refuse(now, id, Notification::fsm_error(2), out),
-            (_, _) => self.refuse(now, id, Notification::fsm_error(3), out),
+            (state, _) => self.refuse(now, id, unexpected(state), out),
         }
+    }
+
+    /// A message that cannot be read; the state says which ones would have been read at all.
+    fn malformed(
+        &mut self,
+        now: Instant,
+        id: LinkId,
+        kind: Option<FrameKind>,
+        notification: Notification,
+        out: &mut Vec<Action>,
+    ) {
+        let Some(state) = self.link_mut(id).map(|link| link.state()) else {
+            return;
+        };
+        let expected = match (state, kind) {
+            // The header itself, or a NOTIFICATION, which any state takes.
+            (_, None | Some(FrameKind::Notification)) => true,
+            (State::OpenSent, Some(kind)) => kind == FrameKind::Open,
+            (State::OpenConfirm, Some(kind)) => {
+                kind == FrameKind::Keepalive || kind == FrameKind::Update && self.is_confirmed(id)
+            }
+            (_, Some(kind)) => kind != FrameKind::Open,
+        };
+        let notification = if expected { notification } else { unexpected(state) };
+        self.refuse(now, id, notification, out);
     }
 
     /// An acceptable OPEN came: settles a collision, then confirms.
@@ -607,4 +629,13 @@ impl Fsm {
             out.push(Action::Send(id, Message::Keepalive));
         }
     }
+}
+
+/// RFC 6608: the subcode says in which state a message was unexpected.
+fn unexpected(state: State) -> Notification {
+    Notification::fsm_error(match state {
+        State::OpenSent => 1,
+        State::OpenConfirm => 2,
+        _ => 3,
+    })
 }

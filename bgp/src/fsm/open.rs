@@ -63,7 +63,8 @@ impl Terms {
 
 impl Identity {
     /// The OPEN that we send: both families, route refresh, graceful restart as a receiving speaker (no family is
-    /// listed, because our forwarding ends with our process), 4-octet AS, ADD-PATH receive, enhanced route refresh, IPv4 with IPv6 next hops.
+    /// listed, because our forwarding ends with our process), 4-octet AS, ADD-PATH receive, enhanced route refresh,
+    /// extended messages, IPv4 with IPv6 next hops.
     pub(crate) fn open(&self) -> Open {
         let mut capabilities: Vec<_> = Family::ALL.into_iter().map(Capability::Multiprotocol).collect();
         capabilities.extend([
@@ -76,6 +77,7 @@ impl Identity {
             },
             Capability::FourOctetAs(self.asn.number()),
             Capability::EnhancedRouteRefresh,
+            Capability::ExtendedMessage,
             // IPv4 unicast with IPv6 next hops (RFC 8950).
             Capability::ExtendedNextHop(vec![(1, 1, 2)]),
             Capability::AddPath(
@@ -104,7 +106,7 @@ impl Identity {
     pub(crate) fn negotiate(&self, open: &Open) -> Result<Terms, Notification> {
         let admitted = |asn: &Asn| self.peer_as.admits(*asn, self.asn);
         let Some(asn) = open.asn().filter(admitted) else {
-            let number = open.asn().map_or(0, Asn::number);
+            let number = open.asn().map_or_else(|| open.my_as.into(), Asn::number);
             return Err(WireError::PeerAs(number).notification());
         };
         if asn == self.asn && open.router_id == self.router_id {

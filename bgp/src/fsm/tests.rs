@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use sekisho_config::model::{Asn, RouterId};
 
 use super::*;
-use crate::wire::{Capability, Family, Open, RouteRefresh, RouteRefreshKind, Update};
+use crate::wire::{Capability, Family, FrameKind, Open, RouteRefresh, RouteRefreshKind, Update};
 
 fn notification(code: u8, subcode: u8) -> Notification {
     Notification {
@@ -56,6 +56,14 @@ struct Bench {
     now: Instant,
     start: Instant,
 }
+
+const KINDS: &[FrameKind] = &[
+    FrameKind::Open,
+    FrameKind::Update,
+    FrameKind::Notification,
+    FrameKind::Keepalive,
+    FrameKind::RouteRefresh,
+];
 
 const A: LinkId = LinkId(1);
 const B: LinkId = LinkId(2);
@@ -152,7 +160,8 @@ fn every_state_and_event() {
         notification: notification(6, 1),
         hold_off: Duration::from_secs(300),
     };
-    let bad = || Event::Malformed(A, notification(1, 1));
+    let bad = || Event::Malformed(A, None, notification(1, 1));
+    let unreadable = |kind| Event::Malformed(A, Some(kind), notification(9, 9));
     let lost = || Event::Lost(A, "reset".into());
     let m = |message| Event::Message(A, message);
     let open = || peer_open(1, 90, false);
@@ -194,6 +203,19 @@ fn every_state_and_event() {
         (OpenSent, m(refresh()), "5/1:1 close1 failed", Idle),
         (OpenSent, m(cease()), "close1 failed", Idle),
         (OpenSent, bad(), "1/1:1 close1 failed", Idle),
+        (OpenSent, unreadable(FrameKind::Open), "9/9:1 close1 failed", Idle),
+        (
+            OpenSent,
+            unreadable(FrameKind::Update),
+            "5/1:1 close1 failed",
+            Idle,
+        ),
+        (
+            OpenSent,
+            unreadable(FrameKind::RouteRefresh),
+            "5/1:1 close1 failed",
+            Idle,
+        ),
         (OpenSent, lost(), "close1 failed", Idle),
         (OpenSent, Event::Stalled(A), "8/0:1 close1 failed", Idle),
         (OpenSent, Event::Busy(A), "", OpenSent),
@@ -212,6 +234,18 @@ fn every_state_and_event() {
         (OpenConfirm, m(refresh()), "5/2:1 close1 failed", Idle),
         (OpenConfirm, m(cease()), "close1 failed", Idle),
         (OpenConfirm, bad(), "1/1:1 close1 failed", Idle),
+        (
+            OpenConfirm,
+            unreadable(FrameKind::Open),
+            "5/2:1 close1 failed",
+            Idle,
+        ),
+        (
+            OpenConfirm,
+            unreadable(FrameKind::Update),
+            "5/2:1 close1 failed",
+            Idle,
+        ),
         (OpenConfirm, lost(), "close1 failed", Idle),
         (OpenConfirm, Event::Stalled(A), "8/0:1 close1 failed", Idle),
         (
@@ -229,6 +263,18 @@ fn every_state_and_event() {
         (Established, m(open()), "5/3:1 close1 down", Idle),
         (Established, m(cease()), "close1 down", Idle),
         (Established, bad(), "1/1:1 close1 down", Idle),
+        (
+            Established,
+            unreadable(FrameKind::Open),
+            "5/3:1 close1 down",
+            Idle,
+        ),
+        (
+            Established,
+            unreadable(FrameKind::Update),
+            "9/9:1 close1 down",
+            Idle,
+        ),
         (Established, lost(), "close1 down", Idle),
         (Established, Event::Stalled(A), "8/0:1 close1 down", Idle),
         (Established, Event::Busy(A), "", Established),
@@ -320,7 +366,7 @@ fn errors_back_off_and_are_forgotten_after_a_steady_session() {
     for turn in 0..9 {
         let link = LinkId(10 + turn);
         bench.on(Event::Connected(link, Side::Dialed));
-        bench.on(Event::Malformed(link, notification(1, 1)));
+        bench.on(Event::Malformed(link, None, notification(1, 1)));
         let before = bench.now;
         assert_eq!(
             sent(&bench.on(Event::Connected(B, Side::Accepted))),
@@ -508,7 +554,7 @@ fn any_event() -> impl Strategy<Value = (Duration, Event)> {
         )),
         1 => Just(Event::DialFailed),
         16 => (link(), message).prop_map(|(link, message)| Event::Message(link, message)),
-        1 => link().prop_map(|link| Event::Malformed(link, notification(1, 2))),
+        1 => (link(), prop::option::of(prop::sample::select(KINDS))).prop_map(|(link, kind)| Event::Malformed(link, kind, notification(1, 2))),
         1 => link().prop_map(|link| Event::Lost(link, String::new())),
         1 => link().prop_map(Event::Stalled),
         1 => link().prop_map(Event::Busy),

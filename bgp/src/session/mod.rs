@@ -424,10 +424,10 @@ impl<S: Stream> Session<S> {
             let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) else {
                 return;
             };
-            let decoded = match connection.next_frame() {
+            let (kind, decoded) = match connection.next_frame() {
                 Ok(None) => return,
-                Ok(Some(frame)) => wire::decode(&frame, &connection.negotiated),
-                Err(error) => Err(error),
+                Ok(Some(frame)) => (Some(frame.kind), wire::decode(&frame, &connection.negotiated)),
+                Err(error) => (None, Err(error)),
             };
             match decoded {
                 Ok(message) => {
@@ -436,7 +436,7 @@ impl<S: Stream> Session<S> {
                 }
                 Err(error) => {
                     warn!(peer = %self.settings.name, %error, "message cannot be read, closing the connection");
-                    self.on(Event::Malformed(id, error.notification()));
+                    self.on(Event::Malformed(id, kind, error.notification()));
                     return;
                 }
             }

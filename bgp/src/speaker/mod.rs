@@ -1,5 +1,7 @@
 //! The speaker: one task that owns the peers and the routing table, and the handle that others hold.
 
+#[cfg(test)]
+mod conformance;
 mod listen;
 mod next_hop;
 mod peer;

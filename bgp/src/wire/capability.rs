@@ -91,11 +91,27 @@ fn put_family(value: &mut BytesMut, afi: u16, safi: u8) {
     value.put_u8(safi);
 }
 
-/// One capability; a known code whose value makes no sense is kept as [`Capability::Other`] and so has no effect.
-pub(super) fn decode(code: u8, value: &[u8]) -> Capability {
-    understood(code, value).unwrap_or_else(|| Capability::Other {
-        code,
-        value: Bytes::copy_from_slice(value),
+/// One capability. `None`: a code that we know with a length that its RFC does not give it, so its optional parameter is
+/// malformed (RFC 4271 section 6.2): whoever goes on would read the peer's messages otherwise than they are meant.
+///
+/// A value that is well-formed and makes no sense is kept as [`Capability::Other`] and so has no effect.
+pub(super) fn decode(code: u8, value: &[u8]) -> Option<Capability> {
+    let length_fits = match code {
+        1 | 65 => value.len() == 4,
+        2 | 6 | 70 => value.is_empty(),
+        5 => value.len().is_multiple_of(6),
+        9 => value.len() == 1,
+        64 => value.len() % 4 == 2,
+        69 => value.len().is_multiple_of(4),
+        71 => value.len().is_multiple_of(7),
+        73 => matches!(value, [host, rest @ ..] if rest.len() > usize::from(*host)),
+        _ => true,
+    };
+    length_fits.then(|| {
+        understood(code, value).unwrap_or_else(|| Capability::Other {
+            code,
+            value: Bytes::copy_from_slice(value),
+        })
     })
 }
 

@@ -53,7 +53,7 @@ pub enum WireError {
         attribute: Bytes,
     },
     /// 7/1 (RFC 7313).
-    #[error("ROUTE-REFRESH: {} octets are too many for subtype begin or end", .message.len())]
+    #[error("ROUTE-REFRESH: {} octets are not the length of subtype begin or end", .message.len())]
     RouteRefreshLength {
         /// The whole message.
         message: Bytes,

@@ -64,7 +64,8 @@ impl FrameKind {
             Self::Update => (23, most),
             Self::Notification => (21, most),
             Self::Keepalive => (HEADER_LENGTH, HEADER_LENGTH),
-            Self::RouteRefresh => (23, most),
+            // What is too short for its subtype has an error of its own (RFC 7313 section 5), told once it is read.
+            Self::RouteRefresh => (22, most),
         }
     }
 }

@@ -84,7 +84,8 @@ pub struct Open {
 }
 
 impl Open {
-    /// The sender's AS: the 4-octet capability where present (RFC 6793), else the 2-octet field. `None` for 0 (2/2).
+    /// The sender's AS: the 4-octet capability where present (RFC 6793), else the 2-octet field. `None` for 0 (2/2), and
+    /// for [`Asn::TRANS`], which stands for a number and is nobody's.
     pub fn asn(&self) -> Option<Asn> {
         let number = self
             .capabilities
@@ -94,7 +95,9 @@ impl Open {
                 _ => None,
             })
             .unwrap_or_else(|| u32::from(self.my_as));
-        Asn::try_from(number).ok()
+        Asn::try_from(number)
+            .ok()
+            .filter(|asn| asn.number() != u32::from(Asn::TRANS))
     }
 }
 
@@ -139,7 +142,7 @@ pub enum Capability {
         /// Domain name, often empty.
         domain: String,
     },
-    /// Any other code, or a known code with a malformed value: kept as sent.
+    /// Any other code, or a known code with a value that says nothing: kept as sent.
     Other {
         /// Capability code.
         code: u8,

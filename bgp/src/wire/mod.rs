@@ -48,18 +48,19 @@ pub fn decode(frame: &Frame, negotiated: &Negotiated) -> Result<Message, WireErr
             .ok_or_else(length),
         FrameKind::Keepalive => Ok(Message::Keepalive),
         FrameKind::RouteRefresh => match &**body {
-            &[a, b, subtype, safi, ref rest @ ..] => {
+            // The marks of RFC 7313 are 4 octets long and nothing else.
+            [_, _, 1 | 2, rest @ ..] if negotiated.enhanced_route_refresh && rest.len() != 1 => {
+                let mut message = header(frame.kind, body.len());
+                message.extend_from_slice(body);
+                Err(WireError::RouteRefreshLength {
+                    message: message.freeze(),
+                })
+            }
+            &[a, b, subtype, safi, ..] => {
                 let kind = match subtype {
                     // Without RFC 7313 this octet is reserved and ignored (RFC 2918 section 3).
                     _ if !negotiated.enhanced_route_refresh => RouteRefreshKind::Request,
                     0 => RouteRefreshKind::Request,
-                    1 | 2 if !rest.is_empty() => {
-                        let mut message = header(frame.kind, body.len());
-                        message.extend_from_slice(body);
-                        return Err(WireError::RouteRefreshLength {
-                            message: message.freeze(),
-                        });
-                    }
                     1 => RouteRefreshKind::Begin,
                     2 => RouteRefreshKind::End,
                     other => RouteRefreshKind::Unknown(other),

@@ -68,13 +68,14 @@ pub struct Negotiated {
     pub add_path_receive: Families,
     /// Families in which our prefixes carry a path identifier.
     pub add_path_send: Families,
-    /// The peer may send messages of up to 65,535 octets: we offered it (RFC 8654).
+    /// The peer may send messages of up to 65,535 octets (RFC 8654): both offered it. A peer that did not offer it and
+    /// sends them has lost its place in the stream, so they are held to 4,096, as BIRD and FRR do.
     pub extended_message_receive: bool,
-    /// We may send messages of up to 65,535 octets: the peer offered it.
+    /// We may send messages of up to 65,535 octets: both offered it.
     pub extended_message_send: bool,
-    /// IPv4 prefixes may come with an IPv6 next hop: we offered it (RFC 8950).
+    /// IPv4 prefixes may come with an IPv6 next hop (RFC 8950): both offered it.
     pub extended_next_hop_receive: bool,
-    /// IPv4 prefixes may go with an IPv6 next hop: the peer offered it.
+    /// IPv4 prefixes may go with an IPv6 next hop: both offered it.
     pub extended_next_hop_send: bool,
     /// The peer takes ROUTE-REFRESH (RFC 2918).
     pub route_refresh: bool,
@@ -92,6 +93,8 @@ impl Negotiated {
     pub fn between(sent: &Open, received: &Open) -> Self {
         let (ours, theirs) = (Offer::of(sent), Offer::of(received));
         let families = ours.families().common(theirs.families());
+        let extended_message = ours.extended_message && theirs.extended_message;
+        let extended_next_hop = ours.extended_next_hop && theirs.extended_next_hop;
         Self {
             internal: sent.asn().is_some() && sent.asn() == received.asn(),
             four_octet_as: ours.four_octet_as && theirs.four_octet_as,
@@ -104,10 +107,10 @@ impl Negotiated {
                 .add_path_send
                 .common(theirs.add_path_receive)
                 .common(families),
-            extended_message_receive: ours.extended_message,
-            extended_message_send: theirs.extended_message,
-            extended_next_hop_receive: ours.extended_next_hop,
-            extended_next_hop_send: theirs.extended_next_hop,
+            extended_message_receive: extended_message,
+            extended_message_send: extended_message,
+            extended_next_hop_receive: extended_next_hop,
+            extended_next_hop_send: extended_next_hop,
             route_refresh: theirs.route_refresh,
             enhanced_route_refresh: ours.enhanced_route_refresh && theirs.enhanced_route_refresh,
         }

@@ -41,7 +41,11 @@ pub(super) fn decode(body: &[u8]) -> Result<Open, WireError> {
         capabilities,
     };
     if open.asn().is_none() {
-        return Err(WireError::PeerAs(0));
+        let number = open.capabilities.iter().find_map(|capability| match capability {
+            Capability::FourOctetAs(number) => Some(*number),
+            _ => None,
+        });
+        return Err(WireError::PeerAs(number.unwrap_or_else(|| my_as.into())));
     }
     Ok(open)
 }
@@ -85,7 +89,9 @@ fn capabilities(length: u8, rest: &[u8]) -> Result<Vec<Capability>, WireError> {
             let Some((octets, after)) = rest.split_at_checked(usize::from(*length)) else {
                 return Err(WireError::Open("a capability reaches past its parameter"));
             };
-            found.push(capability::decode(*code, octets));
+            found.push(capability::decode(*code, octets).ok_or(WireError::Open(
+                "a capability has a length that its code does not have",
+            ))?);
             value = after;
         }
         if !value.is_empty() {

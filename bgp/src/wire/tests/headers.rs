@@ -40,7 +40,8 @@ fn the_header_alone_decides() {
         (internal(), 21, 3, wait.clone()),
         (internal(), 20, 4, length(20)),
         (internal(), 4096, 4, length(4096)),
-        (internal(), 22, 5, length(22)),
+        (internal(), 21, 5, length(21)),
+        (internal(), 22, 5, wait.clone()),
         (internal(), 23, 5, wait.clone()),
         (internal(), 19, 0, kind(0)),
         (internal(), 19, 6, kind(6)),
@@ -281,7 +282,14 @@ fn route_refresh_depends_on_rfc_7313() {
         let octets = message(5, &hex(body));
         assert_eq!(read(&octets, &negotiated), want, "{body}");
     }
-    for body in ["0001 01 01 00", "0001 02 01 0000"] {
+    for (negotiated, body) in [(internal(), "0001 00"), (plain, "0001 01")] {
+        let notification = read(&message(5, &hex(body)), &negotiated)
+            .unwrap_err()
+            .notification();
+        assert_eq!((notification.code, notification.subcode), (1, 2), "{body}");
+        assert_eq!(&notification.data[..], [0, 22], "{body}");
+    }
+    for body in ["0001 01 01 00", "0001 02 01 0000", "0001 02"] {
         let octets = message(5, &hex(body));
         let notification = read(&octets, &internal()).unwrap_err().notification();
         assert_eq!((notification.code, notification.subcode), (7, 1), "{body}");

@@ -70,31 +70,41 @@ fn negotiation() {
             },
         ),
         (
-            "extended messages are one-sided",
+            "extended messages need both",
             vec![],
             vec![Capability::ExtendedMessage],
             Negotiated {
                 families: only_v4,
+                ..none
+            },
+        ),
+        (
+            "extended messages",
+            vec![Capability::ExtendedMessage],
+            vec![Capability::ExtendedMessage],
+            Negotiated {
+                families: only_v4,
+                extended_message_receive: true,
                 extended_message_send: true,
                 ..none
             },
         ),
         (
-            "IPv6 next hops for IPv4 when we offered them",
+            "IPv6 next hops for IPv4 need both",
             vec![Capability::ExtendedNextHop(vec![(1, 1, 2)])],
-            vec![],
+            vec![Capability::ExtendedNextHop(vec![(1, 2, 2)])],
             Negotiated {
                 families: only_v4,
-                extended_next_hop_receive: true,
                 ..none
             },
         ),
         (
-            "IPv6 next hops for IPv4 when the peer offered them",
-            vec![],
+            "IPv6 next hops for IPv4",
+            vec![Capability::ExtendedNextHop(vec![(1, 1, 2)])],
             vec![Capability::ExtendedNextHop(vec![(1, 2, 2), (1, 1, 2)])],
             Negotiated {
                 families: only_v4,
+                extended_next_hop_receive: true,
                 extended_next_hop_send: true,
                 ..none
             },
