@@ -25,6 +25,7 @@ mod start;
 mod stream;
 mod timer;
 mod tls;
+mod transport;
 mod tunnel;
 mod upstream;
 mod wire;

@@ -53,6 +53,7 @@ cells! {
     UpstreamConnectTimeout "sekisho_http_upstream_connects_total" "result" "timeout" COUNTER "Connections to endpoints by result.";
     UpstreamExhausted "sekisho_http_upstream_connects_total" "result" "exhausted" COUNTER "Connections to endpoints by result.";
     UpstreamConnectUnrouted "sekisho_http_upstream_connects_total" "result" "unrouted" COUNTER "Connections to endpoints by result.";
+    UpstreamTlsFailed "sekisho_http_upstream_tls_failed_total" "" "" COUNTER "TLS handshakes with endpoints that failed: certificate not believed, other name, no common version.";
     UpstreamUnrouted "sekisho_http_upstream_unrouted_total" "" "" COUNTER "Connections to endpoints that were open, or being made, when the route was withdrawn.";
     UpstreamReused "sekisho_http_upstream_reused_total" "" "" COUNTER "Requests sent on a kept connection.";
     UpstreamIdle "sekisho_http_upstream_idle_connections" "" "" GAUGE "Kept connections to endpoints.";

@@ -11,7 +11,7 @@ mod write;
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 
-pub(crate) use receive::receive;
+pub(crate) use receive::{Ends, receive};
 pub use write::write;
 
 /// Begins a header of version 2.

@@ -2,6 +2,7 @@
 
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::io;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -17,8 +18,10 @@ use tokio_util::task::TaskTracker;
 use crate::clock;
 use crate::http::RequestBody;
 use crate::metrics::{Cell, Counters};
+use crate::proxy_protocol::{self, Ends};
 use crate::snapshot::Withdrawn;
-use crate::stream::Stream;
+use crate::stream::{EndpointStream, Stream};
+use crate::transport::Transport;
 use crate::wire::{Wire, Wires};
 
 /// Fields and octets of a response's header section that are read at most.
@@ -59,24 +62,72 @@ pub(crate) async fn connect(
     limit: Duration,
     wire: &Wire,
 ) -> Result<TcpStream, ConnectError> {
-    let connecting = async {
-        let mut stream = TcpStream::connect(address).await?;
-        stream.set_nodelay(true)?;
-        // It fits into the empty buffer of a new connection.
-        stream.write_all(greeting).await?;
-        Ok(stream)
-    };
-    let connected: Result<std::io::Result<TcpStream>, _> = tokio::select! {
+    within(limit, wire, open(address, greeting)).await
+}
+
+async fn open(address: SocketAddr, greeting: &[u8]) -> io::Result<TcpStream> {
+    let mut stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+    // It fits into the empty buffer of a new connection.
+    stream.write_all(greeting).await?;
+    Ok(stream)
+}
+
+/// Bounds a connection being made by time, and by the withdrawal of its route.
+async fn within<T>(
+    limit: Duration,
+    wire: &Wire,
+    connecting: impl Future<Output = io::Result<T>>,
+) -> Result<T, ConnectError> {
+    let connected = tokio::select! {
         biased;
         connected = timeout(limit, connecting) => connected,
         () = wire.cut() => return Err(ConnectError::Unrouted),
     };
     match connected {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(error)) => Err(error.into()),
+        Ok(connected) => Ok(connected?),
         Err(_) => Err(ConnectError::Timeout),
     }
 }
+
+/// Where a request is to go, and for whom.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Dial<'a> {
+    pub(crate) address: SocketAddr,
+    pub(crate) transport: &'a Transport,
+    pub(crate) guest: &'a Rc<Guest>,
+}
+
+impl Dial<'_> {
+    fn key(&self) -> Key {
+        (self.address, self.transport.id)
+    }
+
+    /// Whether a connection says who the client is, and so is for one client only.
+    fn is_personal(&self) -> bool {
+        self.transport.proxy_protocol.is_some()
+    }
+}
+
+/// The connection of a client, as far as endpoints hear of it.
+#[derive(Debug)]
+pub(crate) struct Guest {
+    ends: Ends,
+    /// Connections that were opened with a PROXY header in its name. They end with it.
+    kept: RefCell<Vec<(Key, Idle)>>,
+}
+
+impl Guest {
+    pub(crate) fn new(ends: Ends) -> Rc<Self> {
+        Rc::new(Self {
+            ends,
+            kept: RefCell::default(),
+        })
+    }
+}
+
+/// Endpoint and transport.
+type Key = (SocketAddr, u64);
 
 type Sender = SendRequest<RequestBody>;
 
@@ -85,12 +136,36 @@ struct Idle {
     sender: Sender,
     wire: Rc<Wire>,
     until: Instant,
+    _counted: Counted,
+}
+
+impl Idle {
+    fn is_good(&self, now: Instant) -> bool {
+        self.until > now && self.sender.is_ready() && self.wire.is_good()
+    }
+}
+
+/// One in the gauge of kept connections.
+#[derive(Debug)]
+struct Counted(Arc<Counters>);
+
+impl Counted {
+    fn new(counters: &Arc<Counters>) -> Self {
+        counters.inc(Cell::UpstreamIdle);
+        Self(Arc::clone(counters))
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.dec(Cell::UpstreamIdle);
+    }
 }
 
 /// The kept connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Upstreams {
-    idle: RefCell<HashMap<SocketAddr, Vec<Idle>>>,
+    idle: RefCell<HashMap<Key, Vec<Idle>>>,
     /// Tasks that drive the connections.
     drivers: TaskTracker,
     counters: Arc<Counters>,
@@ -103,7 +178,9 @@ pub(crate) struct Lease {
     pub(crate) sender: Sender,
     pub(crate) reused: bool,
     pub(crate) wire: Rc<Wire>,
-    address: SocketAddr,
+    key: Key,
+    /// For whom alone it is.
+    guest: Option<Rc<Guest>>,
     pool: Rc<Upstreams>,
 }
 
@@ -117,35 +194,53 @@ impl Upstreams {
         })
     }
 
-    /// A kept connection to `address` that is known to be good at this moment; the one used last comes first.
-    pub(crate) fn kept(self: &Rc<Self>, address: SocketAddr) -> Option<Lease> {
-        let mut idle = self.idle.borrow_mut();
-        let list = idle.get_mut(&address)?;
-        let now = clock::now();
-        while let Some(Idle { sender, wire, until }) = list.pop() {
-            self.counters.dec(Cell::UpstreamIdle);
-            if until > now && sender.is_ready() {
-                self.counters.inc(Cell::UpstreamReused);
-                return Some(Lease {
-                    sender,
-                    reused: true,
-                    wire,
-                    address,
-                    pool: Rc::clone(self),
-                });
-            }
-        }
-        None
+    /// A kept connection that is known to be good at this moment; the one used last comes first.
+    pub(crate) fn kept(self: &Rc<Self>, dial: &Dial<'_>) -> Option<Lease> {
+        let (key, now) = (dial.key(), clock::now());
+        let idle = if dial.is_personal() {
+            let mut kept = dial.guest.kept.borrow_mut();
+            kept.retain(|(_, idle)| idle.is_good(now));
+            let place = kept.iter().rposition(|(of, _)| *of == key)?;
+            kept.swap_remove(place).1
+        } else {
+            let mut idle = self.idle.borrow_mut();
+            let list = idle.get_mut(&key)?;
+            std::iter::from_fn(|| list.pop()).find(|idle| idle.is_good(now))?
+        };
+        self.counters.inc(Cell::UpstreamReused);
+        Some(self.lease(dial, idle.sender, idle.wire, true))
     }
 
-    /// A new connection.
-    pub(crate) async fn open(
-        self: &Rc<Self>,
-        address: SocketAddr,
+    fn lease(self: &Rc<Self>, dial: &Dial<'_>, sender: Sender, wire: Rc<Wire>, reused: bool) -> Lease {
+        Lease {
+            sender,
+            reused,
+            wire,
+            key: dial.key(),
+            guest: dial.is_personal().then(|| Rc::clone(dial.guest)),
+            pool: Rc::clone(self),
+        }
+    }
+
+    /// A connection over which nothing was sent yet but a PROXY header.
+    async fn dial(
+        &self,
+        dial: &Dial<'_>,
         limit: Duration,
-    ) -> Result<Lease, ConnectError> {
-        let wire = self.wires.add(address);
-        let connected = connect(address, &[], limit, &wire).await;
+        wire: &Wire,
+    ) -> Result<EndpointStream, ConnectError> {
+        let greeting = match dial.transport.proxy_protocol {
+            Some(version) => proxy_protocol::write(version, dial.guest.ends.client, dial.guest.ends.server),
+            None => Vec::new(),
+        };
+        let secured = within(limit, wire, async {
+            let stream = Stream(open(dial.address, &greeting).await?);
+            dial.transport.secure(stream).await.inspect_err(|error| {
+                self.counters.inc(Cell::UpstreamTlsFailed);
+                tracing::debug!(endpoint = %dial.address, %error, "a TLS handshake with an endpoint failed");
+            })
+        });
+        let connected = secured.await;
         self.counters.inc(match &connected {
             Ok(_) => Cell::UpstreamConnected,
             Err(ConnectError::Failed(_)) => Cell::UpstreamConnectFailed,
@@ -153,12 +248,24 @@ impl Upstreams {
             Err(ConnectError::Exhausted(_)) => Cell::UpstreamExhausted,
             Err(ConnectError::Unrouted) => Cell::UpstreamConnectUnrouted,
         });
+        connected
+    }
+
+    /// A new connection.
+    pub(crate) async fn open(
+        self: &Rc<Self>,
+        dial: &Dial<'_>,
+        limit: Duration,
+    ) -> Result<Lease, ConnectError> {
+        let address = dial.address;
+        let wire = self.wires.add(address);
+        let stream = self.dial(dial, limit, &wire).await?;
         let (sender, connection) = http1::Builder::new()
             .max_headers(MAX_HEADERS)
             .max_header_size(MAX_HEADER_BYTES)
-            .handshake(TokioIo::new(Stream(connected?)))
+            .handshake(TokioIo::new(stream))
             .await
-            .map_err(|error| ConnectError::Failed(std::io::Error::other(error)))?;
+            .map_err(|error| ConnectError::Failed(io::Error::other(error)))?;
         let driven = Rc::clone(&wire);
         self.drivers.spawn_local(async move {
             tokio::select! {
@@ -170,25 +277,14 @@ impl Upstreams {
                 () = driven.cut() => {}
             }
         });
-        Ok(Lease {
-            sender,
-            reused: false,
-            wire,
-            address,
-            pool: Rc::clone(self),
-        })
+        Ok(self.lease(dial, sender, wire, false))
     }
 
     /// Closes what has been idle for too long; to be called now and then.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
         self.idle.borrow_mut().retain(|_, list| {
-            let before = list.len();
             list.retain(|idle| idle.until > now && !idle.sender.is_closed());
-            self.counters.add(
-                Cell::UpstreamIdle,
-                (list.len() as u64).wrapping_sub(before as u64),
-            );
             !list.is_empty()
         });
     }
@@ -197,22 +293,14 @@ impl Upstreams {
     pub(crate) fn withdraw(&self, withdrawn: &Withdrawn) {
         let cut = self.wires.withdraw(withdrawn);
         self.counters.add(Cell::UpstreamUnrouted, cut as u64);
-        self.idle.borrow_mut().retain(|_, list| {
-            if list.first().is_some_and(|idle| idle.wire.is_good()) {
-                return true;
-            }
-            self.counters
-                .add(Cell::UpstreamIdle, (list.len() as u64).wrapping_neg());
-            false
-        });
+        self.idle
+            .borrow_mut()
+            .retain(|_, list| list.first().is_some_and(|idle| idle.wire.is_good()));
     }
 
     /// Closes every kept connection.
     pub(crate) fn clear(&self) {
-        for (_, list) in self.idle.borrow_mut().drain() {
-            self.counters
-                .add(Cell::UpstreamIdle, (list.len() as u64).wrapping_neg());
-        }
+        self.idle.borrow_mut().clear();
     }
 }
 
@@ -223,15 +311,23 @@ impl Lease {
             return;
         }
         self.wire.answering(false);
+        let kept = |sender, wire| Idle {
+            sender,
+            wire,
+            until: clock::now() + idle,
+            _counted: Counted::new(&self.pool.counters),
+        };
+        if let Some(guest) = self.guest {
+            let mut list = guest.kept.borrow_mut();
+            if list.len() < most {
+                list.push((self.key, kept(self.sender, self.wire)));
+            }
+            return;
+        }
         let mut pool = self.pool.idle.borrow_mut();
-        let list = pool.entry(self.address).or_default();
+        let list = pool.entry(self.key).or_default();
         if list.len() < most {
-            list.push(Idle {
-                sender: self.sender,
-                wire: self.wire,
-                until: clock::now() + idle,
-            });
-            self.pool.counters.inc(Cell::UpstreamIdle);
+            list.push(kept(self.sender, self.wire));
         }
     }
 }

@@ -6,7 +6,7 @@ use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use x509_parser::extensions::GeneralName;
 
-use super::{HostName, HostPattern, ObjectName, Secret};
+use super::{HostName, HostPattern, ObjectName, Roots, Secret};
 
 /// The DNS names that one certificate is to carry, ordered. What ACME calls the identifiers of an order.
 pub type NameSet = BTreeSet<HostPattern>;
@@ -96,6 +96,27 @@ impl Certificate {
             key_pem: Secret::new(key_pem),
             chain,
         })
+    }
+
+    /// Reads the certificates of CAs from PEM.
+    ///
+    /// # Errors
+    /// [`CertificateError`] when there is none, or one that cannot be read.
+    pub fn roots_from_pem(pem: &[u8]) -> Result<Roots, CertificateError> {
+        let mut roots = Vec::new();
+        for (index, root) in CertificateDer::pem_slice_iter(pem).enumerate() {
+            let unreadable = |why: String| CertificateError::Unreadable {
+                place: index + 1,
+                why,
+            };
+            let root = root.map_err(|error| unreadable(error.to_string()))?;
+            x509_parser::parse_x509_certificate(&root).map_err(|error| unreadable(error.to_string()))?;
+            roots.push(root);
+        }
+        if roots.is_empty() {
+            return Err(CertificateError::NoCertificate);
+        }
+        Ok(roots.into())
     }
 
     /// Whether a client that asks for `host` would accept the names of the leaf (RFC 6125: a wildcard stands for one label).

@@ -16,6 +16,7 @@ mod prefix;
 mod route;
 mod secret;
 mod settings;
+mod upstream;
 mod vip;
 
 pub use bgp::{
@@ -28,9 +29,10 @@ pub use host::{HostName, HostPattern};
 pub use ids::{Invalid, NodeName, ObjectName, PoolId, Revision, RouteId, ServiceStatus};
 pub use observed::{ChallengeAnswer, ListenerState, Observed, Reach, RoutedVia, Unroutable, VipServing};
 pub use policy::{Community, PathChange, PolicyRule, PrefixRange, RuleAction};
-pub use pool::{Balance, Condition, Endpoint, Ineligible, Pool, ProxyProtocol, Upstream};
+pub use pool::{Balance, Condition, Endpoint, Ineligible, Pool};
 pub use prefix::Prefix;
 pub use route::{Action, PathMatch, Route, Unavailable, VirtualHost};
 pub use secret::Secret;
 pub use settings::{Acme, Appliance, Http, Listen, Routing, Settings, Source, SourceKind, Timeouts};
+pub use upstream::{ProxyProtocol, Roots, Trust, Upstream, UpstreamProtocol, UpstreamTls};
 pub use vip::{AddressPool, AnnounceTo, Vip, VipPurpose, Withhold};

@@ -2,7 +2,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::Serialize;
 
-use super::{NodeName, ObjectName, PoolId, Unroutable};
+use super::{NodeName, ObjectName, PoolId, Unroutable, Upstream};
 
 /// How a request finds its endpoint.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize)]
@@ -13,23 +13,6 @@ pub enum Balance {
     LeastRequest,
     /// Each in turn.
     RoundRobin,
-}
-
-/// Versions of the PROXY protocol.
-#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
-#[serde(rename_all = "snake_case")]
-pub enum ProxyProtocol {
-    /// One line of text.
-    V1,
-    /// Binary.
-    V2,
-}
-
-/// How the box speaks to the endpoints of a pool.
-#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
-pub struct Upstream {
-    /// Header that begins every connection and says who the client is.
-    pub proxy_protocol: Option<ProxyProtocol>,
 }
 
 /// The backends of one Service port, as EndpointSlices name them; never a ClusterIP.

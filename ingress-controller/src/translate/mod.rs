@@ -13,6 +13,7 @@ mod hosts;
 mod pools;
 #[cfg(test)]
 mod tests;
+mod upstream;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;

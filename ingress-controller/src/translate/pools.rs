@@ -9,7 +9,7 @@ use imbl::OrdMap;
 use sekisho_config::model::{Balance, Condition, Endpoint, FindingKind, ObjectName, Pool, PoolId, Upstream};
 
 use super::findings::Findings;
-use super::{BalanceWishes, Context, annotations};
+use super::{BalanceWishes, Context, annotations, upstream};
 use crate::text::printable;
 use crate::world::{AddressType, EndpointSlice, Kind, Protocol, SliceEndpoint, World};
 
@@ -82,6 +82,8 @@ fn pool(
         };
     };
     annotations::check(Kind::Service, &service.name, &service.annotations, findings);
+    let slices = world.slices_of(&id.service);
+    let upstream = upstream::upstream(world, service, i32::from(id.port), slices, findings);
     let balance = annotations::BALANCE
         .of(&service.annotations)
         .or(wish)
@@ -128,7 +130,7 @@ fn pool(
     Pool {
         id,
         balance,
-        upstream: Upstream::default(),
+        upstream,
         endpoints,
     }
 }

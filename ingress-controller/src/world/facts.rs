@@ -8,7 +8,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use sekisho_config::model::{Certificate, CertificateError, NodeName, ObjectName};
+use sekisho_config::model::{Certificate, CertificateError, NodeName, ObjectName, Roots};
 
 /// Annotations under `sekisho.io/` and `kubernetes.io/ingress.class`; others are dropped.
 pub type Annotations = BTreeMap<Arc<str>, Arc<str>>;
@@ -177,6 +177,8 @@ pub struct ServicePort {
     pub port: i32,
     /// `protocol`
     pub protocol: Protocol,
+    /// `appProtocol`; empty when absent.
+    pub app_protocol: Arc<str>,
 }
 
 /// `protocol` of a port.
@@ -225,6 +227,8 @@ pub struct SlicePort {
     pub port: Option<i32>,
     /// `protocol`
     pub protocol: Protocol,
+    /// `appProtocol`; empty when absent.
+    pub app_protocol: Arc<str>,
 }
 
 /// One of `endpoints` of an EndpointSlice.
@@ -251,13 +255,17 @@ pub struct TlsSecret {
     pub name: ObjectName,
     /// What it holds.
     pub certificate: Result<Arc<Certificate>, SecretFault>,
+    /// `ca.crt`: the CAs that whoever uses this Secret is to believe.
+    pub roots: Result<Roots, SecretFault>,
 }
 
 /// Why a Secret holds no usable certificate. Never holds key material.
 #[derive(Clone, Debug, Eq, PartialEq, thiserror::Error)]
 pub enum SecretFault {
     /// A key is missing.
-    #[error("it has no `{0}`; a Secret of type kubernetes.io/tls has tls.crt and tls.key")]
+    #[error(
+        "it has no `{0}`; a Secret of type kubernetes.io/tls has tls.crt and tls.key, and ca.crt where it names a CA"
+    )]
     KeyMissing(&'static str),
     /// The chain or key cannot be used.
     #[error(transparent)]

@@ -212,6 +212,7 @@ impl TryFrom<core::Service> for Service {
                     name: text(port.name),
                     port: port.port,
                     protocol: protocol(port.protocol.as_deref()),
+                    app_protocol: text(port.app_protocol),
                 })
                 .collect(),
             load_balancer_class: spec
@@ -282,6 +283,7 @@ impl TryFrom<discovery::EndpointSlice> for EndpointSlice {
                     name: text(port.name),
                     port: port.port,
                     protocol: protocol(port.protocol.as_deref()),
+                    app_protocol: text(port.app_protocol),
                 })
                 .collect(),
             endpoints: object.endpoints.into_iter().flatten().map(endpoint).collect(),
@@ -313,6 +315,12 @@ impl TlsSecret {
                 .map(Arc::new)
                 .map_err(SecretFault::Certificate)
         });
-        Ok(Some(Self { name, certificate }))
+        let roots = value("ca.crt")
+            .and_then(|pem| Certificate::roots_from_pem(pem).map_err(SecretFault::Certificate));
+        Ok(Some(Self {
+            name,
+            certificate,
+            roots,
+        }))
     }
 }

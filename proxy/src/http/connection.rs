@@ -29,6 +29,7 @@ use crate::proxy_protocol;
 use crate::start::Live;
 use crate::stream::Stream;
 use crate::tunnel::Abort;
+use crate::upstream::Guest;
 use crate::worker::{Admitted, Worker};
 
 /// What is known of a client's connection.
@@ -43,6 +44,7 @@ pub(crate) struct Client {
     pub(crate) trusted: bool,
     pub(crate) tls: Option<Tls>,
     pub(crate) activity: Arc<Activity>,
+    pub(crate) guest: Rc<Guest>,
     _admitted: Admitted,
 }
 
@@ -108,6 +110,7 @@ pub(crate) async fn run(
         live,
         tls,
         activity: Arc::clone(&activity),
+        guest: Guest::new(ends),
         _admitted: admitted,
     });
     let io = TokioIo::new(ClientIo::new(stream, activity));

@@ -13,7 +13,7 @@ use super::exchange::{Exchange, Fault, Phase};
 use super::headers;
 use super::io::ClientIo;
 use crate::metrics::Cell;
-use crate::stream::Stream;
+use crate::stream::EndpointStream;
 use crate::tunnel::{self, Abort, End};
 use crate::wire::Wire;
 
@@ -56,7 +56,7 @@ async fn join(client: OnUpgrade, upstream: OnUpgrade, wire: Rc<Wire>, exchange: 
         }
     };
     let (Some((client, from_client)), Some((upstream, from_upstream))) =
-        (parts_of::<ClientIo>(client), parts_of::<Stream>(upstream))
+        (parts_of::<ClientIo>(client), parts_of::<EndpointStream>(upstream))
     else {
         tracing::error!("an upgraded connection is of an unexpected type");
         exchange.blame(Fault::Proxy);

@@ -7,6 +7,8 @@ use sekisho_config::model::{
     Balance, Condition, Endpoint, Ineligible, Pool, PoolId, Reach, Routing, Unroutable,
 };
 
+use crate::transport::Transport;
+
 use super::state::{EndpointState, PoolState};
 
 /// A pool as the request path sees it: every endpoint with its verdict, and the eligible ones picked out.
@@ -16,6 +18,7 @@ pub struct CompiledPool {
     endpoints: Vec<CompiledEndpoint>,
     /// Indexes into `endpoints`, ascending.
     eligible: Vec<u32>,
+    transport: Arc<Transport>,
     state: Arc<PoolState>,
 }
 
@@ -56,6 +59,11 @@ impl CompiledPool {
         self.eligible
             .get(nth)
             .and_then(|index| self.endpoints.get(*index as usize))
+    }
+
+    /// How its endpoints are spoken to; the same object as long as the wish is the same.
+    pub(crate) fn transport(&self) -> &Arc<Transport> {
+        &self.transport
     }
 
     /// Counters of the pool; the same object for the life of the pool.
@@ -129,6 +137,12 @@ pub(super) fn compile(
         wished: Arc::clone(wished),
         endpoints,
         eligible,
+        transport: previous
+            .filter(|pool| pool.wished.upstream == wished.upstream)
+            .map_or_else(
+                || Transport::compile(&wished.upstream),
+                |pool| Arc::clone(&pool.transport),
+            ),
         state: previous.map_or_else(|| Arc::new(PoolState::default()), |pool| Arc::clone(&pool.state)),
     }
 }

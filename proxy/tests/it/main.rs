@@ -7,6 +7,7 @@
 )]
 
 mod access_log;
+mod backend_tls;
 mod framing;
 mod lifecycle;
 mod proxy_protocol;

@@ -152,6 +152,7 @@ async fn tcp_in_and_out() {
             "db",
             Upstream {
                 proxy_protocol: Some(version),
+                ..Upstream::default()
             },
         );
         plane.publish();

@@ -78,7 +78,7 @@ impl<T> Row for Annotation<T> {
     }
 }
 
-fn place(name: &str) -> String {
+pub(super) fn place(name: &str) -> String {
     format!("metadata.annotations[{}]", printable(name))
 }
 

@@ -1,16 +1,28 @@
 //! The rows, in the order of the page.
 
-use sekisho_config::model::Balance;
+use sekisho_config::model::{Balance, HostName, ProxyProtocol, UpstreamProtocol};
 
 use super::read::{boolean, one_of};
 use super::{Annotation, Row};
+use crate::text::{is_object_name, printable};
+use crate::translate::upstream::{Spoken, Verify};
 use crate::world::Kind;
 
 const INGRESS: &[Kind] = &[Kind::Ingress];
+const SERVICE: &[Kind] = &[Kind::Service];
 const BOTH: &[Kind] = &[Kind::Service, Kind::Ingress];
 
 /// Every row; a row that is not listed here has no effect and no line on the page.
-pub(in crate::translate) static TABLE: &[&dyn Row] = &[&ACME, &BALANCE, &CLASS];
+pub(in crate::translate) static TABLE: &[&dyn Row] = &[
+    &ACME,
+    &BACKEND_CA,
+    &BACKEND_PROTOCOL,
+    &BACKEND_SERVER_NAME,
+    &BACKEND_VERIFY,
+    &BALANCE,
+    &PROXY_PROTOCOL,
+    &CLASS,
+];
 
 pub(in crate::translate) static ACME: Annotation<bool> = Annotation {
     name: "sekisho.io/acme",
@@ -18,6 +30,57 @@ pub(in crate::translate) static ACME: Annotation<bool> = Annotation {
     values: "`\"true\"`, `\"false\"`",
     does: "certificates for the hosts of `spec.tls` by ACME: one order for each entry, at most 100 names",
     read: boolean,
+};
+
+pub(in crate::translate) static BACKEND_CA: Annotation<String> = Annotation {
+    name: "sekisho.io/backend-ca",
+    on: SERVICE,
+    values: "name of a Secret of type `kubernetes.io/tls` in the Service's namespace",
+    does: "its `ca.crt` says which certificates of endpoints are believed; without it the CAs of the box's system do",
+    read: |value| {
+        if is_object_name(value, 253) {
+            Ok(value.to_owned())
+        } else {
+            Err(format!(
+                "`{}` is not the name of a Secret; write one",
+                printable(value)
+            ))
+        }
+    },
+};
+
+pub(in crate::translate) static BACKEND_PROTOCOL: Annotation<Spoken> = Annotation {
+    name: "sekisho.io/backend-protocol",
+    on: SERVICE,
+    values: "`http` (default), `https`",
+    does: "what the endpoints speak, before `appProtocol`; see [protocols](http.md#protocols-to-the-backend)",
+    read: |value| {
+        use UpstreamProtocol::Http1;
+        one_of(value, &[("http", (Http1, false)), ("https", (Http1, true))])
+    },
+};
+
+pub(in crate::translate) static BACKEND_SERVER_NAME: Annotation<HostName> = Annotation {
+    name: "sekisho.io/backend-server-name",
+    on: SERVICE,
+    values: "host name; default `<service>.<namespace>.svc`",
+    does: "the name that is asked for in TLS with endpoints, and that their certificate must carry",
+    read: |value| {
+        value.parse().map_err(|_| {
+            format!(
+                "`{}` is not a host name; write the DNS name in the endpoints' certificate",
+                printable(value)
+            )
+        })
+    },
+};
+
+pub(in crate::translate) static BACKEND_VERIFY: Annotation<Verify> = Annotation {
+    name: "sekisho.io/backend-verify",
+    on: SERVICE,
+    values: "`\"on\"` (default), `\"off\"`",
+    does: "`off` believes any certificate of an endpoint: whoever is in between can read and write",
+    read: |value| one_of(value, &[("on", Verify::On), ("off", Verify::Off)]),
 };
 
 pub(in crate::translate) static BALANCE: Annotation<Balance> = Annotation {
@@ -34,6 +97,14 @@ pub(in crate::translate) static BALANCE: Annotation<Balance> = Annotation {
             ],
         )
     },
+};
+
+pub(in crate::translate) static PROXY_PROTOCOL: Annotation<ProxyProtocol> = Annotation {
+    name: "sekisho.io/proxy-protocol",
+    on: SERVICE,
+    values: "`v1`, `v2`",
+    does: "every connection to an endpoint begins with a PROXY header that names the client",
+    read: |value| one_of(value, &[("v1", ProxyProtocol::V1), ("v2", ProxyProtocol::V2)]),
 };
 
 pub(in crate::translate) static CLASS: Annotation<()> = Annotation {

@@ -341,3 +341,133 @@ fn what_does_not_change_keeps_its_memory() {
         .count();
     assert_eq!(kept, 1);
 }
+
+#[test]
+fn what_endpoints_speak() {
+    use sekisho_config::model::{ProxyProtocol, Trust, UpstreamProtocol};
+    let ca = rcgen::CertificateParams::new(vec![])
+        .unwrap()
+        .self_signed(&rcgen::KeyPair::generate().unwrap())
+        .unwrap()
+        .pem()
+        .replace('\n', "\\n");
+    let secrets = format!(
+        "
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: ca, namespace: ns}}
+type: kubernetes.io/tls
+stringData: {{tls.crt: '', tls.key: '', ca.crt: \"{ca}\"}}
+---
+apiVersion: v1
+kind: Secret
+metadata: {{name: empty, namespace: ns}}
+type: kubernetes.io/tls
+stringData: {{tls.crt: '', tls.key: ''}}
+"
+    );
+    let show = |annotations: &str, on_service: &str, on_slice: &str| {
+        let manifests = format!(
+            "
+---
+apiVersion: v1
+kind: Service
+metadata: {{name: web, namespace: ns, annotations: {{{annotations}}}}}
+spec: {{ports: [{{name: http, port: 80, appProtocol: {on_service}}}]}}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {{name: web-1, namespace: ns, labels: {{kubernetes.io/service-name: web}}}}
+addressType: IPv4
+ports: [{{name: http, port: 8080, appProtocol: {on_slice}}}]
+endpoints: [{{addresses: [10.0.0.1]}}]
+{secrets}{}",
+            ingress("i", &[("a.b", "Prefix", "/", "web")])
+        );
+        let (part, findings) = run(&manifests, &context());
+        let upstream = &part.pools.values().next().unwrap().upstream;
+        let mut shown = match upstream.protocol {
+            UpstreamProtocol::Http1 => "1".to_owned(),
+            UpstreamProtocol::Http2 => "2".to_owned(),
+        };
+        if let Some(tls) = &upstream.tls {
+            shown += &match &tls.trust {
+                Trust::System => format!(" {} system", tls.server_name),
+                Trust::Anybody => format!(" {} anybody", tls.server_name),
+                Trust::Roots(roots) => format!(" {} {} roots", tls.server_name, roots.len()),
+            };
+        }
+        match upstream.proxy_protocol {
+            Some(ProxyProtocol::V1) => shown += " v1",
+            Some(ProxyProtocol::V2) => shown += " v2",
+            None => {}
+        }
+        (shown, findings.len())
+    };
+    for (annotations, on_service, on_slice, want) in [
+        ("", "", "", ("1", 0)),
+        ("", "http", "", ("1", 0)),
+        ("", "kubernetes.io/ws", "", ("1", 0)),
+        ("", "kubernetes.io/wss", "", ("1 web.ns.svc system", 0)),
+        ("", "https", "", ("1 web.ns.svc system", 0)),
+        ("", "mysql", "", ("1", 0)),
+        ("", "", "https", ("1 web.ns.svc system", 0)),
+        ("", "http", "https", ("1", 0)),
+        (
+            "sekisho.io/backend-protocol: https",
+            "http",
+            "",
+            ("1 web.ns.svc system", 0),
+        ),
+        ("sekisho.io/backend-protocol: http", "https", "", ("1", 0)),
+        ("sekisho.io/backend-protocol: HTTPS", "", "", ("1", 1)),
+        (
+            "sekisho.io/backend-protocol: https, sekisho.io/backend-ca: ca, sekisho.io/backend-server-name: in.example",
+            "",
+            "",
+            ("1 in.example 1 roots", 0),
+        ),
+        (
+            "sekisho.io/backend-protocol: https, sekisho.io/backend-ca: missing",
+            "",
+            "",
+            ("1 web.ns.svc 0 roots", 1),
+        ),
+        (
+            "sekisho.io/backend-protocol: https, sekisho.io/backend-ca: empty",
+            "",
+            "",
+            ("1 web.ns.svc 0 roots", 1),
+        ),
+        (
+            "sekisho.io/backend-protocol: https, sekisho.io/backend-ca: 'No Name'",
+            "",
+            "",
+            ("1 web.ns.svc 0 roots", 1),
+        ),
+        (
+            "sekisho.io/backend-protocol: https, sekisho.io/backend-verify: 'off'",
+            "",
+            "",
+            ("1 web.ns.svc anybody", 0),
+        ),
+        // A word that is not known lets verification on.
+        (
+            "sekisho.io/backend-protocol: https, sekisho.io/backend-verify: 'no'",
+            "",
+            "",
+            ("1 web.ns.svc system", 1),
+        ),
+        ("sekisho.io/backend-verify: 'off'", "", "", ("1", 1)),
+        ("sekisho.io/proxy-protocol: v2", "", "", ("1 v2", 0)),
+        ("sekisho.io/proxy-protocol: v3", "", "", ("1", 1)),
+    ] {
+        let (shown, findings) = show(annotations, on_service, on_slice);
+        assert_eq!(
+            (shown.as_str(), findings),
+            want,
+            "{annotations} {on_service} {on_slice}"
+        );
+    }
+}

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use crate::http::answer::Refusal;
 use crate::http::exchange::{Exchange, Phase, Target};
-use crate::upstream::{ConnectError, Lease};
+use crate::upstream::{ConnectError, Dial, Lease};
 use crate::{balance, clock};
 
 /// Endpoints that are tried for one request at most.
@@ -36,10 +36,15 @@ pub(super) async fn connect(
         exchange.phase.set(Phase::Connect);
         exchange.at(target, address);
         exchange.chosen.set(Some(clock::now()));
-        if !fresh && let Some(lease) = worker.upstreams.kept(address) {
+        let dial = Dial {
+            address,
+            transport: pool.transport(),
+            guest: &exchange.client.guest,
+        };
+        if !fresh && let Some(lease) = worker.upstreams.kept(&dial) {
             return Ok((address, lease));
         }
-        match worker.upstreams.open(address, limit).await {
+        match worker.upstreams.open(&dial, limit).await {
             Ok(lease) => return Ok((address, lease)),
             Err(error) => {
                 tracing::debug!(endpoint = %address, %error, "an endpoint cannot be connected to");
