@@ -131,6 +131,8 @@ pub(crate) fn rule(path: &PathMatch) -> Option<PathMatch> {
         PathMatch::Exact(text) if text.starts_with('/') => normal(text).map(PathMatch::Exact),
         PathMatch::Prefix(text) if text.is_empty() => Some(PathMatch::Prefix("/".into())),
         PathMatch::Prefix(text) if text.starts_with('/') => normal(text).map(PathMatch::Prefix),
+        // It is matched on the normal form, and so is written in it.
+        PathMatch::Regex(pattern) => Some(PathMatch::Regex(pattern.clone())),
         PathMatch::Exact(_) | PathMatch::Prefix(_) => None,
     }
 }

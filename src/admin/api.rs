@@ -70,8 +70,14 @@ pub(super) async fn answer(admin: &Admin, what: &str, query: &str) -> Result<Val
         "findings" => page(&picture.findings),
         "explain" => {
             let url = parameter(query, "url")?.ok_or_else(|| Refused::bad("name the request with ?url="))?;
+            let (method, headers) = (parameter(query, "method")?, parameter(query, "headers")?);
+            let request = view::explain::Request {
+                url: &url,
+                method: method.as_deref(),
+                headers: headers.as_deref().unwrap_or_default(),
+            };
             let explanation =
-                view::explain::view(&picture, &vips(admin).await, &url).map_err(Refused::bad)?;
+                view::explain::view(&picture, &vips(admin).await, &request).map_err(Refused::bad)?;
             page(&explanation)
         }
         _ => Err(Refused {

@@ -74,6 +74,12 @@ enum Command {
     Explain {
         /// For example https://shop.example.com/cart
         url: String,
+        /// Method of the request
+        #[arg(long, short = 'X', default_value = "GET")]
+        method: String,
+        /// A header field of the request, `name: value`; may stand several times
+        #[arg(long, short = 'H', value_name = "FIELD")]
+        header: Vec<String>,
         #[command(flatten)]
         ask: Ask,
     },
@@ -136,7 +142,21 @@ pub(crate) fn main() -> ExitCode {
             render::endpoints,
         ),
         Command::Certificates(ask) => show(&ask, "certificates", &[], render::certificates),
-        Command::Explain { url, ask } => show(&ask, "explain", &[("url", Some(&url))], render::explain),
+        Command::Explain {
+            url,
+            method,
+            header,
+            ask,
+        } => {
+            let headers = header.join("\n");
+            let headers = Some(headers.as_str()).filter(|headers| !headers.is_empty());
+            let query = [
+                ("url", Some(url.as_str())),
+                ("method", Some(method.as_str())),
+                ("headers", headers),
+            ];
+            show(&ask, "explain", &query, render::explain)
+        }
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("sekisho: {error:#}");

@@ -1,8 +1,8 @@
 use std::net::IpAddr;
 
 use sekisho_config::model::{
-    Action, Balance, Condition, Endpoint, HostPattern, ListenerState, ObjectName, PathMatch, Pool, Reach,
-    Route, RouteId, RoutedVia, Unroutable, Upstream, VirtualHost, Withhold,
+    Action, Balance, Condition, Conditions, Endpoint, HostPattern, ListenerState, ObjectName, PathMatch,
+    Pool, Reach, Route, RouteId, RoutedVia, Unroutable, Upstream, VirtualHost, Withhold,
 };
 
 use super::*;
@@ -43,6 +43,7 @@ fn part(addresses: &[&str]) -> ClusterPart {
             place: Some((0, 0)),
         },
         path: PathMatch::Prefix("/".into()),
+        conditions: Conditions::default(),
         action: Action::Forward(id.clone()),
     };
     let endpoints = addresses

@@ -1,8 +1,8 @@
-use http::Uri;
+use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use sekisho_bgp::VipView;
 use sekisho_config::model::{Action, HostName, ListenerState, VipPurpose};
 use sekisho_proxy::path::normalise;
-use sekisho_proxy::route::{Found, WonBy};
+use sekisho_proxy::route::{self, Found, WonBy};
 use serde::Serialize;
 
 use super::endpoints::{self, EndpointView};
@@ -39,26 +39,44 @@ impl Step {
     }
 }
 
+/// A request, as somebody asks about it.
+pub(crate) struct Request<'a> {
+    /// Where it goes.
+    pub(crate) url: &'a str,
+    /// Its method; GET when absent.
+    pub(crate) method: Option<&'a str>,
+    /// Its header fields, one a line: `name: value`.
+    pub(crate) headers: &'a str,
+}
+
 /// A request, taken apart.
 struct Asked {
     https: bool,
     host: Option<HostName>,
     path: String,
+    query: Option<String>,
+    method: Method,
+    headers: HeaderMap,
 }
 
-/// Explains `GET url`.
+/// Explains what becomes of a request.
 ///
 /// # Errors
-/// When `url` is not one that a client could ask for, in words.
-pub(crate) fn view(picture: &Picture, announced: &[VipView], url: &str) -> Result<Explanation, String> {
-    let asked = read(url)?;
+/// When it is not one that a client could make, in words.
+pub(crate) fn view(
+    picture: &Picture,
+    announced: &[VipView],
+    request: &Request<'_>,
+) -> Result<Explanation, String> {
+    let asked = read(request)?;
     let mut steps = vec![vip(picture, announced), listener(picture, asked.https)];
     if asked.https {
         steps.push(certificate(picture, asked.host.as_ref()));
     }
     let mut explanation = Explanation {
         request: format!(
-            "{} {}{}",
+            "{} {} {}{}",
+            asked.method,
             if asked.https { "https" } else { "http" },
             asked.host.as_ref().map_or("(no host)", HostName::as_str),
             asked.path
@@ -68,7 +86,15 @@ pub(crate) fn view(picture: &Picture, announced: &[VipView], url: &str) -> Resul
         endpoints: Vec::new(),
         answer: String::new(),
     };
-    let found = picture.snapshot.find(asked.host.as_ref(), &asked.path);
+    let found = picture.snapshot.find(
+        asked.host.as_ref(),
+        route::Asked {
+            path: &asked.path,
+            method: &asked.method,
+            headers: Some(&asked.headers),
+            query: asked.query.as_deref(),
+        },
+    );
     explanation.steps.push(rule(&found));
     explanation.answer = match found.winner.map(|winner| &winner.route.action) {
         None => "404: no rule takes this host and path, and there is no default backend".into(),
@@ -101,7 +127,8 @@ pub(crate) fn view(picture: &Picture, announced: &[VipView], url: &str) -> Resul
     Ok(explanation)
 }
 
-fn read(url: &str) -> Result<Asked, String> {
+fn read(request: &Request<'_>) -> Result<Asked, String> {
+    let url = request.url;
     let url = if url.contains("://") {
         url.to_owned()
     } else {
@@ -124,7 +151,31 @@ fn read(url: &str) -> Result<Asked, String> {
     let path = normalise(uri.path())
         .map_err(|error| format!("400: the path {} is refused: {error}", uri.path().escape_debug()))?
         .into_owned();
-    Ok(Asked { https, host, path })
+    let method = request.method.unwrap_or("GET");
+    let method = Method::from_bytes(method.as_bytes())
+        .map_err(|_| format!("`{}` is not a method", method.escape_debug()))?;
+    let mut headers = HeaderMap::new();
+    for line in request.headers.lines().filter(|line| !line.is_empty()) {
+        let field = line.split_once(':').and_then(|(name, value)| {
+            let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;
+            Some((name, HeaderValue::from_str(value.trim()).ok()?))
+        });
+        let (name, value) = field.ok_or_else(|| {
+            format!(
+                "`{}` is not a header field; write `name: value`",
+                line.escape_debug()
+            )
+        })?;
+        headers.append(name, value);
+    }
+    Ok(Asked {
+        https,
+        host,
+        path,
+        query: uri.query().map(str::to_owned),
+        method,
+        headers,
+    })
 }
 
 fn vip(picture: &Picture, announced: &[VipView]) -> Step {
@@ -235,7 +286,7 @@ fn rule(found: &Found<'_>) -> Step {
                 winner.route.id,
                 winner.host,
                 match winner.by {
-                    WonBy::Path => spell(&winner.route.path),
+                    WonBy::Path => spell(winner.route),
                     WonBy::HostFallback => "default backend of this host".into(),
                     WonBy::DefaultBackend => "default backend of the box".into(),
                 }
@@ -250,7 +301,7 @@ fn rule(found: &Found<'_>) -> Step {
             "{} loses: host {}, {}: {}",
             loser.route.id,
             loser.host,
-            spell(&loser.route.path),
+            spell(loser.route),
             loser.why
         ));
     }
@@ -261,10 +312,11 @@ fn rule(found: &Found<'_>) -> Step {
     step
 }
 
-fn spell(path: &sekisho_config::model::PathMatch) -> String {
-    match path {
-        sekisho_config::model::PathMatch::Exact(path) => format!("Exact {path}"),
-        sekisho_config::model::PathMatch::Prefix(path) => format!("Prefix {path}"),
+fn spell(route: &sekisho_config::model::Route) -> String {
+    if route.conditions.is_empty() {
+        route.path.to_string()
+    } else {
+        format!("{}, {}", route.path, route.conditions)
     }
 }
 

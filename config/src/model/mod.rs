@@ -5,11 +5,13 @@
 
 mod bgp;
 mod certificate;
+mod condition;
 mod desired;
 mod finding;
 mod host;
 mod ids;
 mod observed;
+mod pattern;
 mod policy;
 mod pool;
 mod prefix;
@@ -23,11 +25,13 @@ pub use bgp::{
     Asn, Bgp, BgpIdentity, MaxPrefixes, Peer, PeerAs, PeerName, PeerRange, Role, RouterId, Transport,
 };
 pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet};
+pub use condition::{Conditions, FieldCondition, ValueMatch};
 pub use desired::{ClusterPart, Desired, TcpRoute};
 pub use finding::{Finding, FindingKind};
 pub use host::{HostName, HostPattern};
 pub use ids::{Invalid, NodeName, ObjectName, PoolId, Revision, RouteId, ServiceStatus};
 pub use observed::{ChallengeAnswer, ListenerState, Observed, Reach, RoutedVia, Unroutable, VipServing};
+pub use pattern::Pattern;
 pub use policy::{Community, PathChange, PolicyRule, PrefixRange, RuleAction};
 pub use pool::{Balance, Condition, Endpoint, Ineligible, Pool};
 pub use prefix::Prefix;

@@ -2,15 +2,15 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{HostPattern, ObjectName, PoolId, RouteId};
+use super::{Conditions, HostPattern, ObjectName, Pattern, PoolId, RouteId};
 
 /// All routes of one host, in the order in which they are tried.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct VirtualHost {
     /// Which host.
     pub host: HostPattern,
-    /// Its routes, best first: longest path, then `Exact` before `Prefix`, then the older Ingress, then its name.
-    /// Two routes never have the same path match; who lost is a finding.
+    /// Its routes, best first: longest path, then by kind of path, then more conditions, then the older Ingress, then its
+    /// name. Two routes never have the same path match and the same conditions; who lost is a finding.
     pub routes: Vec<Route>,
     /// What answers when no route matches: `spec.defaultBackend` of the oldest Ingress that names this host.
     /// On [`HostPattern::Any`] it is the default of the whole box.
@@ -24,11 +24,13 @@ pub struct Route {
     pub id: RouteId,
     /// Which request paths it takes.
     pub path: PathMatch,
+    /// What else a request has to have.
+    pub conditions: Conditions,
     /// Where they go.
     pub action: Action,
 }
 
-/// Ingress v1 path types on the normalised request path, without query.
+/// Ingress v1 path types, and regular expressions, on the normalised request path, without query.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd, Serialize)]
 #[serde(rename_all = "snake_case")]
 pub enum PathMatch {
@@ -36,6 +38,8 @@ pub enum PathMatch {
     Exact(Arc<str>),
     /// Element-wise prefix: `/aaa` takes `/aaa`, `/aaa/` and `/aaa/b`, not `/aaab`. Holds the path as written.
     Prefix(Arc<str>),
+    /// The whole path matches.
+    Regex(Pattern),
 }
 
 impl PathMatch {
@@ -43,7 +47,19 @@ impl PathMatch {
     pub fn path(&self) -> &str {
         match self {
             Self::Exact(path) | Self::Prefix(path) => path,
+            Self::Regex(pattern) => pattern.as_str(),
         }
+    }
+}
+
+impl std::fmt::Display for PathMatch {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let kind = match self {
+            Self::Exact(_) => "Exact",
+            Self::Prefix(_) => "Prefix",
+            Self::Regex(_) => "regular expression",
+        };
+        write!(f, "{kind} {}", self.path())
     }
 }
 

@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use sekisho_config::model::{Action, FindingKind, HostPattern, PathMatch, Route, RouteId, VirtualHost};
+use sekisho_config::model::{
+    Action, Conditions, FindingKind, HostPattern, PathMatch, Route, RouteId, VirtualHost,
+};
 
 use super::findings::Findings;
 use super::{annotations, backends, pools};
@@ -19,7 +21,7 @@ const LONGEST_PATH: usize = 4096;
 #[derive(Default)]
 struct Draft {
     routes: Vec<Route>,
-    taken: BTreeMap<PathMatch, RouteId>,
+    taken: BTreeMap<(PathMatch, Conditions), RouteId>,
     fallback: Option<Route>,
 }
 
@@ -33,6 +35,7 @@ pub(super) fn hosts(
     let mut drafts: BTreeMap<HostPattern, Draft> = BTreeMap::new();
     for ingress in ingresses {
         let balance = annotations::BALANCE.of(&ingress.annotations);
+        let conditions = conditions(ingress);
         let mut note = |action: &Action| {
             if let Action::Forward(pool) = action {
                 wanted.add(pool.clone(), balance.map(|balance| (balance, &ingress.name)));
@@ -54,6 +57,7 @@ pub(super) fn hosts(
             };
             let draft = drafts.entry(host.clone()).or_default();
             named.push(host.clone());
+            let Ok(conditions) = &conditions else { continue };
             for (path_index, path) in rule.paths.iter().enumerate() {
                 let place = format!("spec.rules[{rule_index}].http.paths[{path_index}]");
                 let Some(matches) = path_match(ingress, path, &place, findings) else {
@@ -63,12 +67,13 @@ pub(super) fn hosts(
                     ingress: ingress.name.clone(),
                     place: Some((narrow(rule_index), narrow(path_index))),
                 };
-                if let Some(winner) = draft.taken.get(&matches) {
+                let key = (matches, conditions.clone());
+                if let Some(winner) = draft.taken.get(&key) {
                     findings.add(
                         FindingKind::Conflict,
                         (Kind::Ingress, &ingress.name),
                         place,
-                        conflict(&host, &matches, &id, winner),
+                        conflict(&host, &key, &id, winner),
                     );
                     continue;
                 }
@@ -80,10 +85,12 @@ pub(super) fn hosts(
                     findings,
                 );
                 note(&action);
-                draft.taken.insert(matches.clone(), id.clone());
+                draft.taken.insert(key.clone(), id.clone());
+                let (path, conditions) = key;
                 draft.routes.push(Route {
                     id,
-                    path: matches,
+                    path,
+                    conditions,
                     action,
                 });
             }
@@ -101,6 +108,7 @@ pub(super) fn hosts(
                 place: None,
             },
             path: PathMatch::Prefix("/".into()),
+            conditions: Conditions::default(),
             action,
         };
         for host in named {
@@ -128,7 +136,7 @@ pub(super) fn hosts(
         .map(|(host, draft)| {
             let mut routes = draft.routes;
             // Stable: among equals the older Ingress stays in front.
-            routes.sort_by_key(|route| precedence(&route.path));
+            routes.sort_by_cached_key(precedence);
             let fallback = draft.fallback;
             (
                 host.clone(),
@@ -142,19 +150,43 @@ pub(super) fn hosts(
         .collect()
 }
 
-/// Smaller is tried first: the longest path; then `Exact`; then the longer spelling.
+/// Smaller is tried first: the longest path; then by kind of path; then the longer spelling; then more conditions, on the
+/// method before those on header fields before those on the query, as the Gateway API has it.
 ///
 /// The trailing slash of a `Prefix` does not count for its length, for it matches without it: for `/foo`, `Exact /foo` is
-/// better than `Prefix /foo/`; for `/foo/`, `Prefix /foo/` is better than `Prefix /foo`.
-fn precedence(path: &PathMatch) -> (Reverse<usize>, bool, Reverse<usize>) {
-    match path {
-        PathMatch::Exact(path) => (Reverse(path.len()), false, Reverse(path.len())),
-        PathMatch::Prefix(path) => (
-            Reverse(path.trim_end_matches('/').len()),
-            true,
-            Reverse(path.len()),
-        ),
-    }
+/// better than `Prefix /foo/`; for `/foo/`, `Prefix /foo/` is better than `Prefix /foo`. A regular expression is as long
+/// as the literal text that it begins with, so that it never takes anything away from a prefix that says more.
+fn precedence(route: &Route) -> impl Ord + use<> {
+    let (length, kind) = match &route.path {
+        PathMatch::Exact(path) => (path.len(), 0),
+        PathMatch::Regex(pattern) => (pattern.literal_beginning().len(), 1),
+        PathMatch::Prefix(path) => (path.trim_end_matches('/').len(), 2),
+    };
+    let conditions = &route.conditions;
+    (
+        Reverse(length),
+        kind,
+        Reverse(route.path.path().len()),
+        conditions.methods.is_empty(),
+        Reverse(conditions.headers.len()),
+        Reverse(conditions.query.len()),
+    )
+}
+
+/// What the annotations of an Ingress ask of a request beside its path.
+///
+/// One that cannot be read leaves the paths out: without it they would take what belongs to others.
+fn conditions(ingress: &Ingress) -> Result<Conditions, annotations::Unreadable> {
+    let written = &ingress.annotations;
+    Ok(Conditions {
+        methods: annotations::MATCH_METHOD
+            .strictly_of(written)?
+            .unwrap_or_default(),
+        headers: annotations::MATCH_HEADER
+            .strictly_of(written)?
+            .unwrap_or_default(),
+        query: annotations::MATCH_QUERY.strictly_of(written)?.unwrap_or_default(),
+    })
 }
 
 /// The path of a rule as it is matched; `None`, with a finding, when no request can ever have it.
@@ -171,6 +203,32 @@ fn path_match(ingress: &Ingress, path: &RulePath, place: &str, findings: &mut Fi
         PathType::ImplementationSpecific if path.path.is_empty() => "/",
         _ => &path.path,
     };
+    let use_regex = annotations::USE_REGEX.of(&ingress.annotations) == Some(true);
+    if use_regex && path.path_type == PathType::ImplementationSpecific {
+        return match text.parse() {
+            Ok(pattern) if text.starts_with('/') => Some(PathMatch::Regex(pattern)),
+            Ok(_) => {
+                report(
+                    FindingKind::InvalidValue,
+                    "path",
+                    format!(
+                        "`{}` does not begin with `/`: the path is left out; begin it so",
+                        printable(text)
+                    ),
+                );
+                None
+            }
+            Err(why) => {
+                let why: sekisho_config::model::Invalid = why;
+                report(
+                    FindingKind::InvalidValue,
+                    "path",
+                    format!("the path is left out: {}", bounded(&why)),
+                );
+                None
+            }
+        };
+    }
     if let Err(why) = check_path(text) {
         report(
             FindingKind::InvalidValue,
@@ -191,7 +249,8 @@ fn path_match(ingress: &Ingress, path: &RulePath, place: &str, findings: &mut Fi
                     FindingKind::Unsupported,
                     "path",
                     format!(
-                        "`{}` looks like a regular expression; ImplementationSpecific is read like Prefix, character by character",
+                        "`{}` looks like a regular expression; ImplementationSpecific is read like Prefix, character by character; annotate \
+                         sekisho.io/use-regex: \"true\" to have it read as one",
                         printable(text)
                     ),
                 );
@@ -235,11 +294,16 @@ fn check_path(path: &str) -> Result<(), &'static str> {
     Ok(())
 }
 
-fn conflict(host: &HostPattern, path: &PathMatch, loser: &RouteId, winner: &RouteId) -> String {
-    let path = match path {
-        PathMatch::Exact(path) => format!("Exact {}", printable(path)),
-        PathMatch::Prefix(path) => format!("Prefix {}", printable(path)),
-    };
+fn conflict(
+    host: &HostPattern,
+    (path, conditions): &(PathMatch, Conditions),
+    loser: &RouteId,
+    winner: &RouteId,
+) -> String {
+    let mut path = printable(&path.to_string());
+    if !conditions.is_empty() {
+        path.push_str(" with the same conditions");
+    }
     if winner.ingress == loser.ingress {
         format!("host {host} has path {path} twice, {winner} is used; remove one of the two")
     } else {

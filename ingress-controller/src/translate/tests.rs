@@ -112,6 +112,7 @@ pub(super) fn find<'a>(part: &'a ClusterPart, host: &str, path: &str) -> Option<
         })
         .or_else(|| part.hosts.get(&HostPattern::Any))?;
     let takes = |route: &&Route| match &route.path {
+        PathMatch::Regex(pattern) => pattern.regex().unwrap().is_match(path),
         PathMatch::Exact(wanted) => **wanted == *path,
         PathMatch::Prefix(wanted) => {
             let wanted = wanted.trim_end_matches('/');

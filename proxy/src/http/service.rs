@@ -16,6 +16,7 @@ use super::connection::Client;
 use super::exchange::{Exchange, Phase};
 use super::{forward, headers, host};
 use crate::path::normalise;
+use crate::route::Asked;
 use crate::snapshot::Snapshot;
 use crate::worker::World;
 use crate::{clock, metrics};
@@ -164,7 +165,15 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
     if misdirected(client, snapshot, name.as_deref()) {
         return Err(Refusal::Misdirected);
     }
-    let found = snapshot.find_text(name.as_deref(), &path);
+    let found = snapshot.find_text(
+        name.as_deref(),
+        Asked {
+            path: &path,
+            method: &parts.method,
+            headers: Some(&parts.headers),
+            query: parts.uri.query(),
+        },
+    );
     let Some(winner) = found.winner else {
         return Err(if snapshot.source_ready() {
             Refusal::NoRoute

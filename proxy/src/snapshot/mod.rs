@@ -29,7 +29,7 @@ pub(crate) use state::{BUCKETS, Finished, InFlight};
 pub use state::{EndpointState, PoolState, PoolTotals};
 pub(crate) use withdrawn::Withdrawn;
 
-use crate::route::{self, CompiledHost, Found};
+use crate::route::{self, Asked, CompiledHost, Found};
 
 /// What a listening socket is for.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -109,14 +109,14 @@ impl Snapshot {
         self.source_ready
     }
 
-    /// Finds the route for a host (`None`: an address, or no host at all) and a path in normal form
-    /// ([`crate::path::normalise`]): the winner, and for `explain` the losers with their reasons.
-    pub fn find<'a>(&'a self, host: Option<&HostName>, path: &'a str) -> Found<'a> {
-        self.find_text(host.map(HostName::as_str), path)
+    /// Finds the route for a host (`None`: an address, or no host at all) and a request: the winner, and for `explain`
+    /// the losers with their reasons.
+    pub fn find<'a>(&'a self, host: Option<&HostName>, asked: Asked<'a>) -> Found<'a> {
+        self.find_text(host.map(HostName::as_str), asked)
     }
 
     /// As [`Snapshot::find`], with a host in lower case; allocates nothing.
-    pub(crate) fn find_text<'a>(&'a self, host: Option<&str>, path: &'a str) -> Found<'a> {
+    pub(crate) fn find_text<'a>(&'a self, host: Option<&str>, asked: Asked<'a>) -> Found<'a> {
         let exact = host.and_then(|host| self.exact.get(host));
         let wildcard = host
             .and_then(|host| host.split_once('.'))
@@ -125,7 +125,7 @@ impl Snapshot {
             exact.map(AsRef::as_ref),
             wildcard.map(AsRef::as_ref),
             self.any.as_deref(),
-            path,
+            asked,
         )
     }
 

@@ -4,13 +4,14 @@ use std::sync::{Arc, OnceLock};
 
 use proptest::prelude::*;
 use sekisho_config::model::{
-    Action, Balance, Certificate, CertificateSource, ClusterPart, Condition, Desired, Endpoint, HostPattern,
-    Ineligible, NameSet, ObjectName, Observed, PathMatch, Pool, PoolId, Prefix, Reach, Revision, Route,
-    RouteId, RoutedVia, Routing, TcpRoute, Unavailable, Unroutable, Upstream, VirtualHost,
+    Action, Balance, Certificate, CertificateSource, ClusterPart, Condition, Conditions, Desired, Endpoint,
+    HostPattern, Ineligible, NameSet, ObjectName, Observed, PathMatch, Pool, PoolId, Prefix, Reach, Revision,
+    Route, RouteId, RoutedVia, Routing, TcpRoute, Unavailable, Unroutable, Upstream, VirtualHost,
 };
 
 use super::{Snapshot, compile};
 use crate::balance::Dice;
+use crate::route::Asked;
 
 fn certificates() -> &'static [Arc<Certificate>] {
     static MADE: OnceLock<Vec<Arc<Certificate>>> = OnceLock::new();
@@ -85,6 +86,7 @@ fn world(seed: u64) -> (Desired, Observed, Routing) {
             place: Some((0, index)),
         },
         path: PathMatch::Prefix(["/", "/a", "/a/b", "x", ""][dice.below(5)].into()),
+        conditions: Conditions::default(),
         action: match dice.below(5) {
             0 => Action::Unavailable(Unavailable::UnsupportedBackend),
             index => Action::Forward(pool_id(index)),
@@ -201,7 +203,7 @@ fn answers(snapshot: &Snapshot) -> String {
         .flat_map(|host| ["/", "/a", "/a/b/c", "/x"].map(|path| (host.parse().unwrap(), path)))
         .map(|(host, path)| {
             let winner = snapshot
-                .find(Some(&host), path)
+                .find(Some(&host), Asked::get(path))
                 .winner
                 .map(|winner| (winner.host.clone(), winner.route.clone()));
             (winner, format!("{:?}", snapshot.certificate(&host)))

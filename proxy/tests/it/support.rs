@@ -5,8 +5,8 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use sekisho_config::model::{
-    Action, Balance, CertificateSource, ClusterPart, Condition, Desired, Endpoint, HostPattern, Http,
-    ListenerState, NodeName, ObjectName, Observed, PathMatch, Pool, PoolId, Revision, Route, RouteId,
+    Action, Balance, CertificateSource, ClusterPart, Condition, Conditions, Desired, Endpoint, HostPattern,
+    Http, ListenerState, NodeName, ObjectName, Observed, PathMatch, Pool, PoolId, Revision, Route, RouteId,
     Routing, TcpRoute, Timeouts, Upstream, VirtualHost,
 };
 use sekisho_proxy::{Event, Handle, Inputs, Live, Snapshot, snapshot, start_with_log};
@@ -206,6 +206,7 @@ impl Plane {
                     place: Some((0, index)),
                 },
                 path: PathMatch::Prefix((*path).into()),
+                conditions: Conditions::default(),
                 action: action.clone(),
             })
             .collect();

@@ -2,10 +2,12 @@
 //!
 //! A row knows its name, the kinds of objects it may stand on, and how to read its value. Whoever needs a value asks the
 //! row for it ([`Annotation::of`]); faults are reported once for each object, by [`check`], and have no other effect than
-//! that the annotation counts as absent.
+//! that the annotation counts as absent, but for those without which more would pass than is meant
+//! ([`Annotation::strictly_of`]).
 
 #[expect(dead_code, reason = "not every kind of value has a row yet")]
 pub(super) mod read;
+mod routing;
 mod table;
 #[cfg(test)]
 mod tests;
@@ -17,6 +19,7 @@ use crate::ANNOTATION_PREFIX;
 use crate::text::printable;
 use crate::world::{Annotations, Kind};
 
+pub(super) use routing::*;
 pub(super) use table::*;
 
 /// One annotation with a value of type `T`.
@@ -41,9 +44,34 @@ impl<T> Annotation<T> {
             .and_then(|value| (self.read)(value).ok())
     }
 
+    /// The same, and whether there is one that cannot be read: for those without which more would pass than is meant.
+    pub(super) fn strictly_of(&self, annotations: &Annotations) -> Result<Option<T>, Unreadable> {
+        match annotations.get(self.name) {
+            None => Ok(None),
+            Some(value) => (self.read)(value).map(Some).map_err(|_| Unreadable(self.name)),
+        }
+    }
+
     /// Where it stands in an object, for findings.
     pub(super) fn place(&self) -> String {
         place(self.name)
+    }
+}
+
+/// Every row, in the order of the page.
+fn rows() -> impl Iterator<Item = &'static dyn Row> {
+    [TABLE, routing::ROWS].into_iter().flatten().copied()
+}
+
+/// An annotation that cannot be read, and that must not count as absent.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct Unreadable(pub(super) &'static str);
+
+/// What becomes of an object with a value that cannot be read.
+fn consequence(name: &str) -> &'static str {
+    match name.strip_prefix(ANNOTATION_PREFIX) {
+        Some("match-method" | "match-header" | "match-query") => "the paths are left out",
+        _ => "has no effect",
     }
 }
 
@@ -85,7 +113,7 @@ pub(super) fn place(name: &str) -> String {
 /// The table as the page `docs/ingress.md` shows it.
 pub fn reference() -> String {
     let mut text = "| Annotation | On | Values | Does |\n|---|---|---|---|\n".to_owned();
-    for row in TABLE {
+    for row in rows() {
         let kinds: Vec<&str> = row.on().iter().map(|kind| kind.as_str()).collect();
         text.push_str(&format!(
             "| `{}` | {} | {} | {} |\n",
@@ -102,10 +130,11 @@ pub fn reference() -> String {
 pub(super) fn check(kind: Kind, name: &ObjectName, annotations: &Annotations, findings: &mut Findings) {
     for (key, value) in annotations {
         let mut report = |kind_of, message: String| findings.add(kind_of, (kind, name), place(key), message);
-        match TABLE.iter().find(|row| row.name() == &**key) {
+        match rows().find(|row| row.name() == &**key) {
             Some(row) if row.on().contains(&kind) => {
                 if let Err(message) = row.check(value) {
-                    report(FindingKind::InvalidValue, format!("has no effect: {message}"));
+                    let message = format!("{}: {message}", consequence(key));
+                    report(FindingKind::InvalidValue, message);
                 }
             }
             Some(row) => {
@@ -139,7 +168,7 @@ fn alike(key: &str) -> Option<&'static str> {
             .collect()
     };
     let wanted = plain(key);
-    TABLE.iter().map(|row| row.name()).find(|name| {
+    rows().map(|row| row.name()).find(|name| {
         plain(name) == wanted || plain(name) + "s" == wanted || plain(name) == wanted.clone() + "s"
     })
 }

@@ -1,4 +1,4 @@
-use sekisho_config::model::{Action, PoolId};
+use sekisho_config::model::{Action, HostPattern, PoolId};
 
 use super::{context, find, ingress, lines, run, service};
 
@@ -298,6 +298,117 @@ spec: {{ingressClassName: sekisho, rules: [{{host: a.b, http: {{paths: [{{path: 
         assert!(
             matches!(&lines[..], [line] if line.starts_with(&format!("{kind} Ingress ns/bad spec.rules[0].http.paths[0].backend: "))),
             "{backend} {lines:?}"
+        );
+    }
+}
+
+/// The Ingress `name` with these annotations.
+fn annotated(name: &str, annotations: &str, rules: &[(&str, &str, &str, &str)]) -> String {
+    ingress(name, rules).replace(
+        "namespace: ns}",
+        &format!("namespace: ns, annotations: {{{annotations}}}}}"),
+    )
+}
+
+#[test]
+fn regular_expressions_where_they_are_asked_for() {
+    let manifests = ["web", "re", "long"].map(service).concat()
+        + &ingress(
+            "a",
+            &[
+                ("a.b", "Prefix", "/", "web"),
+                ("a.b", "Prefix", "/api/v1/x", "long"),
+            ],
+        )
+        + &annotated(
+            "b",
+            "sekisho.io/use-regex: 'true'",
+            &[
+                ("a.b", "ImplementationSpecific", "/api/v[0-9]+(/.*)?", "re"),
+                ("a.b", "ImplementationSpecific", "/broken(", "re"),
+                ("a.b", "Prefix", "/plain[0-9]", "re"),
+            ],
+        );
+    for (path, want) in [
+        ("/api/v1", "re:80"),
+        ("/api/v22/users", "re:80"),
+        ("/api/v1/x", "long:80"),
+        ("/api/v", "web:80"),
+        ("/broken(", "web:80"),
+        ("/plain[0-9]", "re:80"),
+    ] {
+        assert_eq!(taken_by(&manifests, "a.b", path), want, "{path}");
+    }
+    let (_, findings) = run(&manifests, &context());
+    let lines = lines(&findings);
+    assert!(
+        matches!(&lines[..], [line] if line.starts_with(
+            "invalid_value Ingress ns/b spec.rules[1].http.paths[0].path: the path is left out: `/broken(` is not a regular expression"
+        )),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn the_same_path_with_other_conditions() {
+    let rules = |service: &'static str| [("a.b", "Prefix", "/", service)];
+    let manifests = ["plain", "post", "canary", "both", "late"].map(service).concat()
+        + &ingress("a", &rules("plain"))
+        + &annotated("b", "sekisho.io/match-method: POST", &rules("post"))
+        + &annotated("c", "sekisho.io/match-header: 'X-Canary=yes'", &rules("canary"))
+        + &annotated(
+            "d",
+            "sekisho.io/match-header: \"x-canary=yes\\nx-user~[a-z]+\", sekisho.io/match-query: '!debug'",
+            &rules("both"),
+        )
+        + &annotated("e", "sekisho.io/match-header: 'x-canary=yes'", &rules("late"));
+    let (part, findings) = run(&manifests, &context());
+    let host = part.hosts.get(&"a.b".parse::<HostPattern>().unwrap()).unwrap();
+    let routes: Vec<String> = host
+        .routes
+        .iter()
+        .map(|route| format!("{} {}", route.id.ingress.name, route.conditions))
+        .collect();
+    assert_eq!(
+        routes,
+        [
+            "b method POST",
+            "d header x-canary=yes, header x-user~[a-z]+, query !debug",
+            "c header x-canary=yes",
+            "a "
+        ]
+    );
+    let lines = lines(&findings);
+    assert!(
+        matches!(&lines[..], [line] if line.starts_with(
+            "conflict Ingress ns/e spec.rules[0].http.paths[0]: host a.b path Prefix / with the same conditions belongs to"
+        )),
+        "{lines:?}"
+    );
+}
+
+#[test]
+fn a_condition_that_cannot_be_read_takes_nothing_away() {
+    for (annotation, value) in [
+        ("match-method", "get"),
+        ("match-method", ""),
+        ("match-header", "under_score=1"),
+        ("match-header", "x-a~("),
+        ("match-query", "=1"),
+    ] {
+        let manifests = service("web")
+            + &annotated(
+                "i",
+                &format!("sekisho.io/{annotation}: '{value}'"),
+                &[("a.b", "Prefix", "/", "web")],
+            );
+        let (part, findings) = run(&manifests, &context());
+        let host = part.hosts.get(&"a.b".parse::<HostPattern>().unwrap()).unwrap();
+        assert!(host.routes.is_empty(), "{annotation} {value}");
+        let place = format!("invalid_value Ingress ns/i metadata.annotations[sekisho.io/{annotation}]");
+        assert!(
+            lines(&findings).iter().any(|line| line.starts_with(&place)),
+            "{findings:?}"
         );
     }
 }
