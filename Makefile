@@ -32,7 +32,7 @@ test-unit: ## the tests that need no daemon and no namespace
 	$(cargo) build --locked --workspace --bins
 	$(cargo) test --locked --workspace
 
-test-lab: ## the appliance with BIRD 1.6, BIRD 2, GoBGP and FRR in network namespaces; CASES="frr" for some of them
+test-lab: ## the appliance with BIRD 1.6 and 2, GoBGP, FRR, OpenBGPD and ExaBGP in network namespaces; CASES="frr" for some of them
 	tests/install lab peers
 	$(cargo) build --locked --workspace --bins
 	$(daemons) $(cargo) test --locked -p sekisho-tests --test interop -- $(CASES)

@@ -17,6 +17,8 @@ pub(crate) struct Identity {
     pub(crate) restart_time: u16,
     /// The AS the peer must have.
     pub(crate) peer_as: PeerAs,
+    /// Whether we offer to send several paths of a prefix (RFC 7911).
+    pub(crate) add_path_send: bool,
 }
 
 /// What both OPENs together allow.
@@ -85,7 +87,7 @@ impl Identity {
                     .into_iter()
                     .map(|family| {
                         let (afi, safi) = family.numbers();
-                        (afi, safi, 1)
+                        (afi, safi, if self.add_path_send { 3 } else { 1 })
                     })
                     .collect(),
             ),
@@ -166,6 +168,7 @@ mod tests {
             hold_time: 9,
             restart_time: 120,
             peer_as: Asn::try_from(64512).unwrap().into(),
+            add_path_send: false,
         }
     }
 

@@ -26,6 +26,7 @@ fn identity() -> Identity {
         hold_time: 9,
         restart_time: 120,
         peer_as: Asn::try_from(64512).unwrap().into(),
+        add_path_send: false,
     }
 }
 

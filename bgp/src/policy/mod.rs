@@ -2,6 +2,7 @@
 //!
 //! These rules hold whatever is configured; the file can only narrow them. Loops are the table's business.
 
+pub(crate) mod export;
 mod floor;
 mod rejections;
 pub(crate) mod rules;

@@ -80,7 +80,7 @@ pub(crate) fn apply(change: &PathChange, nearest: Option<Asn>, attributes: &mut 
 }
 
 /// In front of the first sequence; as one of its own where that is full (RFC 4271 section 5.1.2).
-fn prepend(asn: Asn, times: u8, path: &mut AsPath) {
+pub(super) fn prepend(asn: Asn, times: u8, path: &mut AsPath) {
     if times == 0 {
         return;
     }
@@ -95,10 +95,10 @@ fn prepend(asn: Asn, times: u8, path: &mut AsPath) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    fn rule(name: &str, then: RuleAction) -> PolicyRule {
+    pub(in crate::policy) fn rule(name: &str, then: RuleAction) -> PolicyRule {
         PolicyRule {
             name: name.into(),
             prefixes: vec![],

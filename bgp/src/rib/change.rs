@@ -293,6 +293,13 @@ impl<'a> Judge<'a> {
         if path.attributes.originator_id == Some(self.local.router_id.address()) {
             return Err(Ineligible::OriginatorLoop);
         }
+        if path
+            .attributes
+            .cluster_list
+            .contains(&self.local.cluster_id.address())
+        {
+            return Err(Ineligible::ClusterLoop);
+        }
         Ok(())
     }
 

@@ -81,6 +81,8 @@ pub enum Ineligible {
     AsLoop,
     /// ORIGINATOR_ID is ours (RFC 4456 section 8).
     OriginatorLoop,
+    /// Our CLUSTER_ID is in the CLUSTER_LIST (RFC 4456 section 8).
+    ClusterLoop,
     /// The prefix is of no use outside a host or link (loopback, link-local, multicast, reserved).
     Martian,
     /// The peer is a router above: its routes are shown, never used.
@@ -94,6 +96,7 @@ impl fmt::Display for Ineligible {
             Self::NextHopIsLocal => "its next hop is this box",
             Self::AsLoop => "our AS is in its AS_PATH",
             Self::OriginatorLoop => "its ORIGINATOR_ID is ours",
+            Self::ClusterLoop => "our CLUSTER_ID is in its CLUSTER_LIST",
             Self::Martian => "such a prefix cannot be routed",
             Self::Upstream => "it is from an upstream peer, whose routes are not used",
         })

@@ -9,6 +9,7 @@ mod decide;
 mod gateways;
 mod hops;
 mod next_hops;
+mod offer;
 mod peer;
 mod reach;
 mod recursion;
@@ -25,6 +26,7 @@ use sekisho_config::model::{Asn, PeerName, Prefix, RouterId};
 
 pub use decide::{Candidate, DEFAULT_LOCAL_PREFERENCE, Ineligible, Lost, Place, decide};
 pub use next_hops::{KernelRoute, KernelTarget, NextHops};
+pub use offer::Offer;
 pub use peer::{Counts, PeerId, PeerInfo};
 pub use track::Tracker;
 pub use view::{Relation, RouteQuery, RouteView};
@@ -42,6 +44,8 @@ pub struct Local {
     pub asn: Asn,
     /// Our identifier: a path that we originated is a loop.
     pub router_id: RouterId,
+    /// Our CLUSTER_ID: a path that we have reflected is a loop.
+    pub cluster_id: RouterId,
     /// `routing = "preferred"`: an address without a BGP route may use the kernel's own.
     pub kernel_fallback: bool,
 }

@@ -22,6 +22,7 @@ fn local() -> Local {
     Local {
         asn: Asn::try_from(64512).unwrap(),
         router_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),
+        cluster_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 11)).unwrap(),
         kernel_fallback: false,
     }
 }

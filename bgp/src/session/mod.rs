@@ -8,6 +8,8 @@ mod connection;
 #[cfg(test)]
 pub(crate) mod hand;
 mod outbound;
+#[cfg(test)]
+mod outbound_tests;
 pub(crate) mod socket;
 mod status;
 #[cfg(test)]
@@ -22,8 +24,7 @@ use std::task::Poll;
 use std::time::Duration;
 
 use bytes::Bytes;
-use imbl::{OrdMap, OrdSet};
-use sekisho_config::model::{PathChange, PeerName, Prefix};
+use sekisho_config::model::PeerName;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -32,8 +33,8 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use self::connection::{Connection, Io};
-pub(crate) use self::outbound::NextHops;
-use self::outbound::{Next, Outbound};
+pub(crate) use self::outbound::{Adverts, FIRST_PATH_ID, NextHops, OutKey, Told, Wanted, vip_key};
+use self::outbound::{Next, Outbound, Standing};
 pub(crate) use self::socket::Protection;
 pub(crate) use self::status::Shared;
 pub use self::status::{CannotAnnounce, EndedBy, LastError, MessageCounts};
@@ -62,14 +63,8 @@ pub(crate) struct Settings {
 /// What the speaker wants of a session: always the whole of it.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Orders {
-    /// Host routes that the peer is to have.
-    pub(crate) announce: OrdSet<Prefix>,
-    /// What export rules change of some of them.
-    pub(crate) changes: OrdMap<Prefix, Arc<PathChange>>,
-    /// Addresses of ours towards the peer, for the families in which our end of the connection is no next hop.
-    pub(crate) next_hops: NextHops,
-    /// Announce everything as about to go (RFC 8326), so that the peer takes other ways while these still work.
-    pub(crate) draining: bool,
+    /// What the peer is to hear.
+    pub(crate) wanted: Wanted,
     /// End the session for good, with this Cease.
     pub(crate) stop: Option<Notification>,
     /// End the session and keep away for a time; obeyed once for each number.
@@ -302,7 +297,7 @@ impl<S: Stream> Session<S> {
             .iter()
             .filter_map(Connection::stuck_since)
             .map(|since| since + self.send_hold());
-        stuck.chain(fsm).min()
+        stuck.chain(fsm).chain(self.outbound.deadline()).min()
     }
 
     fn send_hold(&self) -> Duration {
@@ -328,20 +323,18 @@ impl<S: Stream> Session<S> {
             self.on(Event::Busy(id));
         }
         self.on(Event::Deadline);
+        self.announce();
     }
 
     /// Takes the newest orders.
     fn obey(&mut self) {
         let orders = self.channels.orders.borrow_and_update().clone();
         if let Some(notification) = orders.stop {
-            self.outbound
-                .want(OrdSet::new(), orders.next_hops, orders.draining);
+            self.outbound.want(Wanted::default());
             self.announce();
             return self.on(Event::Stop(notification));
         }
-        self.outbound.change(orders.changes);
-        self.outbound
-            .want(orders.announce, orders.next_hops, orders.draining);
+        self.outbound.want(orders.wanted);
         self.announce();
         if let Some((number, notification, hold_off)) = orders.reset
             && number > self.resets_done
@@ -526,11 +519,12 @@ impl<S: Stream> Session<S> {
             status.ends = ends;
         }
         self.channels.metrics.up.set(1);
-        self.outbound.reset(
-            terms.wire,
-            self.settings.identity.asn,
-            local.map(|local| local.ip()),
-        );
+        self.outbound.reset(Standing {
+            negotiated: terms.wire,
+            local: local.map(|local| local.ip()),
+            peer: self.settings.address.ip(),
+            router_id: terms.router_id.address(),
+        });
         self.established = Some((id, Arc::clone(&terms)));
         self.outbox.push(Report::Up(terms));
         self.announce();
@@ -611,7 +605,13 @@ impl<S: Stream> Session<S> {
         let error = LastError::of(ended);
         info!(peer = %self.settings.name, by = ?error.by, reason = %error.text, "BGP connection did not become a session");
         self.note_end(ended);
-        self.channels.shared.lock().last_error = Some(error);
+        let mut status = self.channels.shared.lock();
+        // A connection that only breaks explains less than what was said before.
+        if matches!(ended, Ended::Lost(_)) {
+            status.connect_error = Some(error);
+        } else {
+            status.last_error = Some(error);
+        }
     }
 
     fn note_end(&self, ended: &Ended) {
@@ -632,7 +632,7 @@ impl<S: Stream> Session<S> {
             if !self.connections.iter().any(has_room) {
                 break;
             }
-            match self.outbound.next() {
+            match self.outbound.next(Instant::now()) {
                 None => break,
                 Some(Next::Refresh(families, kind)) => self.send_refresh(id, families, kind),
                 Some(Next::Updates(messages)) => self.send_updates(id, messages),

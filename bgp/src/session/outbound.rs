@@ -1,33 +1,84 @@
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
-use imbl::{OrdMap, OrdSet};
-use sekisho_config::model::{Asn, PathChange, Prefix};
+use imbl::OrdMap;
+use imbl::ordmap::DiffItem;
+use sekisho_config::model::Prefix;
+use tokio::time::Instant;
 use tracing::error;
 
 use super::CannotAnnounce;
-use crate::policy::rules;
+use crate::policy::export::{Advert, Via};
 use crate::wire::{
-    AsPath, Attributes, EncodeError, Families, Family, Negotiated, NextHop, Nlri, Origin, RouteRefreshKind,
-    Segment, UpdateOut, encode_update,
+    Attributes, Families, Family, Negotiated, NextHop, Nlri, RouteRefreshKind, UpdateOut, encode_update,
 };
 
-/// Prefixes that one turn turns into UPDATEs.
-const BATCH: usize = 512;
+/// Paths that one turn turns into UPDATEs: some full messages of one set of attributes.
+const BATCH: usize = 2048;
+
+/// Path identifier of a VIP where ADD-PATH is in use (RFC 7911).
+const VIP: u32 = 1;
+/// Path identifiers of what is passed on begin here; 0 stands for the best path of a prefix without ADD-PATH.
+pub(crate) const FIRST_PATH_ID: u32 = 2;
+
+/// What an UPDATE names a path by: prefix and path identifier.
+pub(crate) type OutKey = (Prefix, u32);
+
+/// The key of a VIP.
+pub(crate) fn vip_key(prefix: Prefix) -> OutKey {
+    (prefix, VIP)
+}
+
+/// Paths to be told, or told. Persistent: a copy costs a pointer, and what differs between two is found without reading all.
+pub(crate) type Adverts = OrdMap<OutKey, Arc<Advert>>;
+
+/// What a peer is to hear: the whole of it.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Wanted {
+    /// VIPs of this peer.
+    pub(crate) vips: Adverts,
+    /// What is passed on to it, shared with others that hear the same.
+    pub(crate) pods: Adverts,
+    /// Addresses of ours towards the peer, for the families in which our end of the connection is no next hop.
+    pub(crate) next_hops: NextHops,
+    /// Least time between two rounds of announcements.
+    pub(crate) interval: Duration,
+}
+
+impl Wanted {
+    fn get(&self, key: &OutKey) -> Option<&Arc<Advert>> {
+        self.vips.get(key).or_else(|| self.pods.get(key))
+    }
+
+    fn keys(&self) -> impl Iterator<Item = &OutKey> {
+        self.vips.keys().chain(self.pods.keys())
+    }
+}
+
+/// What the peer knows of a path.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) struct Told {
+    advert: Arc<Advert>,
+    next_hop: NextHop,
+}
 
 /// What one peer has been told and what it is to be told: the adjacency-out, diffed into UPDATEs.
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
-    wanted: OrdSet<Prefix>,
-    next_hops: NextHops,
-    draining: bool,
-    changes: OrdMap<Prefix, Arc<PathChange>>,
+    wanted: Wanted,
     session: Option<Standing>,
-    announced: BTreeMap<Prefix, NextHop>,
-    /// Announced before, to be said again (RFC 2918).
-    again: BTreeSet<Prefix>,
+    announced: OrdMap<OutKey, Told>,
+    /// What may differ between wanted and announced.
+    pending: BTreeSet<OutKey>,
+    /// Of these, what is said again although it does not differ (RFC 2918).
+    again: BTreeSet<OutKey>,
+    /// Announcements wait until then.
+    not_before: Option<Instant>,
+    /// Something was announced in this round.
+    round: bool,
     /// Families whose End-of-RIB is still to be sent.
     end_of_rib: Families,
     /// Families whose refresh is to begin, and to end once all is said (RFC 7313).
@@ -52,53 +103,49 @@ pub(crate) struct NextHops {
     pub(crate) ipv6: Option<Ipv6Addr>,
 }
 
+/// The session that stands.
 #[derive(Clone, Copy, Debug)]
-struct Standing {
-    negotiated: Negotiated,
-    asn: Asn,
-    local: Option<IpAddr>,
+pub(super) struct Standing {
+    pub(super) negotiated: Negotiated,
+    /// Our end of the connection.
+    pub(super) local: Option<IpAddr>,
+    /// The peer.
+    pub(super) peer: IpAddr,
+    pub(super) router_id: Ipv4Addr,
 }
 
 impl Outbound {
     /// Sets the whole wanted state.
-    pub(super) fn want(&mut self, prefixes: OrdSet<Prefix>, next_hops: NextHops, draining: bool) {
-        self.wanted = prefixes;
-        self.next_hops = next_hops;
-        if self.draining != draining {
-            self.draining = draining;
-            self.again.extend(self.announced.keys().copied());
+    pub(super) fn want(&mut self, wanted: Wanted) {
+        let old = std::mem::replace(&mut self.wanted, wanted);
+        for (old, new) in [(&old.vips, &self.wanted.vips), (&old.pods, &self.wanted.pods)] {
+            self.pending.extend(old.diff(new).map(|item| match item {
+                DiffItem::Add(key, _) | DiffItem::Remove(key, _) | DiffItem::Update { old: (key, _), .. } => {
+                    *key
+                }
+            }));
+        }
+        if old.next_hops != self.wanted.next_hops {
+            self.pending.extend(self.wanted.keys().copied());
         }
         self.news = true;
     }
 
-    /// Sets what export rules change; what they changed otherwise is said again.
-    pub(super) fn change(&mut self, changes: OrdMap<Prefix, Arc<PathChange>>) {
-        if self.changes == changes {
-            return;
-        }
-        let either = self.changes.keys().chain(changes.keys());
-        let differ = either.filter(|prefix| self.changes.get(*prefix) != changes.get(*prefix));
-        let known = differ.filter(|prefix| self.announced.contains_key(prefix));
-        self.again.extend(known.copied());
-        self.changes = changes;
-    }
-
-    /// A session stands, and its peer knows nothing yet. `local` is our end of the connection.
-    pub(super) fn reset(&mut self, negotiated: Negotiated, asn: Asn, local: Option<IpAddr>) {
+    /// A session stands, and its peer knows nothing yet.
+    pub(super) fn reset(&mut self, session: Standing) {
         self.forget();
-        self.end_of_rib = negotiated.families;
-        self.session = Some(Standing {
-            negotiated,
-            asn,
-            local,
-        });
+        self.end_of_rib = session.negotiated.families;
+        self.session = Some(session);
+        self.pending = self.wanted.keys().copied().collect();
     }
 
     /// No session stands.
     pub(super) fn forget(&mut self) {
         self.session = None;
         self.announced.clear();
+        self.pending.clear();
         self.again.clear();
+        (self.not_before, self.round) = (None, false);
         self.end_of_rib = Families::NONE;
         self.refresh_begins = Families::NONE;
         self.refresh_ends = Families::NONE;
@@ -106,8 +153,12 @@ impl Outbound {
 
     /// The peer wants to hear everything of a family again.
     pub(super) fn refresh(&mut self, family: Family) {
-        let known = self.announced.keys().filter(|prefix| family_of(prefix) == family);
+        let known = self
+            .announced
+            .keys()
+            .filter(|(prefix, _)| Family::of(prefix) == family);
         self.again.extend(known.copied());
+        self.pending.extend(self.again.iter().copied());
         let enhanced = self
             .session
             .is_some_and(|session| session.negotiated.enhanced_route_refresh);
@@ -125,97 +176,144 @@ impl Outbound {
         std::mem::take(&mut self.news)
     }
 
-    /// What the peer knows, with the next hop.
-    pub(super) fn announced(&self) -> &BTreeMap<Prefix, NextHop> {
+    /// What the peer knows.
+    pub(super) fn announced(&self) -> &OrdMap<OutKey, Told> {
         &self.announced
     }
 
-    /// Families of which something is wanted that cannot be said.
+    /// When announcements that wait may go on.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.not_before.filter(|_| !self.pending.is_empty())
+    }
+
+    /// Families of which a VIP is wanted that cannot be said.
     pub(super) fn withheld(&self) -> BTreeMap<Family, CannotAnnounce> {
-        let wanted = |family: &Family| self.wanted.iter().any(|prefix| family_of(prefix) == *family);
+        let wanted = |family: &Family| {
+            let mut keys = self.wanted.vips.keys();
+            keys.any(|(prefix, _)| Family::of(prefix) == *family)
+        };
         let mut withheld = BTreeMap::new();
         for family in Family::ALL.into_iter().filter(wanted) {
-            if let Some(Err(why)) = self.session.map(|session| self.next_hop(session, family)) {
+            if let Some(Err(why)) = self.session.map(|session| self.own(session, family)) {
                 withheld.insert(family, why);
             }
         }
         withheld
     }
 
-    /// What to send next, withdrawals first; `None` when the peer knows all it should.
-    pub(super) fn next(&mut self) -> Option<Next> {
+    /// What to send next, withdrawals first; `None` when the peer knows all it should, or has to wait.
+    pub(super) fn next(&mut self, now: Instant) -> Option<Next> {
         let session = self.session?;
         if !self.refresh_begins.is_empty() {
             let families = std::mem::take(&mut self.refresh_begins);
             return Some(Next::Refresh(families, RouteRefreshKind::Begin));
         }
-        let messages = self
-            .withdrawals(session)
-            .or_else(|| {
-                Family::ALL
-                    .into_iter()
-                    .find_map(|family| self.announcements(session, family))
-            })
-            .or_else(|| self.end_markers(session));
-        self.news |= messages.is_some();
-        if messages.is_none() && !self.refresh_ends.is_empty() {
+        let waits = self.not_before.is_some_and(|until| now < until);
+        while !self.pending.is_empty() {
+            let before = self.pending.len();
+            let messages = self.turn(session, waits);
+            if !messages.is_empty() {
+                self.news = true;
+                return Some(Next::Updates(messages));
+            }
+            if self.pending.len() == before {
+                return None;
+            }
+        }
+        if std::mem::take(&mut self.round) && !self.wanted.interval.is_zero() {
+            self.not_before = Some(now + self.wanted.interval);
+        }
+        if let Some(messages) = self.end_markers(session) {
+            self.news = true;
+            return Some(Next::Updates(messages));
+        }
+        if !self.refresh_ends.is_empty() {
             let families = std::mem::take(&mut self.refresh_ends);
             return Some(Next::Refresh(families, RouteRefreshKind::End));
         }
-        messages.map(Next::Updates)
+        None
     }
 
-    fn withdrawals(&mut self, session: Standing) -> Option<Vec<Bytes>> {
-        let gone: Vec<_> = self
-            .announced
-            .keys()
-            .filter(|prefix| {
-                !self.wanted.contains(*prefix) || self.next_hop(session, family_of(prefix)).is_err()
-            })
-            .take(BATCH)
-            .copied()
-            .collect();
-        if gone.is_empty() {
-            return None;
+    /// Deals with some of what is pending. While announcements wait they stay there.
+    fn turn(&mut self, session: Standing, waits: bool) -> Vec<Bytes> {
+        let mut gone = Vec::new();
+        let mut new: Vec<(Arc<Advert>, NextHop, Vec<OutKey>)> = Vec::new();
+        let mut places: HashMap<(Arc<Attributes>, NextHop, Family), usize> = HashMap::new();
+        let mut done = Vec::new();
+        for key in &self.pending {
+            if done.len() >= BATCH {
+                break;
+            }
+            let wanted = self
+                .wanted
+                .get(key)
+                .and_then(|advert| Some((advert, self.next_hop(session, &key.0, advert).ok()?)));
+            let known = self.announced.get(key);
+            match wanted {
+                None if known.is_some() => gone.push(*key),
+                None => {}
+                Some((advert, next_hop)) => {
+                    let same = known.is_some_and(|told| {
+                        told.next_hop == next_hop && told.advert.attributes == advert.attributes
+                    });
+                    if !same || self.again.contains(key) {
+                        if waits {
+                            continue;
+                        }
+                        // One UPDATE has one set of attributes, one next hop and one family.
+                        let kind = (Arc::clone(&advert.attributes), next_hop, Family::of(&key.0));
+                        let place = *places.entry(kind).or_insert_with(|| {
+                            new.push((Arc::clone(advert), next_hop, Vec::new()));
+                            new.len() - 1
+                        });
+                        if let Some((_, _, keys)) = new.get_mut(place) {
+                            keys.push(*key);
+                        }
+                    }
+                }
+            }
+            done.push(*key);
         }
-        for prefix in &gone {
-            self.announced.remove(prefix);
-            self.again.remove(prefix);
+        for key in &done {
+            self.pending.remove(key);
+            self.again.remove(key);
         }
-        Some(written(encode_update(
-            UpdateOut::Withdraw(&nlri(&gone)),
-            &session.negotiated,
-        )))
-    }
-
-    fn announcements(&mut self, session: Standing, family: Family) -> Option<Vec<Bytes>> {
-        let next_hop = self.next_hop(session, family).ok()?;
-        let new = self
-            .wanted
-            .iter()
-            .filter(|prefix| family_of(prefix) == family)
-            .filter(|prefix| self.announced.get(prefix) != Some(&next_hop) || self.again.contains(prefix));
-        let mut new = new.peekable();
-        // One UPDATE has one set of attributes.
-        let change = new.peek().and_then(|first| self.changes.get(*first)).cloned();
-        let new: Vec<_> = new
-            .filter(|prefix| self.changes.get(*prefix) == change.as_ref())
-            .take(BATCH)
-            .copied()
-            .collect();
-        if new.is_empty() {
-            return None;
+        let mut announcements = Vec::new();
+        for (advert, next_hop, keys) in new {
+            let what = UpdateOut::Announce {
+                prefixes: &nlri(&keys),
+                next_hop,
+                attributes: &advert.attributes,
+            };
+            match encode_update(what, &session.negotiated) {
+                Ok(messages) => {
+                    announcements.extend(messages);
+                    for key in keys {
+                        let advert = Arc::clone(&advert);
+                        self.announced.insert(key, Told { advert, next_hop });
+                    }
+                    self.round = true;
+                }
+                Err(fault) => {
+                    // What cannot be said must not leave what was said before.
+                    error!(error = %fault, prefixes = keys.len(), "an announcement cannot be written; what it replaces is withdrawn");
+                    gone.extend(keys.into_iter().filter(|key| self.announced.contains_key(key)));
+                }
+            }
         }
-        for prefix in &new {
-            self.announced.insert(*prefix, next_hop);
-            self.again.remove(prefix);
+        for key in &gone {
+            self.announced.remove(key);
         }
-        let what = UpdateOut::Announce {
-            prefixes: &nlri(&new),
-            next_hop,
-            attributes: &attributes(session, self.draining, change.as_deref()),
-        };
-        Some(written(encode_update(what, &session.negotiated)))
+        let mut messages = Vec::new();
+        if !gone.is_empty() {
+            let what = UpdateOut::Withdraw(&nlri(&gone));
+            match encode_update(what, &session.negotiated) {
+                Ok(withdrawals) => messages.extend(withdrawals),
+                Err(fault) => error!(error = %fault, "a withdrawal cannot be written; please report this"),
+            }
+        }
+        messages.extend(announcements);
+        messages
     }
 
     fn end_markers(&mut self, session: Standing) -> Option<Vec<Bytes>> {
@@ -223,19 +321,50 @@ impl Outbound {
             return None;
         }
         let families = std::mem::take(&mut self.end_of_rib);
-        let markers = families
+        let markers = families.common(session.negotiated.families);
+        let written = markers
             .iter()
-            .filter(|family| session.negotiated.families.contains(*family));
-        Some(
-            markers
-                .flat_map(|family| written(encode_update(UpdateOut::EndOfRib(family), &session.negotiated)))
-                .collect(),
-        )
+            .filter_map(|family| encode_update(UpdateOut::EndOfRib(family), &session.negotiated).ok());
+        Some(written.flatten().collect())
+    }
+
+    /// The next hop that a path is told with, or that it is not told.
+    fn next_hop(
+        &self,
+        session: Standing,
+        prefix: &Prefix,
+        advert: &Advert,
+    ) -> Result<NextHop, CannotAnnounce> {
+        let family = Family::of(prefix);
+        // Its own path, said back to it, helps nobody.
+        if advert.from == Some(session.peer)
+            || advert.attributes.originator_id == Some(session.router_id) && advert.from.is_some()
+        {
+            return Err(CannotAnnounce::NoNextHop);
+        }
+        let given = match advert.next_hop {
+            Via::Own => return self.own(session, family),
+            Via::Given(address) => address,
+        };
+        if !session.negotiated.families.contains(family) {
+            return Err(CannotAnnounce::FamilyNotAgreed);
+        }
+        let fits = match (family, given) {
+            (Family::Ipv4Unicast, IpAddr::V4(_)) | (Family::Ipv6Unicast, IpAddr::V6(_)) => true,
+            (Family::Ipv4Unicast, IpAddr::V6(_)) => session.negotiated.extended_next_hop_send,
+            (Family::Ipv6Unicast, IpAddr::V4(_)) => false,
+        };
+        let scoped = matches!(given, IpAddr::V6(address) if address.is_unicast_link_local());
+        // A peer is not told that it is itself the way (RFC 4271 section 5.1.3), and a link-local address says nothing elsewhere.
+        if !fits || scoped || given == session.peer {
+            return Err(CannotAnnounce::NoNextHop);
+        }
+        Ok(plain(given))
     }
 
     /// Our end of the connection for its own family; an address of ours towards the peer for the other one. Between
     /// link-local addresses a global one goes first where there is one (RFC 2545 section 3).
-    fn next_hop(&self, session: Standing, family: Family) -> Result<NextHop, CannotAnnounce> {
+    fn own(&self, session: Standing, family: Family) -> Result<NextHop, CannotAnnounce> {
         if !session.negotiated.families.contains(family) {
             return Err(CannotAnnounce::FamilyNotAgreed);
         }
@@ -246,7 +375,7 @@ impl Outbound {
         let own = session.local.filter(|_| link_local.is_none());
         let ipv6 = match own {
             Some(IpAddr::V6(address)) => Some(address),
-            _ => self.next_hops.ipv6,
+            _ => self.wanted.next_hops.ipv6,
         };
         let ipv6 = match (ipv6, link_local) {
             (Some(address), link_local) => Some(NextHop {
@@ -258,7 +387,7 @@ impl Outbound {
         };
         let ipv4 = match own {
             Some(IpAddr::V4(address)) => Some(address),
-            _ => self.next_hops.ipv4,
+            _ => self.wanted.next_hops.ipv4,
         };
         match family {
             // Without an IPv4 address of ours the IPv6 one leads there as well, if the peer takes it (RFC 8950).
@@ -278,54 +407,10 @@ fn plain(address: IpAddr) -> NextHop {
     }
 }
 
-fn family_of(prefix: &Prefix) -> Family {
-    if prefix.is_ipv4() {
-        Family::Ipv4Unicast
-    } else {
-        Family::Ipv6Unicast
-    }
-}
-
-fn nlri(prefixes: &[Prefix]) -> Vec<Nlri> {
-    let plain = |prefix: &Prefix| Nlri {
-        path_id: None,
+fn nlri(keys: &[OutKey]) -> Vec<Nlri> {
+    let named = |(prefix, path_id): &OutKey| Nlri {
+        path_id: Some(*path_id),
         prefix: *prefix,
     };
-    prefixes.iter().map(plain).collect()
-}
-
-/// GRACEFUL_SHUTDOWN (RFC 8326 section 5).
-const GRACEFUL_SHUTDOWN: u32 = 0xffff_0000;
-
-/// ORIGIN IGP; our AS on the way out of it; LOCAL_PREF inside it: 0, the lowest, for what is about to go.
-fn attributes(session: Standing, draining: bool, change: Option<&PathChange>) -> Attributes {
-    let internal = session.negotiated.internal;
-    let segments = if internal {
-        vec![]
-    } else {
-        vec![Segment::Sequence(vec![session.asn.number()])]
-    };
-    let local_preference = if draining { 0 } else { 100 };
-    let mut attributes = Attributes {
-        origin: Origin::Igp,
-        as_path: AsPath { segments },
-        local_preference: internal.then_some(local_preference),
-        communities: draining.then_some(GRACEFUL_SHUTDOWN).into_iter().collect(),
-        ..Attributes::default()
-    };
-    if let Some(change) = change {
-        let mut change = change.clone();
-        // Nothing is preferred that is about to go.
-        change.local_preference = change.local_preference.filter(|_| internal && !draining);
-        rules::apply(&change, (!internal).then_some(session.asn), &mut attributes);
-    }
-    attributes
-}
-
-/// An UPDATE of ours always fits; if it ever does not, that is a fault of this program and no reason to fall over.
-fn written(result: Result<Vec<Bytes>, EncodeError>) -> Vec<Bytes> {
-    result.unwrap_or_else(|fault| {
-        error!(error = %fault, "announcement cannot be written; please report this");
-        Vec::new()
-    })
+    keys.iter().map(named).collect()
 }

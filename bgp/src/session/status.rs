@@ -2,12 +2,13 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use imbl::OrdMap;
 use jiff::Timestamp;
-use sekisho_config::model::Prefix;
 use serde::Serialize;
 
+use super::{OutKey, Told};
 use crate::fsm::{Ended, State, Terms};
-use crate::wire::{Family, NextHop};
+use crate::wire::Family;
 
 /// What a session tells about itself, read by the speaker when somebody asks.
 #[derive(Debug)]
@@ -24,8 +25,8 @@ pub(crate) struct Status {
     pub(crate) connect_error: Option<LastError>,
     /// How often an established session was lost.
     pub(crate) flaps: u64,
-    /// What the peer has been told, with the next hop.
-    pub(crate) announced: BTreeMap<Prefix, NextHop>,
+    /// What the peer has been told.
+    pub(crate) announced: OrdMap<OutKey, Told>,
     /// Families in which nothing can be announced, and why.
     pub(crate) withheld: BTreeMap<Family, CannotAnnounce>,
     pub(crate) received: MessageCounts,
@@ -49,7 +50,7 @@ impl Shared {
             last_error: None,
             connect_error: None,
             flaps: 0,
-            announced: BTreeMap::new(),
+            announced: OrdMap::new(),
             withheld: BTreeMap::new(),
             received: MessageCounts::default(),
             sent: MessageCounts::default(),

@@ -3,14 +3,16 @@ use std::net::Ipv4Addr;
 use std::sync::{LazyLock, Mutex};
 use std::task::Context;
 
+use imbl::OrdSet;
 use prometheus::Registry;
 use proptest::prelude::*;
-use sekisho_config::model::{Asn, PathChange, RouterId, Transport};
+use sekisho_config::model::{Asn, PassedNextHop, PathChange, Prefix, RouterId, Transport};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
 
 use super::hand::Hand;
 use super::*;
 use crate::metrics::Metrics;
+use crate::policy::export::Export;
 use crate::wire::{Family, NextHop, Nlri, RouteRefresh};
 
 /// A connection in memory.
@@ -123,6 +125,7 @@ fn open_session(tasks: &mut Vec<tokio::task::AbortHandle>, peer: SocketAddr, own
             hold_time: 9,
             restart_time: 120,
             peer_as: asn.into(),
+            add_path_send: false,
         },
         timers: Timers::default(),
         seed: own.into(),
@@ -161,9 +164,35 @@ impl Desk {
     }
 
     fn announce(&self, prefixes: &[&str]) {
-        let announce = prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect();
-        self.orders.send_modify(|orders| orders.announce = announce);
+        let all = prefixes.iter().map(|prefix| prefix.parse().unwrap());
+        self.want(vips(all, false, |_| PathChange::default()));
     }
+
+    fn want(&self, vips: Adverts) {
+        self.orders.send_modify(|orders| orders.wanted.vips = vips);
+    }
+}
+
+/// VIPs as they go to peers of our AS.
+fn vips(
+    prefixes: impl Iterator<Item = Prefix>,
+    draining: bool,
+    set: impl Fn(&Prefix) -> PathChange,
+) -> Adverts {
+    let export = Export {
+        asn: Asn::try_from(64512).unwrap(),
+        cluster_id: Ipv4Addr::new(192, 0, 2, 10),
+        internal: true,
+        client: false,
+        next_hop: PassedNextHop::Usual,
+        draining,
+        rules: vec![],
+    };
+    let advert = |prefix: Prefix| {
+        let advert = export.vip(&prefix, &set(&prefix)).unwrap();
+        (vip_key(prefix), Arc::new(advert))
+    };
+    prefixes.map(advert).collect()
 }
 
 /// A passive session with a peer made by hand, established.
@@ -256,7 +285,7 @@ async fn announcements_follow_the_orders() {
     );
 
     desk.orders
-        .send_modify(|orders| orders.next_hops.ipv6 = Some("2001:db8::10".parse().unwrap()));
+        .send_modify(|orders| orders.wanted.next_hops.ipv6 = Some("2001:db8::10".parse().unwrap()));
     assert_eq!(
         prefixes(&hand.update().await.announced),
         ["2001:db8::1/128 via 2001:db8::10"]
@@ -291,8 +320,13 @@ async fn announcements_follow_the_orders() {
     assert_eq!(hand.said().await, Some(Message::RouteRefresh(other)));
 
     // RFC 8326: about to go, and taken back.
+    let both = || {
+        ["203.0.113.2/32", "2001:db8::1/128"]
+            .into_iter()
+            .map(|text| text.parse().unwrap())
+    };
     for (draining, want) in [(true, (Some(0), vec![0xffff_0000])), (false, (Some(100), vec![]))] {
-        desk.orders.send_modify(|orders| orders.draining = draining);
+        desk.want(vips(both(), draining, |_| PathChange::default()));
         for _ in Family::ALL {
             let attributes = hand.update().await.attributes.unwrap();
             let got = (attributes.local_preference, attributes.communities.clone());
@@ -306,14 +340,18 @@ async fn announcements_follow_the_orders() {
         local_preference: Some(7),
         ..PathChange::default()
     };
-    let changed = ("203.0.113.2/32".parse().unwrap(), Arc::new(change));
-    desk.orders
-        .send_modify(|orders| orders.changes = [changed].into_iter().collect());
+    desk.want(vips(both(), false, |prefix| {
+        if prefix.is_ipv4() {
+            change.clone()
+        } else {
+            PathChange::default()
+        }
+    }));
     let update = hand.update().await;
     assert_eq!(prefixes(&update.announced), ["203.0.113.2/32 via 192.0.2.10"]);
     let attributes = update.attributes.unwrap();
     assert_eq!((attributes.med, attributes.local_preference), (Some(50), Some(7)));
-    desk.orders.send_modify(|orders| orders.changes = OrdMap::new());
+    desk.want(vips(both(), false, |_| PathChange::default()));
     let attributes = hand.update().await.attributes.unwrap();
     assert_eq!((attributes.med, attributes.local_preference), (None, Some(100)));
 
@@ -336,7 +374,7 @@ async fn thousands_of_announcements_go_out_as_the_peer_takes_them() {
     let all: OrdSet<Prefix> = (0..20_000_u32)
         .map(|n| Prefix::host(Ipv4Addr::from(0x0a00_0000 + n).into()))
         .collect();
-    desk.orders.send_modify(|orders| orders.announce = all.clone());
+    desk.want(vips(all.iter().copied(), false, |_| PathChange::default()));
     let mut heard = OrdSet::new();
     while heard.len() < all.len() {
         heard.extend(hand.update().await.announced.iter().map(|(nlri, _)| nlri.prefix));
@@ -369,10 +407,8 @@ async fn a_slow_speaker_is_no_reason_to_end_a_session() {
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_does_not_read_is_given_up() {
     let (mut desk, mut hand, _tasks) = with_hand(5).await;
-    let all = (0..20_000_u32)
-        .map(|n| Prefix::host(Ipv4Addr::from(0x0a00_0000 + n).into()))
-        .collect();
-    desk.orders.send_modify(|orders| orders.announce = all);
+    let all = (0..20_000_u32).map(|n| Prefix::host(Ipv4Addr::from(0x0a00_0000 + n).into()));
+    desk.want(vips(all, false, |_| PathChange::default()));
     let before = Instant::now();
     // It does send KEEPALIVEs.
     let ended = loop {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sekisho_config::model::{
-    Asn, Bgp, BgpIdentity, MaxPrefixes, PathChange, Peer as PeerSettings, PeerAs, PeerName, PeerRange,
+    Asn, Bgp, BgpIdentity, MaxPrefixes, PassOn, Peer as PeerSettings, PeerAs, PeerName, PeerRange,
     PolicyRule, Prefix, Role, Transport,
 };
 use tokio::net::TcpStream;
@@ -16,11 +16,12 @@ use super::next_hop::interface_to;
 use crate::error::cease;
 use crate::fsm::{Identity, State, Terms};
 use crate::metrics::PeerMetrics;
-use crate::policy::{Rejected, Rejections, rules};
+use crate::policy::export::Export;
+use crate::policy::{Rejected, Rejections};
 use crate::rib::{Counts, NextHops, PeerId};
 use crate::session::{Orders, Protection, SessionKey, Shared};
 use crate::view::{self, PeerView};
-use crate::wire::{Attributes, Families, Notification};
+use crate::wire::{Families, Notification};
 
 /// Restart time that we advertise: the most that a peer should wait for us.
 const RESTART_TIME: u16 = 120;
@@ -46,6 +47,7 @@ pub(super) struct Wanted {
     pub(super) enforce_first_as: bool,
     pub(super) import: Vec<Arc<PolicyRule>>,
     pub(super) export: Vec<Arc<PolicyRule>>,
+    pub(super) pass_on: PassOn,
     pub(super) range: Option<Prefix>,
 }
 
@@ -64,6 +66,7 @@ impl From<&PeerSettings> for Wanted {
             enforce_first_as: peer.enforce_first_as,
             import: peer.import.clone(),
             export: peer.export.clone(),
+            pass_on: peer.pass_on,
             range: None,
         }
     }
@@ -91,6 +94,7 @@ impl Wanted {
             enforce_first_as: range.enforce_first_as,
             import: range.import.clone(),
             export: range.export.clone(),
+            pass_on: range.pass_on,
             range: Some(range.prefix),
         })
     }
@@ -102,6 +106,12 @@ impl Wanted {
         as_other.enforce_first_as = other.enforce_first_as;
         as_other.import.clone_from(&other.import);
         as_other.export.clone_from(&other.export);
+        // Whether pods are passed on stands in our OPEN (ADD-PATH).
+        let pods = as_other.pass_on.pods;
+        as_other.pass_on = PassOn {
+            pods,
+            ..other.pass_on
+        };
         as_other == *other
     }
 
@@ -124,6 +134,7 @@ impl Wanted {
             hold_time: u16::try_from(ours.hold_time.as_secs()).unwrap_or(u16::MAX),
             restart_time: RESTART_TIME,
             peer_as: self.asn.clone(),
+            add_path_send: self.pass_on.pods,
         }
     }
 }
@@ -193,9 +204,28 @@ impl Peer {
             && self.shared.lock().state < State::OpenSent
     }
 
-    /// How a host route is announced to it, or the rule that keeps it back.
-    pub(super) fn exported(&self, prefix: &Prefix) -> Result<PathChange, Arc<str>> {
-        rules::ask(&self.wanted.export, prefix, None, &Attributes::default())
+    /// What makes an announcement to it, as far as it is known who it is: of a peer whose session does not stand, by its
+    /// configured AS.
+    pub(super) fn export(&self, ours: &BgpIdentity, draining: bool) -> Export {
+        let internal = self.terms.as_ref().map_or_else(
+            || self.wanted.asn.number(ours.asn) == Some(ours.asn),
+            |terms| terms.wire.internal,
+        );
+        Export {
+            asn: ours.asn,
+            cluster_id: ours.cluster_id.address(),
+            internal,
+            client: self.wanted.pass_on.reflector_client,
+            next_hop: self.wanted.pass_on.next_hop,
+            draining,
+            rules: self.wanted.export.clone(),
+        }
+    }
+
+    /// Families in which it takes several paths of a prefix.
+    pub(super) fn add_path(&self) -> Families {
+        let terms = self.terms.as_ref();
+        terms.map_or(Families::NONE, |terms| terms.wire.add_path_send)
     }
 
     /// Asks it to say everything again, because what is let in has changed. One that knows no route refresh gets a new

@@ -1,3 +1,4 @@
+mod exports;
 mod members;
 mod sessions;
 mod views;
@@ -9,7 +10,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use imbl::{OrdMap, OrdSet};
+use imbl::OrdSet;
 use sekisho_config::model::{Bgp, PathChange, PeerName, Prefix, Reach, Routing};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
@@ -29,8 +30,9 @@ use crate::fib;
 use crate::metrics::Metrics;
 use crate::policy::Floor;
 use crate::rib::{Delta, Local, NextHops as Kernel, Rib, Tracker};
-use crate::session::{NextHops, Report, SessionKey};
+use crate::session::{Adverts, NextHops, Report, SessionKey, Wanted, vip_key};
 use crate::wire::Notification;
+use exports::Exports;
 
 /// How long a peer with too many paths is kept away that is not to come back by itself: longer than anybody waits.
 const FOR_GOOD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -81,6 +83,7 @@ pub(super) struct Speaker {
     plan: Arc<Plan>,
     floor: Floor,
     rib: Rib,
+    exports: Exports,
     tracker: Tracker,
     kernel: fib::Handle,
     next_hops: watch::Receiver<Kernel>,
@@ -137,6 +140,7 @@ impl Speaker {
         }
         Self {
             rib: Rib::new(local(&bgp, routing)),
+            exports: Exports::default(),
             tracker: Tracker::default(),
             plan: Arc::default(),
             floor: Floor::default(),
@@ -189,10 +193,16 @@ impl Speaker {
                     self.configure(bgp);
                 }
                 Ok(()) = self.wishes.plan.changed() => {
-                    self.plan = Arc::clone(&self.wishes.plan.borrow_and_update());
+                    let plan = Arc::clone(&self.wishes.plan.borrow_and_update());
+                    let pools_changed = self.plan.pools != plan.pools;
+                    self.plan = plan;
                     self.raise_floor();
                     self.kernel.vips(self.plan.local().collect::<BTreeSet<_>>());
-                    self.order_all();
+                    if pools_changed {
+                        self.pass_on_anew();
+                    } else {
+                        self.order_all();
+                    }
                 }
                 Ok(()) = self.wishes.draining.changed() => {
                     let draining = *self.wishes.draining.borrow_and_update();
@@ -239,6 +249,7 @@ impl Speaker {
             return;
         }
         self.untold_reach.extend(self.tracker.changed(&delta, &self.rib));
+        self.pass_on(&delta.changed);
         if !delta.fib.is_empty() {
             self.kernel.routes(delta.fib);
         }
@@ -264,34 +275,40 @@ impl Speaker {
         let Some(peer) = self.peers.get(&address) else {
             return;
         };
+        let draining = *self.wishes.draining.borrow();
+        let export = peer.export(&self.bgp.identity, draining);
         let announced = self.plan.announced_to(&peer.wanted.name, peer.wanted.role);
-        let mut announce = OrdSet::new();
-        let mut changes = OrdMap::new();
+        let mut vips = Adverts::new();
         for prefix in announced.map(Prefix::host) {
-            let Ok(change) = peer.exported(&prefix) else {
-                continue;
-            };
-            announce.insert(prefix);
-            if change != PathChange::default() {
-                changes.insert(prefix, Arc::new(change));
+            if let Ok(advert) = export.vip(&prefix, &PathChange::default()) {
+                vips.insert(vip_key(prefix), Arc::new(advert));
             }
         }
-        let next_hops = if announce.is_empty() {
+        let pods = if peer.wanted.pass_on.pods && peer.established() {
+            self.exports
+                .of(export, peer.add_path(), &self.plan, &self.rib, &self.peers)
+        } else {
+            Adverts::new()
+        };
+        let next_hops = if vips.is_empty() && !peer.wanted.pass_on.pods {
             NextHops::default()
         } else {
             let kernel = self.next_hops.borrow();
             next_hops_on(peer.interface(&kernel), &kernel, &self.plan)
         };
-        let draining = *self.wishes.draining.borrow();
+        let interval = peer.wanted.pass_on.interval;
         peer.orders.send_if_modified(|orders| {
-            let differs = orders.changes != changes
-                || orders.announce != announce
-                || orders.next_hops != next_hops
-                || orders.draining != draining;
-            orders.draining = draining;
-            orders.changes = changes;
-            orders.announce = announce;
-            orders.next_hops = next_hops;
+            let now = &mut orders.wanted;
+            let differs = now.vips != vips
+                || !now.pods.ptr_eq(&pods)
+                || now.next_hops != next_hops
+                || now.interval != interval;
+            *now = Wanted {
+                vips,
+                pods,
+                next_hops,
+                interval,
+            };
             differs
         });
     }
@@ -339,6 +356,7 @@ fn local(bgp: &Bgp, routing: Routing) -> Local {
     Local {
         asn: bgp.identity.asn,
         router_id: bgp.identity.router_id,
+        cluster_id: bgp.identity.cluster_id,
         kernel_fallback: routing == Routing::Preferred,
     }
 }

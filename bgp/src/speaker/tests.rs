@@ -2,7 +2,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use sekisho_config::model::{
-    AnnounceTo, Asn, BgpIdentity, MaxPrefixes, Peer, PeerRange, Prefix, Role, RouterId, Transport,
+    AnnounceTo, Asn, BgpIdentity, MaxPrefixes, PassOn, Peer, PeerRange, Prefix, Role, RouterId, Transport,
     Unroutable, Vip, VipPurpose, Withhold,
 };
 use tokio::io::AsyncWriteExt;
@@ -31,12 +31,14 @@ fn bgp() -> Bgp {
         enforce_first_as: true,
         import: vec![],
         export: vec![],
+        pass_on: PassOn::default(),
     };
     Bgp {
         identity: BgpIdentity {
             asn: asn(),
             router_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),
             hold_time: Duration::from_secs(90),
+            cluster_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),
         },
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         install_routes: false,
@@ -530,6 +532,7 @@ async fn configure_touches_only_the_peers_that_differ() {
         enforce_first_as: true,
         import: vec![],
         export: vec![],
+        pass_on: PassOn::default(),
     });
     bench.handle.configure(next.clone());
     let end = ended(goes).await.unwrap();

@@ -5,6 +5,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use super::fault::{At, Log, Place, quote};
+use super::pass_on;
 use super::process::network;
 use super::rules::{self, Rules};
 use super::table::{Table, listen_address};
@@ -59,7 +60,7 @@ pub(super) fn read(
     load: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Read {
     let asn = table.asn("asn");
-    let router_id = table.text("router_id", router_id);
+    let router_id = table.text("router_id", read_router_id);
     let hold_time = match table.duration("hold_time") {
         None => Duration::from_secs(9),
         Some(at) => {
@@ -71,6 +72,7 @@ pub(super) fn read(
             at.value
         }
     };
+    let cluster_id = table.text("cluster_id", read_router_id);
     let listen = table.list("listen", listen_address).map_or_else(
         || {
             vec![At {
@@ -92,6 +94,7 @@ pub(super) fn read(
     check_ranges(&read_ranges, log);
     check_reachable(&listen, &read_peers, &read_ranges, log);
     transport::check_signed(&read_peers, &read_ranges, log);
+    pass_on::check(asn.as_ref().map(|at| at.value), &read_peers, &read_ranges, log);
     if peers.is_empty() && ranges.is_empty() {
         log.warn(
             &table.place,
@@ -110,6 +113,7 @@ pub(super) fn read(
             asn: asn.value,
             router_id: router_id.value,
             hold_time,
+            cluster_id: cluster_id.map_or(router_id.value, |at| at.value),
         }),
         install_routes: table.bool("install_routes").unwrap_or(true),
         table: kernel_table(table, log),
@@ -120,7 +124,7 @@ pub(super) fn read(
     }
 }
 
-fn router_id(text: &str) -> Result<RouterId, Invalid> {
+fn read_router_id(text: &str) -> Result<RouterId, Invalid> {
     let address: Ipv4Addr = text.parse().map_err(|_| {
         Invalid::new(
             format!("{} is not a router id", quote(text)),
@@ -223,6 +227,7 @@ fn peer(
         enforce_first_as: table.bool("enforce_first_as").unwrap_or(true),
         import,
         export,
+        pass_on: pass_on::read(table, log),
     };
     // Peers of a range are named by their address: no other may take such a name.
     if peer
@@ -277,6 +282,7 @@ fn range(
             enforce_first_as: table.bool("enforce_first_as").unwrap_or(true),
             import,
             export,
+            pass_on: pass_on::read(table, log),
         },
         place: table.place.clone(),
     })

@@ -10,6 +10,7 @@ mod acme;
 mod bgp;
 mod fault;
 mod keys;
+mod pass_on;
 mod process;
 mod restart;
 mod rules;

@@ -152,6 +152,8 @@ pub struct BgpIdentity {
     pub router_id: RouterId,
     /// Hold time that we offer; zero (off) or at least 3 s (RFC 4271 section 4.2).
     pub hold_time: Duration,
+    /// Our CLUSTER_ID as a route reflector (RFC 4456): the router id unless told otherwise.
+    pub cluster_id: RouterId,
 }
 
 /// The `[bgp]` section.
@@ -198,8 +200,35 @@ pub struct Peer {
     pub enforce_first_as: bool,
     /// What is let in from it, beyond what always holds: the first rule that accepts or rejects decides; none: accepted.
     pub import: Vec<Arc<PolicyRule>>,
-    /// How VIPs are announced to it, likewise.
+    /// How VIPs, and what is passed on, are announced to it, likewise.
     pub export: Vec<Arc<PolicyRule>>,
+    /// What it hears besides VIPs, and how.
+    pub pass_on: PassOn,
+}
+
+/// What a peer hears besides VIPs: nothing, unless it is told so.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub struct PassOn {
+    /// The best routes of `cluster` peers.
+    pub pods: bool,
+    /// It is a client of ours (RFC 4456): what other peers of our AS say is reflected to it, and what it says to them.
+    pub reflector_client: bool,
+    /// The next hop of what is passed on.
+    pub next_hop: PassedNextHop,
+    /// Least time between two rounds of announcements (RFC 4271 section 9.2.1.1); withdrawals never wait.
+    pub interval: Duration,
+}
+
+/// The next hop of what is passed on to a peer.
+#[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
+pub enum PassedNextHop {
+    /// As it came inside our AS; ours to another one.
+    #[default]
+    Usual,
+    /// Ours: packets come through the box, which has to forward them.
+    Own,
+    /// As it came.
+    Unchanged,
 }
 
 /// Which AS a peer may be of.
@@ -317,6 +346,8 @@ pub struct PeerRange {
     pub import: Vec<Arc<PolicyRule>>,
     /// As for a peer.
     pub export: Vec<Arc<PolicyRule>>,
+    /// As for a peer.
+    pub pass_on: PassOn,
 }
 
 #[cfg(test)]

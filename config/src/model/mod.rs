@@ -22,7 +22,8 @@ mod upstream;
 mod vip;
 
 pub use bgp::{
-    Asn, Bgp, BgpIdentity, MaxPrefixes, Peer, PeerAs, PeerName, PeerRange, Role, RouterId, Transport,
+    Asn, Bgp, BgpIdentity, MaxPrefixes, PassOn, PassedNextHop, Peer, PeerAs, PeerName, PeerRange, Role,
+    RouterId, Transport,
 };
 pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet};
 pub use condition::{Conditions, FieldCondition, ValueMatch};

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use sekisho_tests::lab::{EndpointPod, Lab, Machine, Manifests, NODE1, NODE2, NODE3, State, wait_for};
+use sekisho_tests::lab::{Lab, Manifests, NODE1, NODE2, NODE3, State, wait_for};
 
 use crate::Case;
 use crate::peer::{KINDS, Kind, Peer, Setup};
@@ -34,10 +34,13 @@ pub(crate) fn all() -> Vec<Case> {
         "raw: hostile messages end a session, never the process",
         hostile,
     ));
+    cases.extend(crate::features::all());
+    cases.extend(crate::calico::all());
+    cases.extend(crate::reannounce::all());
     cases
 }
 
-fn case(name: &str, run: impl Fn(&State) -> Result<()> + 'static) -> Case {
+pub(crate) fn case(name: &str, run: impl Fn(&State) -> Result<()> + 'static) -> Case {
     Case {
         name: name.to_owned(),
         run: Box::new(run),
@@ -84,8 +87,8 @@ fn setup(kind: Kind, passive: bool, hold: u32) -> Setup {
         kind,
         asn: 64512,
         passive,
-        blocks: true,
         hold,
+        ..Setup::default()
     }
 }
 
@@ -180,7 +183,7 @@ fn falls_silent(state: &State, kind: Kind) -> Result<()> {
     for ([first, _], via) in kind.blocks() {
         rig.wait_route(&mut appliance, first, via)?;
     }
-    peer.process()?.signal(Signal::SIGSTOP)?;
+    peer.signal(Signal::SIGSTOP)?;
     for ([first, _], _) in kind.blocks() {
         rig.wait_gone(&mut appliance, first, Duration::from_secs(15))
             .context("after the hold time")?;
@@ -189,7 +192,7 @@ fn falls_silent(state: &State, kind: Kind) -> Result<()> {
         established(&appliance, "peer").is_err(),
         "a silent peer counts as established"
     );
-    peer.process()?.signal(Signal::SIGCONT)?;
+    peer.signal(Signal::SIGCONT)?;
     for ([first, _], via) in kind.blocks() {
         rig.wait_route(&mut appliance, first, via)
             .context("after it spoke again")?;
@@ -202,9 +205,7 @@ fn hears_vip(state: &State, kind: Kind) -> Result<()> {
     let setup = Setup {
         kind,
         asn: 64500,
-        passive: false,
-        blocks: true,
-        hold: 9,
+        ..Setup::default()
     };
     let peer = Peer::start(state, &rig.peer, &setup)?;
     let upstream = Neighbour {
@@ -222,24 +223,7 @@ fn hears_vip(state: &State, kind: Kind) -> Result<()> {
             "{vip} is announced before anything can serve"
         );
     }
-    let pod = EndpointPod {
-        pod: "web-1".into(),
-        node: "node1".into(),
-        address: Machine {
-            v4: [10, 244, 20, 5].into(),
-            v6: "fd00:244:0:20::5".parse()?,
-        },
-        ready: true,
-    };
-    rig.manifests.write("class.yaml", &Manifests::ingress_class())?;
-    rig.manifests.write(
-        "web.yaml",
-        &Manifests::service("web", "ClusterIP", std::slice::from_ref(&pod)),
-    )?;
-    rig.manifests.write(
-        "ingress.yaml",
-        &Manifests::ingress("web", "web.example.com", "web", None, false),
-    )?;
+    let pod = rig.serve()?;
     for vip in kind.vips() {
         wait_for(&format!("{vip} to be announced"), PATIENCE, || peer.heard(vip))?;
     }

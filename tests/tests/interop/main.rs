@@ -4,8 +4,11 @@
 //! program started again with `--case NAME`. Without `SEKISHO_REQUIRE_DAEMONS=1` it does nothing but say so, since
 //! `cargo test` alone cannot fetch the daemons: `make test-lab` does.
 
+mod calico;
 mod cases;
+mod features;
 mod peer;
+mod reannounce;
 mod rig;
 mod speaker;
 

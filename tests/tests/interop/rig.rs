@@ -4,7 +4,9 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use sekisho_tests::lab::{Appliance, BOX, Manifests, Netns, Settings, State, switch, wait_for};
+use sekisho_tests::lab::{
+    Appliance, BOX, EndpointPod, Machine, Manifests, Netns, Settings, State, switch, wait_for,
+};
 
 /// Where the neighbour is.
 pub(crate) const PEER_V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::new(10, 0, 0, 20));
@@ -70,25 +72,67 @@ impl Rig {
 
     /// Starts the appliance with these neighbours.
     pub(crate) fn start(&self, routing: &str, hold: &str, neighbours: &[Neighbour]) -> Result<Appliance> {
-        let directory = self.state.file("appliance");
-        let dir = directory.display();
-        let mut toml = format!(
-            "[appliance]\nname = \"edge-1\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nadmin = \"127.0.0.1:9901\"\nworkers = 1\n\
-             [listen]\nhttp = [\"0.0.0.0:80\", \"[::]:80\"]\nhttps = [\"0.0.0.0:443\", \"[::]:443\"]\n\
-             [source]\nmanifests = \"{}\"\nrouting = \"{routing}\"\n\
-             [bgp]\nasn = 64512\nrouter_id = \"10.0.0.10\"\nlisten = [\"0.0.0.0:179\", \"[::]:179\"]\nhold_time = \"{hold}\"\n\
-             [[vips]]\nname = \"public\"\naddresses = [\"203.0.113.0/28\", \"2001:db8:1::/112\"]\nannounce_to = [\"upstream\"]\n",
-            self.manifests.path().display()
-        );
+        let mut more = String::new();
         for peer in neighbours {
-            toml.push_str(&format!(
+            more.push_str(&format!(
                 "[[bgp.peers]]\nname = \"{}\"\naddress = \"{}\"\nasn = {}\nrole = \"{}\"\npassive = {}\n",
                 peer.name, peer.address, peer.asn, peer.role, peer.passive
             ));
         }
         // Who else may come: addresses that misbehave, one after the other.
-        toml.push_str("[[bgp.peer_ranges]]\nprefix = \"10.0.0.128/25\"\nasn = 64512\nrole = \"cluster\"\n");
-        Appliance::start(&self.state, Some(&self.the_box), &Settings { directory, toml })
+        more.push_str("[[bgp.peer_ranges]]\nprefix = \"10.0.0.128/25\"\nasn = 64512\nrole = \"cluster\"\n");
+        self.start_with(routing, hold, &more)
+    }
+
+    /// Starts the appliance with this after `[bgp]`.
+    pub(crate) fn start_with(&self, routing: &str, hold: &str, more: &str) -> Result<Appliance> {
+        let settings = Settings {
+            directory: self.state.file("appliance"),
+            toml: self.text(routing, hold, more),
+        };
+        Appliance::start(&self.state, Some(&self.the_box), &settings)
+    }
+
+    /// Gives the running appliance another file.
+    pub(crate) fn reload(&self, appliance: &Appliance, routing: &str, hold: &str, more: &str) -> Result<()> {
+        std::fs::write(appliance.file(), self.text(routing, hold, more))?;
+        appliance.daemon.signal(nix::sys::signal::Signal::SIGHUP)
+    }
+
+    fn text(&self, routing: &str, hold: &str, more: &str) -> String {
+        let directory = self.state.file("appliance");
+        let dir = directory.display();
+        format!(
+            "[appliance]\nname = \"edge-1\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nadmin = \"127.0.0.1:9901\"\nworkers = 1\n\
+             [listen]\nhttp = [\"0.0.0.0:80\", \"[::]:80\"]\nhttps = [\"0.0.0.0:443\", \"[::]:443\"]\n\
+             [source]\nmanifests = \"{}\"\nrouting = \"{routing}\"\n\
+             [bgp]\nasn = 64512\nrouter_id = \"10.0.0.10\"\nlisten = [\"0.0.0.0:179\", \"[::]:179\"]\nhold_time = \"{hold}\"\n{more}\
+             [[vips]]\nname = \"public\"\naddresses = [\"203.0.113.0/28\", \"2001:db8:1::/112\"]\nannounce_to = [\"upstream\"]\n",
+            self.manifests.path().display()
+        )
+    }
+
+    /// An Ingress with an endpoint, so that the VIPs can serve (with `routing = "off"`); gives the endpoint.
+    pub(crate) fn serve(&self) -> Result<EndpointPod> {
+        let pod = EndpointPod {
+            pod: "web-1".into(),
+            node: "node1".into(),
+            address: Machine {
+                v4: [10, 244, 20, 5].into(),
+                v6: "fd00:244:0:20::5".parse()?,
+            },
+            ready: true,
+        };
+        self.manifests.write("class.yaml", &Manifests::ingress_class())?;
+        self.manifests.write(
+            "web.yaml",
+            &Manifests::service("web", "ClusterIP", std::slice::from_ref(&pod)),
+        )?;
+        self.manifests.write(
+            "ingress.yaml",
+            &Manifests::ingress("web", "web.example.com", "web", None, false),
+        )?;
+        Ok(pod)
     }
 
     /// The line of the box's kernel table for exactly `prefix`.
@@ -137,12 +181,17 @@ impl Rig {
 
 /// Fails unless the box says that `name` is established.
 pub(crate) fn established(appliance: &Appliance, name: &str) -> Result<()> {
-    let peers = appliance.json(&["peers"])?;
-    let text = find(&peers, name)
-        .with_context(|| format!("`sekisho peers` shows no {name}"))?
-        .to_string();
+    let text = shown(appliance, name)?.to_string();
     ensure!(text.to_lowercase().contains("\"established\""), "{text:.300}");
     Ok(())
+}
+
+/// What `sekisho peers` has of `name`.
+pub(crate) fn shown(appliance: &Appliance, name: &str) -> Result<serde_json::Value> {
+    let peers = appliance.json(&["peers"])?;
+    find(&peers, name)
+        .cloned()
+        .with_context(|| format!("`sekisho peers` shows no {name}"))
 }
 
 /// The object, at any depth, whose `name` is `name`.

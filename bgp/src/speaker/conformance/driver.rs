@@ -6,7 +6,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use prometheus::Registry;
 use sekisho_config::model::{
-    Asn, Bgp, BgpIdentity, MaxPrefixes, Peer, PeerName, Prefix, Role, RouterId, Routing, Transport,
+    Asn, Bgp, BgpIdentity, MaxPrefixes, PassOn, Peer, PeerName, Prefix, Role, RouterId, Routing, Transport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -114,6 +114,7 @@ impl Bench {
                 enforce_first_as: true,
                 import: vec![],
                 export: vec![],
+                pass_on: PassOn::default(),
             }
         });
         let bgp = Bgp {
@@ -121,6 +122,7 @@ impl Bench {
                 asn: asn(64512),
                 router_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),
                 hold_time: Duration::from_secs(90),
+                cluster_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),
             },
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             install_routes: false,

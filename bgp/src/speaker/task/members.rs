@@ -102,6 +102,7 @@ impl Speaker {
             return;
         };
         info!(peer = %peer.wanted.name, "BGP peer has new settings; its session stays");
+        let client_changed = peer.wanted.pass_on.reflector_client != now.pass_on.reflector_client;
         let rules_changed =
             peer.wanted.enforce_first_as != now.enforce_first_as || peer.wanted.import != now.import;
         peer.wanted = now;
@@ -112,6 +113,9 @@ impl Speaker {
             limit(peer, self.rib.counts(id));
         }
         self.order(address);
+        if client_changed && !self.exports.is_empty() {
+            self.pass_on_anew();
+        }
     }
 
     fn add(&mut self, wanted: Wanted) {
@@ -186,6 +190,7 @@ impl Speaker {
         if let Some(id) = peer.id {
             let delta = self.rib.forget(id);
             self.spread(delta);
+            self.exports.forget(id);
         }
     }
 

@@ -197,6 +197,9 @@ impl Speaker {
     /// What is due by the clock.
     pub(super) fn keep_house(&mut self) {
         let now = Instant::now();
+        if !self.exports.is_empty() {
+            self.tidy_exports();
+        }
         self.end_refreshes(now);
         let overdue = |peer: &Peer| peer.stale.is_some_and(|(_, until)| until <= now);
         let expired: Vec<_> = self

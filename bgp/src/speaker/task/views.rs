@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use sekisho_config::model::Prefix;
+use sekisho_config::model::{PathChange, Prefix};
 use tokio::time::Instant;
 
 use super::super::Query;
@@ -11,6 +11,7 @@ use super::Speaker;
 use crate::announce::PlannedVip;
 use crate::policy::RejectedView;
 use crate::rib::RouteQuery;
+use crate::session::vip_key;
 use crate::view::{Missing, MissingView, PeerView, VipView};
 use crate::wire::Family;
 
@@ -60,7 +61,8 @@ impl Speaker {
                 .values()
                 .filter(|peer| planned.goes_to(&peer.wanted.name, peer.wanted.role))
             {
-                if peer.exported(&prefix).is_err() {
+                let export = peer.export(&self.bgp.identity, *self.wishes.draining.borrow());
+                if export.vip(&prefix, &PathChange::default()).is_err() {
                     let why = Missing::ExportRule;
                     missing.push(MissingView {
                         peer: peer.wanted.name.clone(),
@@ -70,7 +72,7 @@ impl Speaker {
                     continue;
                 }
                 let status = peer.shared.lock();
-                if status.announced.contains_key(&prefix) {
+                if status.announced.contains_key(&vip_key(prefix)) {
                     announced_to.push(peer.wanted.name.clone());
                     continue;
                 }

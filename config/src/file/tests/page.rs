@@ -152,6 +152,8 @@ fn another(key: &Key) -> String {
         Kind::Size { min, .. } => min.to_string(),
         Kind::Duration { .. } => "\"59s\"".to_owned(),
         Kind::OneOf(["accept", ..]) => "\"reject\"".to_owned(),
+        Kind::OneOf(["nothing", ..]) => "\"pods\"".to_owned(),
+        Kind::OneOf(["self", ..]) => "\"self\"".to_owned(),
         Kind::List("communities") => "[\"65000:7\"]".to_owned(),
         Kind::OneOf(["restart", ..]) => "\"idle\"".to_owned(),
         Kind::OneOf(["cluster", ..]) => "\"upstream\"".to_owned(),

@@ -121,7 +121,7 @@ x = 1
             r"box.toml:3: manifests: written twice; keep one of them",
             r"box.toml:6: asn: written twice; keep one of them",
             r"box.toml:7: bgp.hold_time: a value that is no number, true or false, and is not in quotes; write text, durations and addresses in double quotes",
-            r"box.toml:8: bgp.foo: unknown key; the keys of [bgp] are asn, router_id, listen, hold_time, install_routes, table, pod_prefixes",
+            r"box.toml:8: bgp.foo: unknown key; the keys of [bgp] are asn, router_id, listen, hold_time, cluster_id, install_routes, table, pod_prefixes",
             r"box.toml:9: syntax: unclosed table, expected `]`; correct the TOML of this line (https://toml.io)",
             r"box.toml:11: source: written twice; keep one of them",
             ],
@@ -352,6 +352,30 @@ table = 0
 }
 
 #[test]
+fn what_is_passed_on() {
+    let text = format!(
+        "{SOURCE}{BGP}[[bgp.peers]]\naddress = \"10.0.0.1\"\nasn = 65001\nrole = \"upstream\"\nroute_reflector_client = true\n\
+         [[bgp.peers]]\naddress = \"10.0.0.2\"\nasn = 64512\nrole = \"cluster\"\nroute_reflector_client = true\nreannounce = \"pods\"\n\
+         [[bgp.peers]]\naddress = \"10.0.0.3\"\nasn = \"external\"\nrole = \"cluster\"\nnext_hop = \"unchanged\"\n"
+    );
+    let found = faults(&text);
+    assert_eq!(found.len(), 1, "{found:?}");
+    assert!(
+        found[0].contains("bgp.peers[0].route_reflector_client: only a peer of our own AS"),
+        "{found:?}"
+    );
+    let reading = read(&text.replacen("route_reflector_client = true\n", "", 1)).unwrap();
+    let warned = lines(&reading.warnings).join("\n");
+    assert!(
+        warned.contains("bgp.peers[2].next_hop: it is about what is passed on"),
+        "{warned}"
+    );
+    let bgp = reading.settings.bgp.unwrap();
+    assert_eq!(bgp.identity.cluster_id, bgp.identity.router_id);
+    assert!(bgp.peers[1].pass_on.pods && bgp.peers[1].pass_on.reflector_client);
+}
+
+#[test]
 #[rustfmt::skip]
 fn peers() {
     check(&[
@@ -389,7 +413,7 @@ keepalive = 3
             r"box.toml:14: bgp.peers[0].password_file: the file cannot be read: entity not found; correct the path, or let the user of the service read it and nobody else (chown, chmod 0400)",
             r"box.toml:15: bgp.peers[0].import[0]: no rule is named `far`; add it as [[bgp.rules]], or correct the name",
             r"box.toml:16: bgp.peers[0].multihop: 0 is out of range; write a number from 1 to 255",
-            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ttl_security, multihop, source_address, max_prefixes, max_prefixes_warning, max_prefixes_action, max_prefixes_restart, enforce_first_as, import, export",
+            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ttl_security, multihop, source_address, max_prefixes, max_prefixes_warning, max_prefixes_action, max_prefixes_restart, enforce_first_as, import, export, reannounce, route_reflector_client, next_hop, advertisement_i…",
             ],
         ),
         (

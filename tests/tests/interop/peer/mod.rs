@@ -1,5 +1,8 @@
 //! Real daemons as the box's neighbour, behind one set of verbs.
 
+mod configuration;
+mod exabgp;
+
 use std::fs;
 use std::io::{Read, Write};
 use std::net::IpAddr;
@@ -8,7 +11,13 @@ use std::process::Command;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sekisho_tests::lab::{BOX, Bird, BirdVersion, Daemon, Netns, State, program, wait_for};
+
+use self::configuration::{bird, exabgp as exabgp_text, frr, gobgp, openbgpd};
+use self::exabgp::ExaBgp;
 
 use crate::rig::{PEER_V4, PEER_V6};
 
@@ -20,14 +29,18 @@ pub(crate) enum Kind {
     Bird2,
     GoBgp,
     Frr,
+    OpenBgpd,
+    ExaBgp,
 }
 
-pub(crate) const KINDS: [Kind; 5] = [
+pub(crate) const KINDS: [Kind; 7] = [
     Kind::Bird16,
     Kind::Bird16Ipv6,
     Kind::Bird2,
     Kind::GoBgp,
     Kind::Frr,
+    Kind::OpenBgpd,
+    Kind::ExaBgp,
 ];
 
 impl Kind {
@@ -38,6 +51,8 @@ impl Kind {
             Self::Bird2 => "bird-2",
             Self::GoBgp => "gobgp",
             Self::Frr => "frr",
+            Self::OpenBgpd => "openbgpd",
+            Self::ExaBgp => "exabgp",
         }
     }
 
@@ -81,6 +96,27 @@ pub(crate) struct Setup {
     /// It announces its blocks.
     pub(crate) blocks: bool,
     pub(crate) hold: u32,
+    /// Key of TCP MD5 signatures.
+    pub(crate) password: Option<&'static str>,
+    /// It sends with TTL 255 and takes nothing else.
+    pub(crate) ttl_security: bool,
+    /// It keeps the box's routes while the box is away, and asks for the same.
+    pub(crate) graceful_restart: bool,
+}
+
+impl Default for Setup {
+    fn default() -> Self {
+        Self {
+            kind: Kind::Bird2,
+            asn: 64512,
+            passive: false,
+            blocks: true,
+            hold: 9,
+            password: None,
+            ttl_security: false,
+            graceful_restart: true,
+        }
+    }
 }
 
 pub(crate) struct Peer {
@@ -88,6 +124,7 @@ pub(crate) struct Peer {
     netns: Netns,
     state: State,
     bird: Option<Bird>,
+    exabgp: Option<ExaBgp>,
     daemon: Option<Daemon>,
 }
 
@@ -99,30 +136,60 @@ impl Peer {
             netns: netns.clone(),
             state: state.clone(),
             bird: None,
+            exabgp: None,
             daemon: None,
         };
-        let bird = |version| Bird::start(state, "peer", netns, version, &bird_configuration(setup));
+        let with = |version| Bird::start(state, "peer", netns, version, &bird(setup));
         match setup.kind {
-            Kind::Bird16 => peer.bird = Some(bird(BirdVersion::V16Ipv4)?),
-            Kind::Bird16Ipv6 => peer.bird = Some(bird(BirdVersion::V16Ipv6)?),
-            Kind::Bird2 => peer.bird = Some(bird(BirdVersion::V2)?),
+            Kind::Bird16 => peer.bird = Some(with(BirdVersion::V16Ipv4)?),
+            Kind::Bird16Ipv6 => peer.bird = Some(with(BirdVersion::V16Ipv6)?),
+            Kind::Bird2 => peer.bird = Some(with(BirdVersion::V2)?),
             Kind::GoBgp => peer.start_gobgp()?,
             Kind::Frr => peer.start_frr()?,
+            Kind::OpenBgpd => peer.start_openbgpd()?,
+            Kind::ExaBgp => peer.exabgp = Some(ExaBgp::start(state, netns, &exabgp_text(setup))?),
         }
         Ok(peer)
+    }
+
+    /// Its BIRD.
+    pub(crate) fn bird(&self) -> Result<&Bird> {
+        self.bird.as_ref().context("not a BIRD")
+    }
+
+    /// Signals it and the processes that it has started.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
+        let process = self.process()?;
+        let children = format!("/proc/{0}/task/{0}/children", process.pid());
+        for child in fs::read_to_string(children)
+            .unwrap_or_default()
+            .split_whitespace()
+        {
+            // One that has just ended needs no signal.
+            let _ = kill(Pid::from_raw(child.parse()?), signal);
+        }
+        process.signal(signal)
+    }
+
+    /// Kills it without a chance to say anything.
+    pub(crate) fn kill(self) -> Result<()> {
+        // Of several processes none may see the others go.
+        self.signal(Signal::SIGSTOP)?;
+        self.signal(Signal::SIGKILL)
     }
 
     pub(crate) fn process(&self) -> Result<&Daemon> {
         self.bird
             .as_ref()
             .map(|bird| &bird.daemon)
+            .or_else(|| self.exabgp.as_ref().map(|exabgp| &exabgp.daemon))
             .or(self.daemon.as_ref())
             .context("not running")
     }
 
     fn start_gobgp(&mut self) -> Result<()> {
         let file = self.state.file("gobgpd.toml");
-        fs::write(&file, gobgp_configuration(&self.setup))?;
+        fs::write(&file, gobgp(&self.setup))?;
         let mut command = program(&self.netns, "gobgpd", "usr/bin/gobgpd")?;
         command
             .arg("-f")
@@ -147,7 +214,7 @@ impl Peer {
 
     fn start_frr(&mut self) -> Result<()> {
         let file = self.state.file("bgpd.conf");
-        fs::write(&file, frr_configuration(&self.setup))?;
+        fs::write(&file, frr(&self.setup))?;
         let mut command = program(&self.netns, "frr", "usr/lib/frr/bgpd")?;
         command.args(["-Z", "-S", "-u", "root", "-g", "root", "--log", "stdout"]);
         command
@@ -163,14 +230,59 @@ impl Peer {
         Ok(())
     }
 
-    fn gobgp(&self, words: &str) -> Result<String> {
+    fn start_openbgpd(&mut self) -> Result<()> {
+        // Its processes become a user of their own, which nobody has made here; the lab has a mount table of its own.
+        let (home, passwd) = (self.state.file("openbgpd"), self.state.file("passwd"));
+        fs::create_dir_all(&home)?;
+        let users = fs::read_to_string("/etc/passwd")?;
+        if !users.contains("_openbgpd:") {
+            fs::write(
+                &passwd,
+                format!("{users}_openbgpd:x:0:0::{}:/bin/false\n", home.display()),
+            )?;
+            mount(
+                Some(&passwd),
+                "/etc/passwd",
+                None::<&str>,
+                MsFlags::MS_BIND,
+                None::<&str>,
+            )?;
+        }
+        let file = self.state.file("openbgpd.conf");
+        let socket = self.state.file("openbgpd.sock");
+        fs::write(&file, openbgpd(&self.setup, &socket))?;
+        fs::set_permissions(&file, std::os::unix::fs::PermissionsExt::from_mode(0o600))?;
+        let mut command = program(&self.netns, "openbgpd", "usr/sbin/bgpd")?;
+        command.arg("-d").arg("-v").arg("-f").arg(&file);
+        self.daemon = Some(Daemon::start(&self.state, "peer", command)?);
+        wait_for("openbgpd to answer", Duration::from_secs(10), || {
+            if let Some(daemon) = &mut self.daemon {
+                daemon.check()?;
+            }
+            self.bgpctl("show summary").map(drop)
+        })?;
+        if self.setup.blocks {
+            for block in self.setup.kind.blocks().iter().flat_map(|(blocks, _)| blocks) {
+                self.bgpctl(&format!("network add {block}"))?;
+            }
+        }
+        Ok(())
+    }
+
+    fn bgpctl(&self, words: &str) -> Result<String> {
+        let mut command = program(&self.netns, "openbgpd", "usr/sbin/bgpctl")?;
+        command.arg("-s").arg(self.state.file("openbgpd.sock"));
+        run(command.args(words.split_whitespace()))
+    }
+
+    pub(crate) fn gobgp(&self, words: &str) -> Result<String> {
         let mut command = program(&self.netns, "gobgpd", "usr/bin/gobgp")?;
         run(command.args(["-p", "50051"]).args(words.split_whitespace()))
     }
 
     /// Speaks to bgpd as vtysh does: each command ends with NUL, each answer with three and a result code. (vtysh itself
     /// wants PAM, which needs an installed package.)
-    fn vtysh(&self, commands: &[&str]) -> Result<String> {
+    pub(crate) fn vtysh(&self, commands: &[&str]) -> Result<String> {
         let mut stream = UnixStream::connect(self.state.file("bgpd.vty"))?;
         stream.set_read_timeout(Some(Duration::from_secs(5)))?;
         let mut said = String::new();
@@ -199,6 +311,8 @@ impl Peer {
         let text = match (self.setup.kind, &self.bird) {
             (_, Some(bird)) => return bird.established("box"),
             (Kind::GoBgp, _) => self.gobgp(&format!("neighbor {}", BOX.v4))?,
+            (Kind::OpenBgpd, _) => self.bgpctl(&format!("show neighbor {}", BOX.v4))?,
+            (Kind::ExaBgp, _) => return self.exabgp.as_ref().context("not running")?.established(),
             _ => self.vtysh(&["show bgp neighbors"])?,
         };
         let state = text
@@ -221,6 +335,11 @@ impl Peer {
                         family(block)
                     ))?);
                 }
+                (Kind::OpenBgpd, _) => drop(self.bgpctl(&format!("network delete {block}"))?),
+                (Kind::ExaBgp, _) => {
+                    let exabgp = self.exabgp.as_ref().context("not running")?;
+                    exabgp.order(&format!("withdraw route {block} next-hop {via}"))?;
+                }
                 _ => {
                     let asn = format!("router bgp {}", self.setup.asn);
                     let family = format!("address-family {} unicast", family(block));
@@ -241,6 +360,8 @@ impl Peer {
         let text = match (self.setup.kind, &self.bird) {
             (_, Some(bird)) => return bird.need_route(prefix, "box"),
             (Kind::GoBgp, _) => self.gobgp(&format!("neighbor {} adj-in -a {}", BOX.v4, family(prefix)))?,
+            (Kind::OpenBgpd, _) => self.bgpctl(&format!("show rib neighbor {}", BOX.v4))?,
+            (Kind::ExaBgp, _) => return self.exabgp.as_ref().context("not running")?.heard(prefix),
             _ => self.vtysh(&[&format!("show bgp {} unicast", family(prefix))])?,
         };
         if text.contains(prefix) {
@@ -269,94 +390,4 @@ fn run(command: &mut Command) -> Result<String> {
         String::from_utf8_lossy(&out.stderr).trim()
     );
     Ok(text)
-}
-
-fn bird_configuration(setup: &Setup) -> String {
-    let v2 = setup.kind == Kind::Bird2;
-    let the_box = if setup.kind == Kind::Bird16Ipv6 {
-        IpAddr::V6(BOX.v6)
-    } else {
-        IpAddr::V4(BOX.v4)
-    };
-    let mut out = format!("log stderr all;\nrouter id {PEER_V4};\nprotocol device {{ }}\n");
-    if setup.blocks {
-        for ([first, second], _) in setup.kind.blocks() {
-            let digit = digit(first);
-            let channel = if v2 { format!("ipv{digit};") } else { String::new() };
-            out.push_str(&format!(
-                "protocol static first{digit} {{ {channel} route {first} blackhole; }}\n"
-            ));
-            out.push_str(&format!(
-                "protocol static second{digit} {{ {channel} route {second} blackhole; }}\n"
-            ));
-        }
-    }
-    let passive = if setup.passive { "passive on;" } else { "" };
-    let channels = if v2 {
-        format!(
-            "ipv4 {{ import all; export where source = RTS_STATIC; }};\n  \
-             ipv6 {{ import all; export where source = RTS_STATIC; next hop address {PEER_V6}; }};"
-        )
-    } else {
-        "import all; export where source = RTS_STATIC; add paths on;".to_owned()
-    };
-    out.push_str(&format!(
-        "protocol bgp box {{\n  local as {}; neighbor {the_box} as 64512; source address {};\n  {passive} hold time {};\n  \
-         connect delay time 1; connect retry time 2; error wait time 1,3; graceful restart;\n  {channels}\n}}\n",
-        setup.asn,
-        setup.kind.address(),
-        setup.hold,
-    ));
-    out
-}
-
-fn gobgp_configuration(setup: &Setup) -> String {
-    let afi = |name: &str| {
-        format!(
-            "  [[neighbors.afi-safis]]\n    [neighbors.afi-safis.config]\n      afi-safi-name = \"{name}\"\n"
-        )
-    };
-    format!(
-        "[global.config]\n  as = {}\n  router-id = \"{PEER_V4}\"\n  local-address-list = [\"{PEER_V4}\"]\n\
-         [[neighbors]]\n  [neighbors.config]\n    neighbor-address = \"{}\"\n    peer-as = 64512\n  \
-         [neighbors.transport.config]\n    local-address = \"{PEER_V4}\"\n    passive-mode = {}\n  \
-         [neighbors.timers.config]\n    hold-time = {}\n    keepalive-interval = {}\n    connect-retry = 5\n{}{}",
-        setup.asn,
-        BOX.v4,
-        setup.passive,
-        setup.hold,
-        setup.hold / 3,
-        afi("ipv4-unicast"),
-        afi("ipv6-unicast"),
-    )
-}
-
-fn frr_configuration(setup: &Setup) -> String {
-    let the_box = BOX.v4;
-    let passive = if setup.passive {
-        format!(" neighbor {the_box} passive\n")
-    } else {
-        String::new()
-    };
-    let networks = |wanted: &str| -> String {
-        let all = setup.kind.blocks();
-        let blocks = all
-            .iter()
-            .flat_map(|(blocks, _)| blocks)
-            .filter(|block| setup.blocks && family(block) == wanted);
-        blocks.map(|block| format!("  network {block}\n")).collect()
-    };
-    format!(
-        "hostname peer\nrouter bgp {}\n bgp router-id {PEER_V4}\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
-         neighbor {the_box} remote-as 64512\n neighbor {the_box} timers {} {}\n neighbor {the_box} timers connect 2\n \
-         neighbor {the_box} update-source {PEER_V4}\n{passive} \
-         address-family ipv4 unicast\n{} exit-address-family\n \
-         address-family ipv6 unicast\n  neighbor {the_box} activate\n  neighbor {the_box} route-map V6 out\n{} exit-address-family\n\
-         route-map V6 permit 10\n set ipv6 next-hop global {PEER_V6}\n",
-        setup.asn,
-        setup.hold / 3,
-        setup.hold,
-        networks("ipv4"),
-        networks("ipv6"),
-    )
 }

@@ -1,0 +1,506 @@
+//! What the RFCs beyond the basic ones promise, with each daemon that knows them.
+
+use std::time::Duration;
+
+use anyhow::{Context, Result, bail, ensure};
+use nix::sys::signal::Signal;
+use sekisho_tests::lab::{Appliance, BOX, Bird, BirdVersion, State, wait_for};
+
+use crate::Case;
+use crate::cases::case;
+use crate::peer::{KINDS, Kind, Peer, Setup};
+use crate::rig::{PATIENCE, PEER_V4, PEER_V6, Rig, established, shown};
+
+pub(crate) fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    for kind in KINDS {
+        let named = |what: &str, run: fn(&State, Kind) -> Result<()>| {
+            case(&format!("{}: {what}", kind.name()), move |state| run(state, kind))
+        };
+        cases.push(named("TCP MD5 and GTSM, both ways, and a wrong key", protected));
+        // ExaBGP starts as if it had never been there, and OpenBGPD promises its End-of-RIB and no more.
+        if !matches!(kind, Kind::ExaBgp | Kind::OpenBgpd) {
+            cases.push(named(
+                "killed and back: its routes are kept meanwhile",
+                peer_restarts,
+            ));
+        }
+        cases.push(named(
+            "the box is killed and back: both learn again",
+            box_restarts,
+        ));
+    }
+    for kind in [Kind::Bird16, Kind::Bird2, Kind::GoBgp, Kind::Frr] {
+        cases.push(case(
+            &format!("{}: rules, refresh, drain, last words", kind.name()),
+            move |state| life_of_a_vip(state, kind),
+        ));
+    }
+    cases.push(case(
+        "bird-2: IPv4 with IPv6 next hops (RFC 8950), both ways",
+        extended_next_hop,
+    ));
+    cases.push(case("bird-2: limits of prefixes, on either side", prefix_limits));
+    cases.push(case("bird-2: a hundred peers at once", hundred_peers));
+    cases
+}
+
+fn neighbour(kind: Kind, asn: u32, role: &str, more: &str) -> String {
+    format!(
+        "[[bgp.peers]]\nname = \"peer\"\naddress = \"{}\"\nasn = {asn}\nrole = \"{role}\"\n{more}",
+        kind.address()
+    )
+}
+
+fn protected(state: &State, kind: Kind) -> Result<()> {
+    let rig = Rig::new(state)?;
+    let key = rig.state.file("key");
+    std::fs::write(&key, "s3cret words\n")?;
+    let mut setup = Setup {
+        kind,
+        password: Some("s3cret words"),
+        ttl_security: true,
+        ..Setup::default()
+    };
+    // Its configuration language has no word for a key with a space in it.
+    if matches!(kind, Kind::Frr) {
+        setup.password = Some("s3cret-words");
+        std::fs::write(&key, "s3cret-words\n")?;
+    }
+    // It knows GTSM towards another AS only.
+    if kind == Kind::OpenBgpd {
+        setup.asn = 64500;
+    }
+    let protection = format!("password_file = \"{}\"\nttl_security = 1\n", key.display());
+    let neighbours = neighbour(kind, setup.asn, "cluster", &protection);
+    let mut appliance = rig.start_with("required", "9s", &neighbours)?;
+    for passive in [true, false] {
+        // They sign what they dial, not what they accept.
+        if passive && matches!(kind, Kind::ExaBgp | Kind::OpenBgpd) {
+            continue;
+        }
+        let peer = Peer::start(
+            state,
+            &rig.peer,
+            &Setup {
+                passive,
+                ..setup.clone()
+            },
+        )?;
+        let ([first, _], via) = *kind.blocks().first().context("no block")?;
+        rig.wait_route(&mut appliance, first, via)
+            .with_context(|| format!("passive: {passive}"))?;
+        drop(peer);
+    }
+    // With another key not one segment is let in.
+    std::fs::write(&key, "another\n")?;
+    appliance.daemon.signal(Signal::SIGHUP)?;
+    let _peer = Peer::start(state, &rig.peer, &setup)?;
+    wait_for("the session to end", PATIENCE, || {
+        match established(&appliance, "peer") {
+            Err(_) => Ok(()),
+            Ok(()) => bail!("still established"),
+        }
+    })?;
+    std::thread::sleep(Duration::from_secs(3));
+    ensure!(
+        established(&appliance, "peer").is_err(),
+        "a session stands with different keys"
+    );
+    Ok(())
+}
+
+fn peer_restarts(state: &State, kind: Kind) -> Result<()> {
+    let rig = Rig::new(state)?;
+    let setup = Setup {
+        kind,
+        ..Setup::default()
+    };
+    let peer = Peer::start(state, &rig.peer, &setup)?;
+    let mut appliance = rig.start_with("required", "9s", &neighbour(kind, 64512, "cluster", ""))?;
+    for (blocks, via) in kind.blocks() {
+        for block in blocks {
+            rig.wait_route(&mut appliance, block, via)?;
+        }
+    }
+    // What has not said End-of-RIB has not told everything yet, and is not kept.
+    std::thread::sleep(Duration::from_millis(500));
+    peer.kill()?;
+    wait_for("the session to break", PATIENCE, || {
+        match established(&appliance, "peer") {
+            Err(_) => Ok(()),
+            Ok(()) => bail!("still established"),
+        }
+    })?;
+    let there = |when: &str| -> Result<()> {
+        for block in kind.blocks().iter().flat_map(|(blocks, _)| blocks) {
+            ensure!(rig.kernel(block)?.is_some(), "{block} is gone {when}");
+        }
+        Ok(())
+    };
+    there("while the peer is away")?;
+    ensure!(
+        appliance
+            .json(&["routes"])?
+            .to_string()
+            .contains("\"stale\":true"),
+        "no route counts as stale"
+    );
+    std::thread::sleep(Duration::from_secs(1));
+    there("a second later")?;
+    let peer = Peer::start(state, &rig.peer, &setup)?;
+    let ((), _) = wait_for("it to come back and repeat its routes", PATIENCE, || {
+        there("while the peer comes back")?;
+        established(&appliance, "peer")?;
+        let routes = appliance.json(&["routes"])?.to_string();
+        ensure!(!routes.contains("\"stale\":true"), "still stale: {routes:.300}");
+        Ok(())
+    })?;
+    peer.established()?;
+    there("after the peer is back")
+}
+
+fn box_restarts(state: &State, kind: Kind) -> Result<()> {
+    let rig = Rig::new(state)?;
+    rig.serve()?;
+    let setup = Setup {
+        kind,
+        asn: 64500,
+        ..Setup::default()
+    };
+    let peer = Peer::start(state, &rig.peer, &setup)?;
+    let neighbours = neighbour(kind, 64500, "upstream", "");
+    for round in 0..2 {
+        let appliance = rig.start_with("off", "9s", &neighbours)?;
+        for vip in kind.vips() {
+            wait_for(&format!("{vip} to be announced, round {round}"), PATIENCE, || {
+                peer.heard(vip)
+            })?;
+        }
+        appliance.daemon.signal(Signal::SIGKILL)?;
+        // We promise to keep forwarding for nobody, so nobody may wait for us.
+        for vip in kind.vips() {
+            wait_for(
+                &format!("{vip} to go after a crash"),
+                Duration::from_secs(15),
+                || match peer.heard(vip) {
+                    Err(_) => Ok(()),
+                    Ok(()) => bail!("still there"),
+                },
+            )?;
+        }
+    }
+    Ok(())
+}
+
+/// Everything that a peer was told of a VIP, in the words of its own tool.
+fn told(peer: &Peer, kind: Kind) -> Result<String> {
+    match kind {
+        Kind::GoBgp => peer.gobgp("neighbor 10.0.0.10 adj-in -a ipv4"),
+        Kind::Frr => peer.vtysh(&["show bgp ipv4 unicast 203.0.113.1/32"]),
+        _ => peer.bird()?.birdc("show route 203.0.113.1/32 all"),
+    }
+}
+
+fn life_of_a_vip(state: &State, kind: Kind) -> Result<()> {
+    let rig = Rig::new(state)?;
+    rig.serve()?;
+    let peer = Peer::start(
+        state,
+        &rig.peer,
+        &Setup {
+            kind,
+            asn: 64500,
+            ..Setup::default()
+        },
+    )?;
+    let rules = |med: u32| {
+        format!(
+            "[[bgp.rules]]\nname = \"standby\"\nmed = {med}\nprepend = 2\n\
+             add_communities = [\"64512:100\", \"64512:1:2\"]\nthen = \"accept\"\n"
+        )
+    };
+    let text = |med| rules(med) + &neighbour(kind, 64500, "upstream", "export = [\"standby\"]\n");
+    let appliance = rig.start_with("off", "9s", &text(70))?;
+    let (med, path, standard, large) = match kind {
+        Kind::GoBgp => ("{Med: 70}", "64512 64512 64512", "64512:100", "64512:1:2"),
+        Kind::Frr => ("metric 70", "64512 64512 64512", "64512:100", "64512:1:2"),
+        _ => ("BGP.med: 70", "64512 64512 64512", "(64512,100)", "(64512, 1, 2)"),
+    };
+    wait_for("the VIP with all its attributes", PATIENCE, || {
+        let told = told(&peer, kind)?;
+        for wanted in [med, path, standard, large] {
+            ensure!(told.contains(wanted), "no {wanted} in {told}");
+        }
+        Ok(())
+    })?;
+    let flaps = |appliance: &Appliance| -> Result<serde_json::Value> {
+        let shown = shown(appliance, "peer")?;
+        Ok(shown.get("flaps").cloned().unwrap_or_default())
+    };
+
+    // The peer asks for everything again.
+    let asked = |appliance: &Appliance| -> Result<u64> {
+        let shown = shown(appliance, "peer")?;
+        let count = shown.pointer("/messages_received/route_refresh");
+        count.and_then(serde_json::Value::as_u64).context("route_refresh")
+    };
+    let (before, sent) = (asked(&appliance)?, updates_sent(&appliance)?);
+    match kind {
+        // GoBGP keeps what it heard and asks nobody.
+        Kind::GoBgp => {}
+        Kind::Frr => drop(peer.vtysh(&["clear bgp ipv4 unicast 10.0.0.10 soft in"])?),
+        _ => drop(peer.bird()?.order("reload in box")?),
+    }
+    // FRR keeps what it heard and asks nobody where soft-reconfiguration is on; it is not here.
+    wait_for(
+        "the peer to ask for everything again, and to get it",
+        PATIENCE,
+        || {
+            if kind == Kind::GoBgp {
+                return Ok(());
+            }
+            ensure!(asked(&appliance)? > before, "no ROUTE-REFRESH came");
+            ensure!(updates_sent(&appliance)? > sent, "nothing was said again");
+            Ok(())
+        },
+    )?;
+
+    // Changed rules are a new announcement, not a new session.
+    rig.reload(&appliance, "off", "9s", &text(71))?;
+    let changed = med.replace("70", "71");
+    wait_for("the changed MED", PATIENCE, || {
+        let told = told(&peer, kind)?;
+        ensure!(told.contains(&changed), "{told}");
+        Ok(())
+    })?;
+    ensure!(flaps(&appliance)? == 0, "the session was lost on the way");
+
+    // It shuts down with a text (RFC 9003), which the box shows.
+    match kind {
+        Kind::GoBgp => drop(peer.gobgp("neighbor 10.0.0.10 shutdown --reason maintenance")?),
+        Kind::Frr => drop(peer.vtysh(&[
+            "configure terminal",
+            "router bgp 64500",
+            "neighbor 10.0.0.10 shutdown message maintenance",
+        ])?),
+        Kind::Bird2 => drop(peer.bird()?.order("disable box \"maintenance\"")?),
+        // 1.6 has no text; it says the rest.
+        _ => drop(peer.bird()?.order("disable box")?),
+    }
+    wait_for("the peer's last words", PATIENCE, || {
+        let shown = shown(&appliance, "peer")?;
+        let text = shown
+            .pointer("/last_error/text")
+            .and_then(serde_json::Value::as_str);
+        let text = text.context("no last error")?;
+        ensure!(text.contains("Administrative Shutdown"), "{text}");
+        ensure!(kind == Kind::Bird16 || text.contains("maintenance"), "{text}");
+        Ok(())
+    })?;
+    match kind {
+        Kind::GoBgp => drop(peer.gobgp("neighbor 10.0.0.10 enable")?),
+        Kind::Frr => drop(peer.vtysh(&[
+            "configure terminal",
+            "router bgp 64500",
+            "no neighbor 10.0.0.10 shutdown",
+        ])?),
+        _ => drop(peer.bird()?.order("enable box")?),
+    }
+    wait_for("the VIP after it is back", PATIENCE, || {
+        peer.heard("203.0.113.1/32")
+    })?;
+
+    // On its way out the box says so before it withdraws (RFC 8326).
+    appliance.daemon.signal(Signal::SIGTERM)?;
+    let going = match kind {
+        Kind::GoBgp => "65535:0",
+        Kind::Frr => "graceful-shutdown",
+        _ => "(65535,0)",
+    };
+    wait_for("GRACEFUL_SHUTDOWN", PATIENCE, || {
+        let told = told(&peer, kind)?;
+        ensure!(told.contains(going) || told.contains("65535:0"), "{told}");
+        Ok(())
+    })?;
+    wait_for("the VIP to be withdrawn", PATIENCE, || {
+        match peer.heard("203.0.113.1/32") {
+            Err(_) => Ok(()),
+            Ok(()) => bail!("still there"),
+        }
+    })?;
+    if kind == Kind::Bird2 {
+        let log = peer.process()?.log().to_path_buf();
+        wait_for("our last words", PATIENCE, || {
+            let log = std::fs::read_to_string(&log)?;
+            ensure!(log.contains("Sekisho is stopping"), "not in its log");
+            Ok(())
+        })?;
+    }
+    Ok(())
+}
+
+fn updates_sent(appliance: &Appliance) -> Result<u64> {
+    let shown = shown(appliance, "peer")?;
+    let count = shown.pointer("/messages_sent/update");
+    count.and_then(serde_json::Value::as_u64).context("update")
+}
+
+/// BIRD 2 on the neighbour, with this configuration below its head.
+fn bird2(state: &State, rig: &Rig, text: &str) -> Result<Bird> {
+    let text = format!("log stderr all;\nrouter id {PEER_V4};\nprotocol device {{ }}\n{text}");
+    Bird::start(state, "peer", &rig.peer, BirdVersion::V2, &text)
+}
+
+fn extended_next_hop(state: &State) -> Result<()> {
+    let rig = Rig::new(state)?;
+    rig.serve()?;
+    let nodes = format!(
+        "protocol static {{ ipv4; route 10.244.20.0/26 blackhole; }}\n\
+         protocol bgp box {{ local as 64512; neighbor {} as 64512; source address {PEER_V6}; hold time 9; connect delay time 1; connect retry time 2;\n\
+         ipv4 {{ import all; export where source = RTS_STATIC; extended next hop on; }}; ipv6 {{ import all; export none; }}; }}\n",
+        BOX.v6
+    );
+    let text = neighbour(Kind::Bird16Ipv6, 64512, "cluster", "");
+    let bird = bird2(state, &rig, &nodes)?;
+    let mut appliance = rig.start_with("required", "9s", &text)?;
+    let line = wait_for("an IPv4 route by way of IPv6", PATIENCE, || {
+        appliance.daemon.check()?;
+        rig.kernel("10.244.20.0/26")?.context("no such route")
+    })?
+    .0;
+    ensure!(line.contains(&format!("via inet6 {PEER_V6}")), "{line}");
+    drop(bird);
+    appliance.stop(PATIENCE)?;
+
+    // The box without an IPv4 address towards a router: its IPv4 VIP goes with the IPv6 one.
+    rig.the_box.ip(&format!("addr del {}/24 dev nodes", BOX.v4))?;
+    let router = format!(
+        "protocol bgp box {{ local as 64500; neighbor {} as 64512; source address {PEER_V6}; hold time 9; connect delay time 1; connect retry time 2;\n\
+         ipv4 {{ import all; export none; extended next hop on; }}; ipv6 {{ import all; export none; }}; }}\n",
+        BOX.v6
+    );
+    let bird = bird2(state, &rig, &router)?;
+    let _appliance = rig.start_with("off", "9s", &neighbour(Kind::Bird16Ipv6, 64500, "upstream", ""))?;
+    wait_for("the IPv4 VIP with an IPv6 next hop", PATIENCE, || {
+        let told = bird.birdc("show route 203.0.113.1/32 all")?;
+        ensure!(told.contains(&format!("BGP.next_hop: {}", BOX.v6)), "{told}");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn prefix_limits(state: &State) -> Result<()> {
+    let rig = Rig::new(state)?;
+    rig.serve()?;
+    let routes: String = (0..12)
+        .map(|n| format!("route 10.244.{n}.0/26 blackhole; "))
+        .collect();
+    let text = format!(
+        "protocol static {{ ipv4; {routes} }}\n\
+         protocol bgp box {{ local as 64512; neighbor {} as 64512; source address {PEER_V4}; hold time 9; connect delay time 1; connect retry time 2; error wait time 1,2;\n\
+         ipv4 {{ import all; export where source = RTS_STATIC; }}; }}\n",
+        BOX.v4
+    );
+    let bird = bird2(state, &rig, &text)?;
+    let more = "max_prefixes = 10\nmax_prefixes_restart = \"10m\"\n";
+    let mut appliance = rig.start_with("required", "9s", &neighbour(Kind::Bird2, 64512, "cluster", more))?;
+    wait_for("the peer to hear that it says too much", PATIENCE, || {
+        let told = bird.birdc("show protocols all box")?;
+        ensure!(told.contains("Maximum number of prefixes reached"), "{told}");
+        Ok(())
+    })?;
+    rig.wait_gone(&mut appliance, "10.244.3.0/26", PATIENCE)?;
+    // A higher limit lets it come back at once.
+    rig.reload(
+        &appliance,
+        "required",
+        "9s",
+        &neighbour(Kind::Bird2, 64512, "cluster", "max_prefixes = 20\n"),
+    )?;
+    rig.wait_route(&mut appliance, "10.244.3.0/26", PEER_V4)?;
+    drop(bird);
+    appliance.stop(PATIENCE)?;
+
+    // The peer has a limit, and says so.
+    let text = format!(
+        "protocol bgp box {{ local as 64500; neighbor {} as 64512; source address {PEER_V4}; hold time 9; connect delay time 1; connect retry time 2;\n\
+         ipv4 {{ import all; import limit 1 action disable; export none; }}; }}\n",
+        BOX.v4
+    );
+    let bird = bird2(state, &rig, &text)?;
+    let listen = "[[bgp.rules]]\nname = \"all\"\nthen = \"accept\"\n";
+    let text = format!("{listen}{}", neighbour(Kind::Bird2, 64500, "upstream", ""));
+    let appliance = rig.start_with("off", "9s", &text)?;
+    wait_for("the VIP", PATIENCE, || bird.need_route("203.0.113.1/32", "box"))?;
+    rig.manifests.write(
+        "more.yaml",
+        &sekisho_tests::lab::Manifests::service(
+            "more",
+            "LoadBalancer",
+            &[sekisho_tests::lab::EndpointPod {
+                pod: "more-1".into(),
+                node: "node1".into(),
+                address: sekisho_tests::lab::NODE1.pod(9),
+                ready: true,
+            }],
+        ),
+    )?;
+    wait_for("the peer's limit", PATIENCE, || {
+        let shown = shown(&appliance, "peer")?;
+        let text = shown
+            .pointer("/last_error/text")
+            .and_then(serde_json::Value::as_str);
+        let text = text.context("no last error")?;
+        ensure!(text.contains("Maximum Number of Prefixes"), "{text}");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn hundred_peers(state: &State) -> Result<()> {
+    let rig = Rig::new(state)?;
+    let mut text = String::new();
+    for n in 0..100u8 {
+        let address = format!("10.0.0.{}", 130 + n);
+        // One BIRD speaks once with one address, so the box has as many.
+        let the_box = format!("10.0.0.{}", 30 + n);
+        rig.peer.ip(&format!("addr add {address}/24 dev eth0"))?;
+        rig.the_box.ip(&format!("addr add {the_box}/24 dev nodes"))?;
+        text.push_str(&format!(
+            "protocol static s{n} {{ ipv4; route 10.244.{n}.0/26 blackhole; }}\n\
+             protocol bgp b{n} {{ local {address} as 64512; neighbor {the_box} as 64512; hold time 30; connect delay time 1; connect retry time 2; error wait time 1,3;\n\
+             graceful restart; ipv4 {{ import all; export where proto = \"s{n}\"; add paths on; }}; }}\n",
+        ));
+    }
+    let bird = bird2(state, &rig, &text)?;
+    let mut appliance = rig.start_with(
+        "required",
+        "9s",
+        "[[bgp.peer_ranges]]\nprefix = \"10.0.0.128/25\"\nasn = 64512\nrole = \"cluster\"\n",
+    )?;
+    let count = |wanted: usize| {
+        let table = rig.the_box.ip("-4 route show proto 94")?;
+        let have = (0..100u8)
+            .filter(|n| table.contains(&format!("10.244.{n}.0/26 via 10.0.0.{} ", 130 + n)))
+            .count();
+        ensure!(have == wanted, "{have} of {wanted} routes");
+        Ok(())
+    };
+    wait_for("a hundred nodes", PATIENCE, || count(100))?;
+    appliance.daemon.check()?;
+    // They are killed together, stay in use, and come back.
+    bird.daemon.signal(Signal::SIGKILL)?;
+    drop(bird);
+    std::thread::sleep(Duration::from_secs(1));
+    count(100).context("while all are away")?;
+    let _bird = bird2(state, &rig, &text)?;
+    wait_for("all to be back", PATIENCE, || {
+        count(100)?;
+        let peers = appliance.json(&["peers"])?.to_string().to_lowercase();
+        let up = peers.matches("\"state\":\"established\"").count();
+        ensure!(up == 100, "{up} sessions");
+        Ok(())
+    })?;
+    Ok(())
+}
