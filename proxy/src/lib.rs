@@ -12,6 +12,7 @@ mod accept;
 mod access_log;
 pub mod balance;
 mod clock;
+pub mod h1;
 mod http;
 mod l4;
 mod listen;
