@@ -89,11 +89,13 @@ pub(crate) async fn run(
 
 fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: SocketAddr, flavour: Flavour) {
     worker.counters.inc(Cell::Accepted);
-    let admitted = worker.admit(if flavour == Flavour::Tcp {
-        Cell::TcpConnections
-    } else {
-        Cell::Connections
-    });
+    let gauge = match flavour {
+        Flavour::Tcp => Cell::TcpConnections,
+        Flavour::Http | Flavour::Https => Cell::Connections,
+    };
+    let Some(admitted) = worker.admit(peer.ip(), gauge) else {
+        return;
+    };
     let this = Rc::clone(worker);
     match flavour {
         Flavour::Http => {

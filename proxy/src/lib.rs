@@ -10,7 +10,10 @@
 
 mod accept;
 mod access_log;
+mod addresses;
+mod alarm;
 pub mod balance;
+mod buffers;
 mod clock;
 pub mod h1;
 mod http;

@@ -38,6 +38,9 @@ cells! {
     RefusedFraming "sekisho_http_refused_total" "reason" "framing" COUNTER "Requests answered by the box itself, by reason.";
     RefusedMethod "sekisho_http_refused_total" "reason" "method" COUNTER "Requests answered by the box itself, by reason.";
     RefusedHeaders "sekisho_http_refused_total" "reason" "header_limit" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedUri "sekisho_http_refused_total" "reason" "uri_limit" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedVersion "sekisho_http_refused_total" "reason" "version" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedTooLarge "sekisho_http_refused_total" "reason" "body_limit" COUNTER "Requests answered by the box itself, by reason.";
     RefusedExpectation "sekisho_http_refused_total" "reason" "expectation" COUNTER "Requests answered by the box itself, by reason.";
     Misdirected "sekisho_http_refused_total" "reason" "misdirected" COUNTER "Requests answered by the box itself, by reason.";
     NoRoute "sekisho_http_refused_total" "reason" "no_route" COUNTER "Requests answered by the box itself, by reason.";
@@ -76,6 +79,7 @@ cells! {
     ProxyProtocolMalformed "sekisho_listener_proxy_protocol_total" "result" "malformed" COUNTER "Connections from networks that send a PROXY header, by what it was.";
     ProxyProtocolTimeout "sekisho_listener_proxy_protocol_total" "result" "timeout" COUNTER "Connections from networks that send a PROXY header, by what it was.";
     AcceptLimited "sekisho_listener_limited_total" "" "" COUNTER "Times a worker stopped accepting because of http.max_connections.";
+    AddressLimited "sekisho_listener_address_limited_total" "" "" COUNTER "Connections closed at once because of http.max_connections_per_address.";
     LogLines "sekisho_http_access_log_lines_total" "result" "written" COUNTER "Lines of the access log.";
     LogDropped "sekisho_http_access_log_lines_total" "result" "dropped" COUNTER "Lines of the access log.";
 }

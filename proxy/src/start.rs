@@ -137,6 +137,7 @@ pub fn start_with_log(
         metrics: Arc::clone(&metrics),
         mailboxes: (0..count).map(|_| Mailbox::default()).collect(),
         admitted: AtomicUsize::new(0),
+        addresses: Arc::default(),
         stop: CancellationToken::new(),
     });
     registry.register(Box::new(Collected::new(metrics)?))?;

@@ -3,9 +3,11 @@
 
 use std::cell::RefCell;
 use std::io::{self, IoSlice};
+use std::mem::MaybeUninit;
 use std::pin::Pin;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, Waker};
 
+use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
@@ -79,6 +81,30 @@ impl AsyncWrite for Stream {
 pub(crate) enum EndpointStream {
     Plain(Stream),
     Tls(Box<TlsStream<Stream>>),
+}
+
+impl EndpointStream {
+    /// Whether nothing has come that was not asked for, the end neither, as far as the worker has been told: no call of
+    /// the system where nothing has.
+    pub(crate) fn is_quiet(&mut self) -> bool {
+        let mut cx = Context::from_waker(Waker::noop());
+        Pin::new(self)
+            .poll_read(&mut cx, &mut ReadBuf::new(&mut [0]))
+            .is_pending()
+    }
+
+    /// As `is_quiet`, but asks the system.
+    pub(crate) fn is_open(&mut self) -> bool {
+        let tcp = match &*self {
+            Self::Plain(stream) => &stream.0,
+            Self::Tls(stream) => &stream.get_ref().0.0,
+        };
+        match SockRef::from(tcp).peek(&mut [MaybeUninit::uninit()]) {
+            Err(error) => error.kind() == io::ErrorKind::WouldBlock,
+            // A TLS session has something to say by itself.
+            Ok(count) => count > 0 && matches!(self, Self::Tls(_)),
+        }
+    }
 }
 
 impl AsyncRead for EndpointStream {

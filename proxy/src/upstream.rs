@@ -8,25 +8,17 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
-use tokio_util::task::TaskTracker;
 
 use crate::clock;
-use crate::http::RequestBody;
 use crate::metrics::{Cell, Counters};
 use crate::proxy_protocol::{self, Ends};
 use crate::snapshot::Withdrawn;
 use crate::stream::{EndpointStream, Stream};
 use crate::transport::Transport;
 use crate::wire::{Wire, Wires};
-
-/// Fields and octets of a response's header section that are read at most.
-const MAX_HEADERS: usize = 256;
-const MAX_HEADER_BYTES: usize = 256 * 1024;
 
 /// Why no connection could be made.
 #[derive(Debug, thiserror::Error)]
@@ -129,19 +121,18 @@ impl Guest {
 /// Endpoint and transport.
 type Key = (SocketAddr, u64);
 
-type Sender = SendRequest<RequestBody>;
-
 #[derive(Debug)]
 struct Idle {
-    sender: Sender,
+    // First, so that it is counted no more when the endpoint sees it close.
+    _counted: Counted,
+    stream: EndpointStream,
     wire: Rc<Wire>,
     until: Instant,
-    _counted: Counted,
 }
 
 impl Idle {
-    fn is_good(&self, now: Instant) -> bool {
-        self.until > now && self.sender.is_ready() && self.wire.is_good()
+    fn is_good(&mut self, now: Instant) -> bool {
+        self.until > now && self.wire.is_good() && self.stream.is_quiet()
     }
 }
 
@@ -166,16 +157,15 @@ impl Drop for Counted {
 #[derive(Debug)]
 pub(crate) struct Upstreams {
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
-    /// Tasks that drive the connections.
-    drivers: TaskTracker,
     counters: Arc<Counters>,
     pub(crate) wires: Rc<Wires>,
 }
 
-/// A connection in use. Dropped, it is closed; [`Lease::keep`] keeps it for the next request.
+/// A place for a connection in use; the connection itself goes into the exchange. [`Lease::keep`] keeps it for the next
+/// request.
 #[derive(Debug)]
 pub(crate) struct Lease {
-    pub(crate) sender: Sender,
+    pub(crate) stream: Option<EndpointStream>,
     pub(crate) reused: bool,
     pub(crate) wire: Rc<Wire>,
     key: Key,
@@ -188,7 +178,6 @@ impl Upstreams {
     pub(crate) fn new(counters: Arc<Counters>, wires: Rc<Wires>) -> Rc<Self> {
         Rc::new(Self {
             idle: RefCell::default(),
-            drivers: TaskTracker::new(),
             counters,
             wires,
         })
@@ -199,21 +188,27 @@ impl Upstreams {
         let (key, now) = (dial.key(), clock::now());
         let idle = if dial.is_personal() {
             let mut kept = dial.guest.kept.borrow_mut();
-            kept.retain(|(_, idle)| idle.is_good(now));
+            kept.retain_mut(|(_, idle)| idle.is_good(now));
             let place = kept.iter().rposition(|(of, _)| *of == key)?;
             kept.swap_remove(place).1
         } else {
             let mut idle = self.idle.borrow_mut();
             let list = idle.get_mut(&key)?;
-            std::iter::from_fn(|| list.pop()).find(|idle| idle.is_good(now))?
+            std::iter::from_fn(|| list.pop()).find_map(|mut idle| idle.is_good(now).then_some(idle))?
         };
         self.counters.inc(Cell::UpstreamReused);
-        Some(self.lease(dial, idle.sender, idle.wire, true))
+        Some(self.lease(dial, idle.stream, idle.wire, true))
     }
 
-    fn lease(self: &Rc<Self>, dial: &Dial<'_>, sender: Sender, wire: Rc<Wire>, reused: bool) -> Lease {
+    fn lease(
+        self: &Rc<Self>,
+        dial: &Dial<'_>,
+        stream: EndpointStream,
+        wire: Rc<Wire>,
+        reused: bool,
+    ) -> Lease {
         Lease {
-            sender,
+            stream: Some(stream),
             reused,
             wire,
             key: dial.key(),
@@ -260,36 +255,19 @@ impl Upstreams {
         let address = dial.address;
         let wire = self.wires.add(address);
         let stream = self.dial(dial, limit, &wire).await?;
-        let (sender, connection) = http1::Builder::new()
-            .max_headers(MAX_HEADERS)
-            .max_header_size(MAX_HEADER_BYTES)
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| ConnectError::Failed(io::Error::other(error)))?;
-        let driven = Rc::clone(&wire);
-        self.drivers.spawn_local(async move {
-            tokio::select! {
-                biased;
-                ended = connection.with_upgrades() => if let Err(error) = ended {
-                    tracing::debug!(endpoint = %address, %error, "connection to an endpoint ended");
-                },
-                // Whoever waits for something from it hears that it is closed.
-                () = driven.cut() => {}
-            }
-        });
-        Ok(self.lease(dial, sender, wire, false))
+        Ok(self.lease(dial, stream, wire, false))
     }
 
     /// Closes what has been idle for too long; to be called now and then.
     pub(crate) fn sweep(&self) {
         let now = Instant::now();
         self.idle.borrow_mut().retain(|_, list| {
-            list.retain(|idle| idle.until > now && !idle.sender.is_closed());
+            list.retain_mut(|idle| idle.is_good(now));
             !list.is_empty()
         });
     }
 
-    /// Ends what leads to endpoints that were withdrawn: kept connections at once, others by their drivers.
+    /// Ends what leads to endpoints that were withdrawn: kept connections at once, others by whoever uses them.
     pub(crate) fn withdraw(&self, withdrawn: &Withdrawn) {
         let cut = self.wires.withdraw(withdrawn);
         self.counters.add(Cell::UpstreamUnrouted, cut as u64);
@@ -305,14 +283,14 @@ impl Upstreams {
 }
 
 impl Lease {
-    /// Keeps the connection for `idle`, unless there are `most` for its endpoint or it is closing.
-    pub(crate) fn keep(self, idle: Duration, most: usize) {
-        if self.sender.is_closed() || !self.wire.is_good() {
+    /// Keeps a connection for `idle`, unless there are `most` for its endpoint or that is gone.
+    pub(crate) fn keep(self, stream: EndpointStream, idle: Duration, most: usize) {
+        if !self.wire.is_good() {
             return;
         }
         self.wire.answering(false);
-        let kept = |sender, wire| Idle {
-            sender,
+        let kept = |wire| Idle {
+            stream,
             wire,
             until: clock::now() + idle,
             _counted: Counted::new(&self.pool.counters),
@@ -320,14 +298,14 @@ impl Lease {
         if let Some(guest) = self.guest {
             let mut list = guest.kept.borrow_mut();
             if list.len() < most {
-                list.push((self.key, kept(self.sender, self.wire)));
+                list.push((self.key, kept(self.wire)));
             }
             return;
         }
         let mut pool = self.pool.idle.borrow_mut();
         let list = pool.entry(self.key).or_default();
         if list.len() < most {
-            list.push(kept(self.sender, self.wire));
+            list.push(kept(self.wire));
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
-use std::net::{SocketAddr, TcpListener};
+use std::net::{IpAddr, SocketAddr, TcpListener};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -17,6 +17,8 @@ use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 
 use crate::access_log::{Lines, Sender};
+use crate::addresses::{Addresses, Counted};
+use crate::alarm::{self, Alarms};
 use crate::balance::Dice;
 use crate::http::Target;
 use crate::metrics::{Counters, Metrics};
@@ -38,6 +40,8 @@ pub(crate) struct Shared {
     pub(crate) mailboxes: Box<[Mailbox]>,
     /// Client connections of all workers.
     pub(crate) admitted: AtomicUsize,
+    /// The same by address.
+    pub(crate) addresses: Arc<Addresses>,
     /// No further connection or request; what runs may finish.
     pub(crate) stop: CancellationToken,
 }
@@ -80,6 +84,8 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) upstreams: Rc<Upstreams>,
     pub(crate) dice: RefCell<Dice>,
+    /// Waits of client connections.
+    pub(crate) alarms: Rc<Alarms>,
     pub(crate) lines: Lines,
     /// Client connections and streams.
     pub(crate) connections: TaskTracker,
@@ -174,6 +180,7 @@ pub(crate) struct Admitted {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     gauge: metrics::Cell,
+    _counted: Option<Counted>,
 }
 
 impl Drop for Admitted {
@@ -199,6 +206,7 @@ impl Worker {
             upstreams: Upstreams::new(Arc::clone(&counters), Wires::new(Arc::clone(&shared.snapshot))),
             counters,
             dice: RefCell::new(Dice::new(seed)),
+            alarms: Rc::default(),
             lines: Lines::new(log),
             connections: TaskTracker::new(),
             tunnels: TaskTracker::new(),
@@ -228,15 +236,21 @@ impl Worker {
         self.shared.admitted.load(Ordering::Relaxed) >= self.shared.live.load().http.max_connections
     }
 
-    /// Counts one more connection, until the return value is dropped.
-    pub(crate) fn admit(&self, gauge: metrics::Cell) -> Admitted {
+    /// Counts one more connection, until the return value is dropped. `None`: its address has too many.
+    pub(crate) fn admit(&self, address: IpAddr, gauge: metrics::Cell) -> Option<Admitted> {
+        let most = self.shared.live.load().http.max_connections_per_address;
+        let Ok(counted) = self.shared.addresses.enter(address, most) else {
+            self.counters.inc(metrics::Cell::AddressLimited);
+            return None;
+        };
         self.shared.admitted.fetch_add(1, Ordering::Relaxed);
         self.counters.inc(gauge);
-        Admitted {
+        Some(Admitted {
             shared: Arc::clone(&self.shared),
             counters: Arc::clone(&self.counters),
             gauge,
-        }
+            _counted: counted,
+        })
     }
 
     /// A new request id: 32 hexadecimal digits.
@@ -264,7 +278,7 @@ pub(crate) async fn run(
 ) {
     let worker = Worker::new(index, Arc::clone(&shared), log);
     let accepting = TaskTracker::new();
-    let mut tick = tokio::time::interval(Duration::from_millis(200));
+    let mut tick = tokio::time::interval(alarm::TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks = 0u32;
     let mailbox = shared.mailboxes.get(index);
@@ -279,9 +293,12 @@ pub(crate) async fn run(
             },
             withdrawn = news(mailbox) => worker.upstreams.withdraw(&withdrawn),
             _ = tick.tick() => {
-                worker.lines.hand_over(&worker.counters);
+                worker.alarms.ring(Instant::now());
                 ticks = ticks.wrapping_add(1);
-                if ticks.is_multiple_of(25) {
+                if ticks.is_multiple_of(2) {
+                    worker.lines.hand_over(&worker.counters);
+                }
+                if ticks.is_multiple_of(50) {
                     worker.upstreams.sweep();
                     // An idle worker must not keep an old snapshot alive.
                     drop(worker.snapshot());
@@ -290,8 +307,10 @@ pub(crate) async fn run(
         }
     }
     worker.stop.give();
+    worker.alarms.ring_all();
     tokio::select! {
         () = drain(&worker, &accepting) => {}
+        () = async { loop { tick.tick().await; worker.alarms.ring(Instant::now()); } } => {}
         // Routes are withdrawn while the box stops, too.
         () = async { loop { worker.upstreams.withdraw(&news(mailbox).await); } } => {}
     }
@@ -329,7 +348,10 @@ async fn drain(worker: &Worker, accepting: &TaskTracker) {
     };
     // An exchange may still become a tunnel while it drains.
     let begun = Instant::now();
-    let cut = || worker.cut.give();
+    let cut = || {
+        worker.cut.give();
+        worker.alarms.ring_all();
+    };
     end(&worker.connections, timeouts.drain, &cut, "exchanges").await;
     let left = timeouts.drain_tunnels.saturating_sub(begun.elapsed());
     let cut = || worker.cut_tunnels.cancel();

@@ -333,6 +333,12 @@ pub(super) fn http(table: &Table<'_>) -> Http {
         max_headers: table
             .number("max_headers")
             .map_or(default.max_headers, |at| at.value),
+        max_uri_bytes: table
+            .number("max_uri_bytes")
+            .map_or(default.max_uri_bytes, |at| at.value),
+        max_body_bytes: table
+            .number("max_body_bytes")
+            .map_or(default.max_body_bytes, |at| at.value),
         max_concurrent_streams: table
             .number("max_concurrent_streams")
             .map_or(default.max_concurrent_streams, |at| at.value),
@@ -345,6 +351,12 @@ pub(super) fn http(table: &Table<'_>) -> Http {
         max_connections: table
             .number("max_connections")
             .map_or(default.max_connections, |at| at.value),
+        max_connections_per_address: table
+            .number("max_connections_per_address")
+            .map_or(default.max_connections_per_address, |at| at.value),
+        abort_on_half_close: table
+            .bool("abort_on_half_close")
+            .unwrap_or(default.abort_on_half_close),
         access_log: table.bool("access_log").unwrap_or(default.access_log),
     }
 }

@@ -114,6 +114,10 @@ pub struct Http {
     pub max_header_bytes: usize,
     /// Fields of a request's header section, 431 beyond it.
     pub max_headers: usize,
+    /// Octets of a request target, 414 beyond it.
+    pub max_uri_bytes: usize,
+    /// Octets of a request body, 413 beyond it; 0: no limit.
+    pub max_body_bytes: u64,
     /// HTTP/2 streams at a time on one connection (SETTINGS_MAX_CONCURRENT_STREAMS).
     pub max_concurrent_streams: u32,
     /// Requests on one keep-alive connection before it is closed.
@@ -122,6 +126,10 @@ pub struct Http {
     pub max_idle_per_endpoint: usize,
     /// Connections at a time in total; further ones wait in the kernel's queue.
     pub max_connections: usize,
+    /// Connections at a time from one address; further ones are closed at once. 0: no limit.
+    pub max_connections_per_address: usize,
+    /// Whether a client that closes its sending side before it has its answer is taken to have left.
+    pub abort_on_half_close: bool,
     /// Whether every request writes a line of access log.
     pub access_log: bool,
 }
@@ -131,10 +139,14 @@ impl Default for Http {
         Self {
             max_header_bytes: 64 * 1024,
             max_headers: 128,
+            max_uri_bytes: 16 * 1024,
+            max_body_bytes: 0,
             max_concurrent_streams: 100,
             max_requests_per_connection: 10_000,
             max_idle_per_endpoint: 64,
             max_connections: 100_000,
+            max_connections_per_address: 0,
+            abort_on_half_close: false,
             access_log: true,
         }
     }

@@ -224,8 +224,10 @@ pub(crate) fn strip_forbidden(trailers: &mut HeaderMap) {
 mod tests {
     use super::*;
 
+    type Body = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+
     /// Data, trailers, rest; or the fault.
-    fn read(input: &[u8], piece: usize) -> Result<(Vec<u8>, Option<HeaderMap>, Vec<u8>), BadBody> {
+    fn read(input: &[u8], piece: usize) -> Result<Body, BadBody> {
         let mut chunks = Chunks::default();
         let (mut data, mut trailers) = (Vec::new(), None);
         let mut buffer = BytesMut::new();

@@ -6,6 +6,10 @@ use http::{HeaderMap, StatusCode, Version};
 pub(crate) fn request_line(out: &mut Vec<u8>, method: &str, target: &str) {
     out.extend_from_slice(method.as_bytes());
     out.push(b' ');
+    if !target.starts_with('/') && target != "*" {
+        // A path may be left out of an absolute form, not out of this one (RFC 9112 section 3.2.1).
+        out.push(b'/');
+    }
     out.extend_from_slice(target.as_bytes());
     out.extend_from_slice(b" HTTP/1.1\r\n");
 }
@@ -66,6 +70,18 @@ mod tests {
 
     use super::*;
     use crate::h1::{Decoded, Decoder};
+
+    #[test]
+    fn targets() {
+        for (target, want) in [("/a?b", "/a?b"), ("?b", "/?b"), ("", "/"), ("*", "*")] {
+            let mut out = Vec::new();
+            request_line(&mut out, "GET", target);
+            assert_eq!(
+                String::from_utf8(out).unwrap(),
+                format!("GET {want} HTTP/1.1\r\n")
+            );
+        }
+    }
 
     #[test]
     fn sizes() {

@@ -7,7 +7,8 @@ use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER}
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::body::Reply;
-use super::exchange::{Exchange, Fault};
+use super::exchange::{self, Exchange};
+use crate::h1::Fault;
 use crate::metrics::Cell;
 
 /// Why the box answers by itself.
@@ -19,6 +20,9 @@ pub(crate) enum Refusal {
     Path,
     Method,
     Headers,
+    Uri,
+    Version,
+    TooLarge,
     Expectation,
     Misdirected,
     NoRoute,
@@ -62,7 +66,22 @@ impl Refusal {
             Self::Headers => (
                 StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
                 Cell::RefusedHeaders,
-                "The request has too many header fields.\n",
+                "The header section of the request is too large.\n",
+            ),
+            Self::Uri => (
+                StatusCode::URI_TOO_LONG,
+                Cell::RefusedUri,
+                "The request target is too long.\n",
+            ),
+            Self::Version => (
+                StatusCode::HTTP_VERSION_NOT_SUPPORTED,
+                Cell::RefusedVersion,
+                "The HTTP version is not supported.\n",
+            ),
+            Self::TooLarge => (
+                StatusCode::PAYLOAD_TOO_LARGE,
+                Cell::RefusedTooLarge,
+                "The request body is too large.\n",
             ),
             Self::Expectation => (
                 StatusCode::EXPECTATION_FAILED,
@@ -118,17 +137,14 @@ impl Refusal {
     }
 }
 
-/// What goes out on the wire, written without hyper, when a header section does not come in time.
-pub(crate) const TIMEOUT_RESPONSE: &[u8] = b"HTTP/1.1 408 Request Timeout\r\nserver: sekisho\r\ncontent-type: text/plain\r\ncontent-length: 34\r\nconnection: close\r\n\r\nThe request did not come in time.\n";
-
 /// The answer for `refusal`.
 pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply> {
     let (status, cell, text) = refusal.parts();
     exchange.client.worker.counters.inc(cell);
     exchange.blame(match refusal {
-        Refusal::UpstreamFailed | Refusal::UpstreamTimeout => Fault::Upstream,
-        Refusal::RequestTimeout => Fault::Client,
-        _ => Fault::Proxy,
+        Refusal::UpstreamFailed | Refusal::UpstreamTimeout => exchange::Fault::Upstream,
+        Refusal::RequestTimeout => exchange::Fault::Client,
+        _ => exchange::Fault::Proxy,
     });
     let mut response = text_response(status, Bytes::from_static(text.as_bytes()), exchange);
     let headers = response.headers_mut();
@@ -144,7 +160,14 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
     // What follows on such a connection cannot be trusted to be a request.
     if matches!(
         refusal,
-        Refusal::Malformed | Refusal::Framing | Refusal::Host | Refusal::RequestTimeout
+        Refusal::Malformed
+            | Refusal::Framing
+            | Refusal::Host
+            | Refusal::Headers
+            | Refusal::Uri
+            | Refusal::Version
+            | Refusal::TooLarge
+            | Refusal::RequestTimeout
     ) {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
@@ -168,15 +191,14 @@ pub(crate) fn text_response(status: StatusCode, text: Bytes, exchange: Rc<Exchan
     response
 }
 
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn the_timeout_answer_is_as_long_as_it_says() {
-        let text = std::str::from_utf8(super::TIMEOUT_RESPONSE).unwrap();
-        let (head, body) = text.split_once("\r\n\r\n").unwrap();
-        assert!(
-            head.contains(&format!("content-length: {}\r\n", body.len())),
-            "{head}"
-        );
+impl From<Fault> for Refusal {
+    fn from(fault: Fault) -> Self {
+        match fault {
+            Fault::Malformed => Self::Malformed,
+            Fault::Uri => Self::Uri,
+            Fault::TooLarge => Self::Headers,
+            Fault::Version => Self::Version,
+            Fault::Framing => Self::Framing,
+        }
     }
 }

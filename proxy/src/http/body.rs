@@ -10,8 +10,15 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
+use super::call::Call;
 use super::exchange::{Exchange, Fault};
+use super::server::Http1Body;
+use super::upgrade::Switched;
+use crate::clock;
+use crate::h1::body::BadBody;
+use crate::stream::EndpointStream;
 use crate::upstream::Lease;
+use crate::wire::GRACE;
 
 /// What a body gives when it is asked; `None` is its end.
 pub(crate) type Piece = Option<Result<Frame<Bytes>, BodyError>>;
@@ -21,6 +28,17 @@ pub(crate) type Piece = Option<Result<Frame<Bytes>, BodyError>>;
 pub(crate) enum BodyError {
     #[error("{0}")]
     Broken(#[from] hyper::Error),
+    #[error("{0}")]
+    Io(#[from] std::io::Error),
+    /// Its framing is broken, or its connection ended before it did.
+    #[error("{0}")]
+    Malformed(#[from] BadBody),
+    #[error("it is not as long as its length says")]
+    Length,
+    #[error("it is larger than http.max_body_bytes")]
+    TooLarge,
+    #[error("the route of its endpoint was withdrawn")]
+    Unrouted,
     #[error("nothing came in time")]
     Timeout,
 }
@@ -29,12 +47,22 @@ pub(crate) enum BodyError {
 #[derive(Debug)]
 pub(crate) enum ClientBody {
     Hyper(Incoming),
+    Http1(Http1Body),
 }
 
 /// The body of an answer as its endpoint sends it, by the protocol of the endpoint.
 #[derive(Debug)]
 pub(crate) enum EndpointBody {
-    Hyper(Incoming),
+    Http1(Box<Call>),
+}
+
+impl EndpointBody {
+    /// The connection, when another request may go over it.
+    fn reclaim(&mut self) -> Option<EndpointStream> {
+        match self {
+            Self::Http1(call) => call.reclaim(),
+        }
+    }
 }
 
 impl Body for ClientBody {
@@ -44,18 +72,21 @@ impl Body for ClientBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         match self.get_mut() {
             Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Http1(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Hyper(body) => body.is_end_stream(),
+            Self::Http1(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Hyper(body) => body.size_hint(),
+            Self::Http1(body) => body.size_hint(),
         }
     }
 }
@@ -66,19 +97,19 @@ impl Body for EndpointBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         match self.get_mut() {
-            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
+            Self::Http1(call) => Pin::new(&mut **call).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Hyper(body) => body.is_end_stream(),
+            Self::Http1(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Hyper(body) => body.size_hint(),
+            Self::Http1(body) => body.size_hint(),
         }
     }
 }
@@ -121,8 +152,9 @@ impl Patience {
 }
 
 /// A request body on its way to an endpoint.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(crate) enum RequestBody {
+    #[default]
     Empty,
     Stream(Box<Upload>),
 }
@@ -132,6 +164,8 @@ pub(crate) struct Upload {
     body: ClientBody,
     exchange: Rc<Exchange>,
     patience: Patience,
+    /// A piece that was taken and could not be sent.
+    unread: Option<Bytes>,
 }
 
 impl RequestBody {
@@ -144,7 +178,15 @@ impl RequestBody {
             body,
             exchange: Rc::clone(exchange),
             patience: Patience::new(limit),
+            unread: None,
         }))
+    }
+
+    /// Takes a piece back that could not be sent; it comes first again.
+    pub(crate) fn unread(&mut self, piece: Bytes) {
+        if let Self::Stream(upload) = self {
+            upload.unread = Some(piece);
+        }
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -163,6 +205,9 @@ impl Body for RequestBody {
         let Self::Stream(upload) = self.get_mut() else {
             return Poll::Ready(None);
         };
+        if let Some(piece) = upload.unread.take() {
+            return Poll::Ready(Some(Ok(Frame::data(piece))));
+        }
         let exchange = &upload.exchange;
         match Pin::new(&mut upload.body).poll_frame(cx) {
             Poll::Ready(frame) => {
@@ -171,7 +216,13 @@ impl Body for RequestBody {
                 match frame {
                     Some(Ok(frame)) => {
                         if let Some(data) = frame.data_ref() {
-                            exchange.bytes_in.set(exchange.bytes_in.get() + data.len() as u64);
+                            let count = exchange.bytes_in.get() + data.len() as u64;
+                            exchange.bytes_in.set(count);
+                            let most = exchange.client.live.http.max_body_bytes;
+                            if most != 0 && count > most {
+                                exchange.blame(Fault::Proxy);
+                                return Poll::Ready(Some(Err(BodyError::TooLarge)));
+                            }
                         }
                         if upload.body.is_end_stream() {
                             exchange.body_read.set(true);
@@ -199,16 +250,29 @@ impl Body for RequestBody {
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Empty => true,
-            Self::Stream(upload) => upload.body.is_end_stream(),
+            Self::Stream(upload) => upload.unread.is_none() && upload.body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Empty => SizeHint::with_exact(0),
-            Self::Stream(upload) => upload.body.size_hint(),
+            Self::Stream(upload) => {
+                let held = upload.unread.as_ref().map_or(0, |piece| piece.len() as u64);
+                ahead(upload.body.size_hint(), held)
+            }
         }
     }
+}
+
+/// The size of a body of which `count` octets more stand ahead.
+fn ahead(rest: SizeHint, count: u64) -> SizeHint {
+    let mut whole = SizeHint::new();
+    if let Some(upper) = rest.upper() {
+        whole.set_upper(upper.saturating_add(count));
+    }
+    whole.set_lower(rest.lower().saturating_add(count));
+    whole
 }
 
 /// A response body on its way to a client. It keeps the exchange alive.
@@ -222,6 +286,7 @@ pub(crate) struct Reply {
 enum Kind {
     Full(Option<Bytes>),
     Stream(Box<Download>),
+    Switched(Box<Switched>),
 }
 
 #[derive(Debug)]
@@ -232,6 +297,8 @@ struct Download {
     lease: Option<Lease>,
     /// Until when the piece that is awaited may take.
     due: Option<Instant>,
+    /// Until when something must come although the endpoint is unrouted.
+    grace: Option<Instant>,
     limit: Duration,
     /// A piece was handed over and the next one not asked for yet.
     handed: bool,
@@ -253,11 +320,24 @@ impl Reply {
     }
 
     /// The body of an upgrade's answer; the exchange lives on in the tunnel.
-    pub(crate) fn none() -> Self {
+    pub(crate) fn switched(switched: Switched) -> Self {
         Self {
-            kind: Kind::Full(None),
+            kind: Kind::Switched(Box::new(switched)),
             exchange: None,
         }
+    }
+
+    /// The endpoint's side of an upgrade, to be joined with the client's.
+    pub(crate) fn into_switched(mut self) -> Option<Switched> {
+        match std::mem::replace(&mut self.kind, Kind::Full(None)) {
+            Kind::Switched(switched) => Some(*switched),
+            _ => None,
+        }
+    }
+
+    /// Whether the box has written it itself, so that nobody reads the request's body any more.
+    pub(crate) fn is_own(&self) -> bool {
+        matches!(self.kind, Kind::Full(_))
     }
 
     /// A body from an endpoint, over `lease`, which is kept for others when the body has ended well.
@@ -274,6 +354,7 @@ impl Reply {
             first,
             lease: Some(lease),
             due: None,
+            grace: None,
             limit,
             handed: false,
         });
@@ -299,12 +380,25 @@ impl Download {
         };
         if piece.is_ready() {
             self.due = None;
+            self.grace = None;
             lease.wire.moved();
             return piece;
         }
-        let due = *self.due.get_or_insert_with(|| Instant::now() + self.limit);
-        ready!(lease.wire.poll_timer(cx, due));
-        Poll::Ready(Some(Err(BodyError::Timeout)))
+        let due = *self.due.get_or_insert_with(|| clock::now() + self.limit);
+        loop {
+            if self.grace.is_none() && lease.wire.poll_unrouted(cx).is_ready() {
+                self.grace = Some(Instant::now() + GRACE);
+            }
+            let Some(grace) = self.grace.filter(|grace| *grace < due) else {
+                ready!(lease.wire.poll_timer(cx, due));
+                return Poll::Ready(Some(Err(BodyError::Timeout)));
+            };
+            ready!(lease.wire.poll_timer(cx, grace));
+            if lease.wire.is_unrouted_still() {
+                return Poll::Ready(Some(Err(BodyError::Unrouted)));
+            }
+            self.grace = None;
+        }
     }
 
     fn size_hint(&self) -> SizeHint {
@@ -312,13 +406,7 @@ impl Download {
         let Some(Some(Ok(first))) = &self.first else {
             return rest;
         };
-        let ahead = first.data_ref().map_or(0, |data| data.len() as u64);
-        let mut whole = SizeHint::new();
-        if let Some(upper) = rest.upper() {
-            whole.set_upper(upper.saturating_add(ahead));
-        }
-        whole.set_lower(rest.lower().saturating_add(ahead));
-        whole
+        ahead(rest, first.data_ref().map_or(0, |data| data.len() as u64))
     }
 
     fn finish(&mut self, exchange: &Exchange) {
@@ -326,9 +414,14 @@ impl Download {
         // A connection that still waits for the rest of a request cannot take another one.
         if let Some(lease) = self.lease.take()
             && exchange.body_read.get()
+            && let Some(stream) = self.body.reclaim()
         {
             let live = &exchange.client.live;
-            lease.keep(live.timeouts.upstream_idle, live.http.max_idle_per_endpoint);
+            lease.keep(
+                stream,
+                live.timeouts.upstream_idle,
+                live.http.max_idle_per_endpoint,
+            );
         }
     }
 }
@@ -358,6 +451,7 @@ impl Body for Reply {
                     Ok(Frame::data(text))
                 }))
             }
+            Kind::Switched(_) => Poll::Ready(None),
             Kind::Stream(download) => {
                 let activity = &exchange.client.activity;
                 activity.pulled(std::mem::take(&mut download.handed));
@@ -392,6 +486,7 @@ impl Body for Reply {
     fn is_end_stream(&self) -> bool {
         match &self.kind {
             Kind::Full(text) => text.is_none(),
+            Kind::Switched(_) => true,
             Kind::Stream(download) => download.first.is_none() && download.body.is_end_stream(),
         }
     }
@@ -399,6 +494,7 @@ impl Body for Reply {
     fn size_hint(&self) -> SizeHint {
         match &self.kind {
             Kind::Full(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
+            Kind::Switched(_) => SizeHint::with_exact(0),
             Kind::Stream(download) => download.size_hint(),
         }
     }

@@ -8,27 +8,25 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 
-use http::{HeaderValue, Request};
+use http::{HeaderMap, HeaderValue, Request, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::{http1, http2};
+use hyper::server::conn::http2;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep_until, timeout};
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::answer::TIMEOUT_RESPONSE;
 use super::body::ClientBody;
 use super::io::{Activity, ClientIo, ClientStream, Expired};
+use super::server::{Conn, serve_http1};
 use super::service::serve;
 use crate::clock;
 use crate::metrics::Cell;
 use crate::proxy_protocol;
 use crate::start::Live;
 use crate::stream::Stream;
-use crate::tunnel::Abort;
 use crate::upstream::Guest;
 use crate::worker::{Admitted, Worker};
 
@@ -45,6 +43,8 @@ pub(crate) struct Client {
     pub(crate) tls: Option<Tls>,
     pub(crate) activity: Arc<Activity>,
     pub(crate) guest: Rc<Guest>,
+    /// The connection itself, if it speaks HTTP/1.1.
+    http1: Option<Rc<Conn>>,
     _admitted: Admitted,
 }
 
@@ -59,6 +59,13 @@ pub(crate) struct Tls {
 impl Client {
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// Passes an interim answer of an endpoint on, if the client takes it.
+    pub(crate) fn interim(&self, cx: &mut Context<'_>, status: StatusCode, headers: &HeaderMap) {
+        if let Some(conn) = &self.http1 {
+            conn.interim(cx, status, headers);
+        }
     }
 }
 
@@ -97,6 +104,11 @@ pub(crate) async fn run(
         (ClientStream::Plain(Stream(stream)), None)
     };
     let activity = Activity::new(!http2);
+    let (http1, stream) = if http2 {
+        (None, Some(stream))
+    } else {
+        (Some(Conn::new(stream)), None)
+    };
     let client = Rc::new(Client {
         trusted: live
             .trusted_proxies
@@ -111,13 +123,16 @@ pub(crate) async fn run(
         tls,
         activity: Arc::clone(&activity),
         guest: Guest::new(ends),
+        http1: http1.clone(),
         _admitted: admitted,
     });
-    let io = TokioIo::new(ClientIo::new(stream, activity));
-    if http2 {
-        serve_http2(client, io).await;
-    } else {
-        serve_http1(client, io).await;
+    match http1 {
+        Some(conn) => serve_http1(client, conn).await,
+        None => {
+            if let Some(stream) = stream {
+                serve_http2(client, TokioIo::new(ClientIo::new(stream, activity))).await;
+            }
+        }
     }
 }
 
@@ -138,47 +153,6 @@ async fn handshake(worker: &Worker, stream: TcpStream, live: &Live) -> Option<Tl
     };
     worker.counters.inc(cell);
     stream
-}
-
-async fn serve_http1(client: Rc<Client>, io: TokioIo<ClientIo>) {
-    let http = &client.live.http;
-    let service = {
-        let client = Rc::clone(&client);
-        service_fn(move |request: Request<Incoming>| {
-            serve(Rc::clone(&client), request.map(ClientBody::Hyper))
-        })
-    };
-    let mut connection = http1::Builder::new()
-        .timer(TokioTimer::new())
-        // Time-outs are ours: one timer for all of them.
-        .header_read_timeout(None)
-        .max_headers(http.max_headers)
-        .max_header_size(http.max_header_bytes)
-        .max_buf_size(http.max_header_bytes.max(16 * 1024))
-        .serve_connection(io, service)
-        .with_upgrades();
-    let expired = watch(&client, &mut connection).await;
-    let Some(expired) = expired else { return };
-    let Some(parts) = connection.into_parts() else {
-        return;
-    };
-    let mut io = parts.io.into_inner();
-    match expired {
-        Expired::Header => {
-            client.worker.counters.inc(Cell::RequestTimeout);
-            let limit = client.live.timeouts.response_write;
-            let _ = timeout(limit, async {
-                io.write_all(TIMEOUT_RESPONSE).await?;
-                io.shutdown().await
-            })
-            .await;
-        }
-        Expired::Idle => {
-            let _ = timeout(client.live.timeouts.response_write, io.shutdown()).await;
-        }
-        // An orderly close would look like a whole response.
-        Expired::Write => io.abort(),
-    }
 }
 
 async fn serve_http2(client: Rc<Client>, io: TokioIo<ClientIo>) {
@@ -223,26 +197,8 @@ impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
 /// A hyper connection that can be asked to end.
 trait Serving: Unpin {
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>>;
-    /// No further request; those that run may finish. HTTP/2 says GOAWAY, HTTP/1.1 `Connection: close`.
+    /// No further request; those that run may finish (GOAWAY).
     fn end(&mut self);
-}
-
-impl<I, S, R> Serving for http1::UpgradeableConnection<I, S>
-where
-    S: hyper::service::HttpService<Incoming, ResBody = R>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin + Send + 'static,
-    R: http_body::Body + 'static,
-    R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    Self: Unpin,
-{
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        Pin::new(self).poll(cx)
-    }
-
-    fn end(&mut self) {
-        Pin::new(self).graceful_shutdown();
-    }
 }
 
 impl<I, S, R> Serving for http2::Connection<I, S, LocalExecutor>

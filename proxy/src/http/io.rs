@@ -38,8 +38,6 @@ pub(crate) struct Activity {
     pub(crate) requests: AtomicU64,
     /// The connection is to be closed when its exchanges have ended.
     pub(crate) closing: AtomicBool,
-    /// The header section that was read last has a Content-Length.
-    has_length: AtomicBool,
     /// Response bodies of which a piece was handed over and the next one not asked for.
     held_back: AtomicU32,
     /// Milliseconds after `start` at which a piece of a response body was asked for last.
@@ -47,19 +45,16 @@ pub(crate) struct Activity {
 }
 
 /// How long a connection that has said nothing is kept while the box is stopping.
-const ENDING_FRESH: Duration = Duration::from_secs(1);
+pub(crate) const ENDING_FRESH: Duration = Duration::from_secs(1);
 
 /// Phases of [`Activity`].
 const FRESH: u8 = 0;
-const HEADER: u8 = 1;
 const IDLE: u8 = 2;
 const BUSY: u8 = 3;
 
 /// Which wait has ended a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Expired {
-    /// A header section was begun and not finished: 408.
-    Header,
     /// Nothing was sent since the connection or the last exchange.
     Idle,
     /// The client does not read.
@@ -77,7 +72,6 @@ impl Activity {
             in_flight: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             closing: AtomicBool::new(false),
-            has_length: AtomicBool::new(false),
             held_back: AtomicU32::new(0),
             pulled: AtomicU64::new(0),
         })
@@ -144,7 +138,6 @@ impl Activity {
                 Expired::Idle,
             )),
             FRESH => Some((at(since, timeouts.request_header), Expired::Idle)),
-            HEADER => Some((at(since, timeouts.request_header), Expired::Header)),
             IDLE => Some((at(since, timeouts.keep_alive), Expired::Idle)),
             _ => None,
         };
@@ -152,30 +145,6 @@ impl Activity {
             (Some(a), Some(b)) => Some(if a.0 <= b.0 { a } else { b }),
             (a, b) => a.or(b),
         }
-    }
-
-    /// Whether the request has a Content-Length that hyper has dropped because of a Transfer-Encoding beside it.
-    /// For a request that was pipelined behind another nobody knows; hyper closes the connection after it.
-    pub(crate) fn has_length(&self) -> bool {
-        self.has_length.load(Relaxed)
-    }
-
-    /// Notes that octets came; says whether they belong to a header section, and whether a new one begins.
-    fn received(&self) -> (bool, bool) {
-        if !self.http1 {
-            return (false, false);
-        }
-        let phase = self.phase.load(Relaxed);
-        let begins = matches!(phase, FRESH | IDLE);
-        if begins {
-            // The header's time runs from its first octet; on a fresh connection, from the handshake.
-            if phase == IDLE {
-                self.since.store(self.now(), Relaxed);
-            }
-            self.phase.store(HEADER, Relaxed);
-            self.has_length.store(false, Relaxed);
-        }
-        (begins || phase == HEADER, begins)
     }
 
     fn wrote(&self, pending: bool) {
@@ -188,72 +157,75 @@ impl Activity {
     }
 }
 
-/// Looks for a field in a header section that comes in pieces.
-#[derive(Debug, Default)]
-struct Scan {
-    column: usize,
-    /// The line so far is the beginning of the name.
-    matching: bool,
-    done: bool,
-}
-
-impl Scan {
-    fn begin(&mut self) {
-        *self = Self {
-            column: 0,
-            matching: true,
-            done: false,
-        };
-    }
-
-    /// Whether a line begins with `Content-Length` in this piece; stops at the end of the section.
-    fn length_in(&mut self, mut octets: &[u8]) -> bool {
-        const NAME: &[u8] = b"content-length";
-        let mut found = false;
-        while let Some((octet, rest)) = octets.split_first() {
-            if self.done {
-                break;
-            }
-            octets = rest;
-            match octet {
-                b'\n' if self.column == 0 => self.done = true,
-                b'\n' => (self.column, self.matching) = (0, true),
-                b'\r' if self.column == 0 => {}
-                octet => {
-                    self.matching &= NAME.get(self.column) == Some(&octet.to_ascii_lowercase());
-                    self.column += 1;
-                    found |= self.matching && self.column == NAME.len();
-                    if !self.matching || self.column == NAME.len() {
-                        // Nothing more in this line can matter.
-                        self.matching = false;
-                        let next = octets
-                            .iter()
-                            .position(|octet| *octet == b'\n')
-                            .unwrap_or(octets.len());
-                        octets = octets.get(next..).unwrap_or_default();
-                    }
-                }
-            }
+impl AsyncRead for ClientStream {
+    fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
         }
-        found
     }
 }
 
-/// A client's stream that keeps its [`Activity`] up to date.
+impl AsyncWrite for ClientStream {
+    fn poll_write(self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
+            Self::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+            Self::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Plain(stream) => stream.is_write_vectored(),
+            Self::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
+
+impl Abort for ClientStream {
+    fn abort(&self) {
+        match self {
+            Self::Plain(stream) => stream.abort(),
+            Self::Tls(stream) => stream.get_ref().0.abort(),
+        }
+    }
+}
+
+/// A client's stream that notes in its [`Activity`] when writing stalls.
 #[derive(Debug)]
 pub(crate) struct ClientIo {
     stream: ClientStream,
     activity: Arc<Activity>,
-    scan: Scan,
 }
 
 impl ClientIo {
     pub(crate) fn new(stream: ClientStream, activity: Arc<Activity>) -> Self {
-        Self {
-            stream,
-            activity,
-            scan: Scan::default(),
-        }
+        Self { stream, activity }
     }
 }
 
@@ -263,34 +235,13 @@ impl AsyncRead for ClientIo {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        let polled = match &mut self.stream {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_read(cx, buf),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_read(cx, buf),
-        };
-        if matches!(polled, Poll::Ready(Ok(()))) && buf.filled().len() > before {
-            let (header, begins) = self.activity.received();
-            if begins {
-                self.scan.begin();
-            }
-            if header
-                && self
-                    .scan
-                    .length_in(buf.filled().get(before..).unwrap_or_default())
-            {
-                self.activity.has_length.store(true, Relaxed);
-            }
-        }
-        polled
+        Pin::new(&mut self.stream).poll_read(cx, buf)
     }
 }
 
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
-        let polled = match &mut self.stream {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_write(cx, buf),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_write(cx, buf),
-        };
+        let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
         self.activity.wrote(polled.is_pending());
         polled
     }
@@ -300,69 +251,22 @@ impl AsyncWrite for ClientIo {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let polled = match &mut self.stream {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_write_vectored(cx, bufs),
-        };
+        let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
         self.activity.wrote(polled.is_pending());
         polled
     }
 
     fn is_write_vectored(&self) -> bool {
-        match &self.stream {
-            ClientStream::Plain(stream) => stream.is_write_vectored(),
-            ClientStream::Tls(stream) => stream.is_write_vectored(),
-        }
+        self.stream.is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let polled = match &mut self.stream {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_flush(cx),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_flush(cx),
-        };
+        let polled = Pin::new(&mut self.stream).poll_flush(cx);
         self.activity.wrote(polled.is_pending());
         polled
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        match &mut self.stream {
-            ClientStream::Plain(stream) => Pin::new(stream).poll_shutdown(cx),
-            ClientStream::Tls(stream) => Pin::new(stream).poll_shutdown(cx),
-        }
-    }
-}
-
-impl Abort for ClientIo {
-    fn abort(&self) {
-        match &self.stream {
-            ClientStream::Plain(stream) => stream.abort(),
-            ClientStream::Tls(stream) => stream.get_ref().0.abort(),
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_length_is_found_however_it_is_cut() {
-        for (head, want) in [
-            ("POST / HTTP/1.1\r\nhost: a\r\nContent-LENGTH: 4\r\n\r\n", true),
-            ("POST / HTTP/1.1\ncontent-length: 4\n\n", true),
-            ("POST / HTTP/1.1\r\nx-content-length: 4\r\n\r\n", false),
-            ("POST / HTTP/1.1\r\ncontent-lengt: 4\r\n\r\n", false),
-            ("POST / HTTP/1.1\r\na: b\r\n\r\ncontent-length: 4\r\n\r\n", false),
-        ] {
-            for size in 1..head.len() {
-                let mut scan = Scan::default();
-                scan.begin();
-                let found = head
-                    .as_bytes()
-                    .chunks(size)
-                    .fold(false, |found, piece| found | scan.length_in(piece));
-                assert_eq!(found, want, "{head:?} in pieces of {size}");
-            }
-        }
+        Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }

@@ -2,14 +2,17 @@
 
 mod answer;
 mod body;
+mod call;
 pub(crate) mod connection;
+mod date;
 mod exchange;
 mod forward;
 mod headers;
 mod host;
 mod io;
+mod output;
+mod server;
 mod service;
 mod upgrade;
 
-pub(crate) use body::RequestBody;
 pub(crate) use exchange::Target;

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, SERVER, TRANSFER_ENCODING, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, SERVER, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 
@@ -44,6 +44,25 @@ pub(crate) async fn serve(
         }
         Err(refusal) => refuse(refusal, Rc::clone(&exchange)),
     };
+    finish(&client, http2, &mut response);
+    Ok(response)
+}
+
+/// Answers a request that could not be read, or may not pass as it stands.
+pub(crate) fn refused(
+    client: &Rc<Client>,
+    parts: &http::request::Parts,
+    refusal: Refusal,
+) -> Response<Reply> {
+    let exchange = begin(client, parts, &client.worker.snapshot());
+    parts.uri.path().clone_into(&mut exchange.path.borrow_mut());
+    let mut response = refuse(refusal, exchange);
+    finish(client, false, &mut response);
+    response
+}
+
+/// What every answer carries.
+fn finish(client: &Client, http2: bool, response: &mut Response<Reply>) {
     let fields = response.headers_mut();
     fields
         .entry(SERVER)
@@ -52,8 +71,7 @@ pub(crate) async fn serve(
         // HTTP/2 has no such field (RFC 9113 section 8.2.2).
         fields.remove(CONNECTION);
     }
-    let activity = &client.activity;
-    let live = &client.live;
+    let (activity, live) = (&client.activity, &client.live);
     if activity.requests.load(Relaxed) >= live.http.max_requests_per_connection
         || activity.age() >= live.timeouts.connection_age
         || client.worker.stop.is_given()
@@ -65,7 +83,6 @@ pub(crate) async fn serve(
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
-    Ok(response)
 }
 
 fn begin(client: &Rc<Client>, parts: &http::request::Parts, snapshot: &Snapshot) -> Rc<Exchange> {
@@ -141,9 +158,7 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
         Some(Ok(name)) => name,
         Some(Err(_)) => return refuse(parts.uri.path(), Refusal::Host),
     };
-    if let Err(refusal) =
-        check_framing(&parts, client.activity.has_length()).and_then(|()| check_fields(client, &parts))
-    {
+    if let Err(refusal) = check_framing(&parts).and_then(|()| check_fields(client, &parts)) {
         return refuse(parts.uri.path(), refusal);
     }
     let asterisk = parts.method == Method::OPTIONS && parts.uri.path() == "*";
@@ -249,18 +264,10 @@ fn target_uri(uri: &Uri, path: &str, asterisk: bool) -> Result<Uri, Refusal> {
         .map_err(|_| Refusal::Path)
 }
 
-/// Whatever could make two parsers disagree about where a request ends is refused (RFC 9112 section 6.3).
-/// hyper has refused most of it already. It silently drops a Content-Length beside a Transfer-Encoding (and closes the
-/// connection afterwards); `has_length` says whether there was one.
-fn check_framing(parts: &http::request::Parts, has_length: bool) -> Result<(), Refusal> {
+/// Whatever could make two parsers disagree about where a request ends is refused (RFC 9112 section 6.3). HTTP/1.1
+/// requests were refused already; HTTP/2 frames bodies itself.
+fn check_framing(parts: &http::request::Parts) -> Result<(), Refusal> {
     let headers: &HeaderMap = &parts.headers;
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    if let Some(coding) = codings.next() {
-        let chunked = coding.as_bytes().eq_ignore_ascii_case(b"chunked") && codings.next().is_none();
-        if !chunked || parts.version == Version::HTTP_10 || has_length {
-            return Err(Refusal::Framing);
-        }
-    }
     if let Some(length) = headers.get(CONTENT_LENGTH)
         && !length.as_bytes().iter().all(u8::is_ascii_digit)
     {

@@ -5,29 +5,35 @@ use std::rc::Rc;
 use bytes::Bytes;
 use http::Response;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
-use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
 
 use super::body::{EndpointBody, Reply};
 use super::exchange::{Exchange, Fault, Phase};
 use super::headers;
-use super::io::ClientIo;
 use crate::metrics::Cell;
 use crate::stream::EndpointStream;
 use crate::tunnel::{self, Abort, End};
 use crate::wire::Wire;
 
-/// Passes on a 101 and joins the two connections once both have let go of HTTP.
+/// An endpoint's connection that speaks another protocol now.
+#[derive(Debug)]
+pub(crate) struct Switched {
+    stream: EndpointStream,
+    /// What came behind the header.
+    first: Bytes,
+    wire: Rc<Wire>,
+    exchange: Rc<Exchange>,
+}
+
+/// Passes on a 101; the connection to the endpoint is in the body of the response.
 pub(crate) fn switch(
-    mut response: Response<EndpointBody>,
-    client: OnUpgrade,
+    response: Response<EndpointBody>,
     wire: &Rc<Wire>,
     exchange: &Rc<Exchange>,
-) -> Response<Reply> {
-    let protocol = response.headers().get(UPGRADE).cloned();
-    let upstream = hyper::upgrade::on(&mut response);
-    let (mut parts, _) = response.into_parts();
-    parts.extensions.clear();
+) -> Option<Response<Reply>> {
+    let (mut parts, body) = response.into_parts();
+    let EndpointBody::Http1(call) = body;
+    let (stream, first) = call.into_tunnel()?;
+    let protocol = parts.headers.get(UPGRADE).cloned();
     headers::strip_hop_by_hop(&mut parts.headers);
     parts
         .headers
@@ -37,37 +43,30 @@ pub(crate) fn switch(
     }
     exchange.status.set(parts.status.as_u16());
     exchange.phase.set(Phase::Tunnel);
-    let kept = Rc::clone(exchange);
-    let worker = &exchange.client.worker;
-    worker
-        .tunnels
-        .spawn_local(join(client, upstream, Rc::clone(wire), kept));
-    Response::from_parts(parts, Reply::none())
+    let switched = Switched {
+        stream,
+        first,
+        wire: Rc::clone(wire),
+        exchange: Rc::clone(exchange),
+    };
+    Some(Response::from_parts(parts, Reply::switched(switched)))
 }
 
-async fn join(client: OnUpgrade, upstream: OnUpgrade, wire: Rc<Wire>, exchange: Rc<Exchange>) {
+/// Joins the two connections. `first` came from the client already.
+pub(crate) async fn join(client: impl Abort, first: Bytes, switched: Switched) {
+    let Switched {
+        stream,
+        first: from_upstream,
+        wire,
+        exchange,
+    } = switched;
     let worker = Rc::clone(&exchange.client.worker);
-    let (client, upstream) = match tokio::try_join!(client, upstream) {
-        Ok(both) => both,
-        Err(error) => {
-            tracing::debug!(%error, "an upgrade did not come about");
-            exchange.blame(Fault::Client);
-            return;
-        }
-    };
-    let (Some((client, from_client)), Some((upstream, from_upstream))) =
-        (parts_of::<ClientIo>(client), parts_of::<EndpointStream>(upstream))
-    else {
-        tracing::error!("an upgraded connection is of an unexpected type");
-        exchange.blame(Fault::Proxy);
-        return;
-    };
     worker.counters.inc(Cell::Tunnels);
     let idle = exchange.client.live.timeouts.tunnel_idle;
     let carried = tunnel::run(
         client,
-        upstream,
-        (from_client, from_upstream),
+        stream,
+        (first, from_upstream),
         idle,
         worker.cut_tunnels.cancelled(),
         &wire,
@@ -82,9 +81,4 @@ async fn join(client: OnUpgrade, upstream: OnUpgrade, wire: Rc<Wire>, exchange: 
         End::Upstream => exchange.blame(Fault::Upstream),
         End::Idle | End::Stopped => exchange.blame(Fault::Proxy),
     }
-}
-
-fn parts_of<T: Abort + Send + 'static>(upgraded: Upgraded) -> Option<(T, Bytes)> {
-    let parts = upgraded.downcast::<TokioIo<T>>().ok()?;
-    Some((parts.io.into_inner(), parts.read_buf))
 }

@@ -66,6 +66,7 @@ async fn a_line_says_everything() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_client_that_leaves_is_named_and_the_endpoint_let_go() {
     let mut plane = Plane::start().await;
+    plane.configure(|live| live.http.abort_on_half_close = true);
     let mut backend = Backend::start(|_, request| match request.starts_with("GET /wait") {
         true => (String::new(), Then::Hang),
         false => (

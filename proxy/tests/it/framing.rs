@@ -58,7 +58,8 @@ async fn ambiguous_requests_reach_nobody() {
         let answer = plane
             .raw(format!("{line}\r\nconnection: close\r\n{fields}"))
             .await;
-        assert!(answer.starts_with("HTTP/1.1 400"), "{request}: {answer}");
+        let status = answer.split(' ').nth(1);
+        assert_eq!(status, Some("400"), "{request}: {answer}");
     }
     for request in [
         "CONNECT a.test:443 HTTP/1.1\r\nhost: a.test:443\r\n\r\n",

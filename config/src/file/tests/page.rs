@@ -149,6 +149,7 @@ fn another(key: &Key) -> String {
         Kind::Bool => if key.example == "true" { "false" } else { "true" }.to_owned(),
         Kind::Integer { min, .. } if key.example == min.to_string() => (min + 1).to_string(),
         Kind::Integer { .. } => "77".to_owned(),
+        Kind::Size { min, .. } if key.example == min.to_string() => (min + 1).to_string(),
         Kind::Size { min, .. } => min.to_string(),
         Kind::Duration { .. } => "\"59s\"".to_owned(),
         Kind::OneOf(["accept", ..]) => "\"reject\"".to_owned(),

@@ -18,7 +18,6 @@ pub(super) fn accept(
     lease: Lease,
     exchange: &Rc<Exchange>,
     upgrade: Option<HeaderValue>,
-    client_upgrade: Option<hyper::upgrade::OnUpgrade>,
 ) -> Result<Response<Reply>, Refusal> {
     let refused = |why: &'static str| {
         tracing::debug!(why, "the answer of an endpoint is refused");
@@ -26,10 +25,13 @@ pub(super) fn accept(
         Err(Refusal::UpstreamFailed)
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let (Some(_), Some(client)) = (upgrade, client_upgrade) else {
+        if upgrade.is_none() {
             return refused("it changes the protocol without being asked");
+        }
+        let Some(response) = upgrade::switch(response, &lease.wire, exchange) else {
+            return refused("its connection cannot become a tunnel");
         };
-        return Ok(upgrade::switch(response, client, &lease.wire, exchange));
+        return Ok(response);
     }
     let fields = response.headers();
     let mut codings = fields.get_all(TRANSFER_ENCODING).iter().peekable();

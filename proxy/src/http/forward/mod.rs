@@ -9,7 +9,8 @@ use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
-use http::{HeaderValue, Method, Request, Response, Version};
+use http::{HeaderValue, Method, Response, Version};
+use http_body::Body;
 
 use self::accept::accept;
 use self::choose::{connect, renew};
@@ -46,11 +47,10 @@ async fn attempt(
         upgrade,
     } = forward;
     let live = &exchange.client.live;
-    let body = RequestBody::new(body, exchange, live.timeouts.request_body);
+    let mut body = RequestBody::new(body, exchange, live.timeouts.request_body);
     parts.version = Version::HTTP_11;
     // An upgrade with a body would leave open whose the octets after it are.
     let upgrade = upgrade.filter(|_| body.is_empty());
-    let client_upgrade = parts.extensions.remove::<hyper::upgrade::OnUpgrade>();
     if let Some(protocol) = &upgrade {
         parts
             .headers
@@ -69,20 +69,21 @@ async fn attempt(
     // Extensions are the client connection's own; nothing of them is the endpoint's business.
     parts.extensions.clear();
     let repeatable = body.is_empty() && is_idempotent(&parts.method) && upgrade.is_none();
-    let mut request = Request::from_parts(parts, body);
+    let most = live.http.max_body_bytes;
+    if most != 0 && body.size_hint().lower() > most {
+        return Err(Refusal::TooLarge);
+    }
     let mut tried: Vec<SocketAddr> = Vec::new();
     let mut repeated = false;
     loop {
-        let (endpoint, lease) = match connect(&mut target, exchange, &mut tried, repeated).await {
+        let (endpoint, mut lease) = match connect(&mut target, exchange, &mut tried, repeated).await {
             Ok(connected) => connected,
             Err(refusal) => return Err(refusal),
         };
         exchange.connected.set(Some(clock::now()));
         exchange.phase.set(Phase::Wait);
         let reused = lease.reused;
-        let copy = (repeatable && !repeated).then(|| copy_of(&request));
-        let mut lease = lease;
-        let sent = send(&mut lease, request, exchange).await;
+        let sent = send(&mut lease, &parts, &mut body, exchange, !repeatable).await;
         let unrouted = lease.wire.is_unrouted();
         if sent.is_err() && unrouted {
             tracing::debug!(%endpoint, "the route of an endpoint was withdrawn before its answer");
@@ -94,8 +95,12 @@ async fn attempt(
                 lease.wire.answering(true);
                 exchange.first_byte.set(Some(clock::now()));
                 exchange.phase.set(Phase::Response);
-                let first = first_piece(response.body_mut()).await;
-                return accept(response, first, lease, exchange, upgrade, client_upgrade);
+                // Over HTTP/1.1 the writer looks for it itself.
+                let first = match exchange.version {
+                    Version::HTTP_2 => first_piece(response.body_mut()).await,
+                    _ => None,
+                };
+                return accept(response, first, lease, exchange, upgrade);
             }
             Err(Failure::Timeout) => {
                 exchange.endpoint_failed();
@@ -104,20 +109,23 @@ async fn attempt(
             // The request's own fault: its body broke off or did not come.
             Err(Failure::Request(refusal)) => return Err(refusal),
             // Never sent: as good as new. Only on a kept connection, or a broken endpoint would be asked for ever.
-            Err(Failure::Unsent(unsent)) if reused || unrouted => {
+            Err(Failure::Unsent) if reused || unrouted => {
                 tracing::debug!(%endpoint, "a connection was closed before the request was sent");
-                request = *unsent;
             }
             Err(Failure::Broken(error)) => {
                 tracing::debug!(%endpoint, %error, reused, "an endpoint broke off before its answer");
-                let Some(copy) = copy.filter(|_| reused || unrouted) else {
+                if !repeatable || repeated || !(reused || unrouted) {
                     exchange.endpoint_failed();
                     return Err(Refusal::UpstreamFailed);
-                };
-                request = copy;
+                }
                 repeated = true;
             }
-            Err(Failure::Unsent(_)) => {
+            Err(Failure::Nonsense(error)) => {
+                tracing::debug!(%endpoint, %error, "what an endpoint sent is no answer");
+                exchange.endpoint_failed();
+                return Err(Refusal::UpstreamFailed);
+            }
+            Err(Failure::Unsent) => {
                 exchange.endpoint_failed();
                 return Err(Refusal::UpstreamFailed);
             }
@@ -136,12 +144,4 @@ fn is_idempotent(method: &Method) -> bool {
         Method::DELETE,
     ]
     .contains(method)
-}
-
-fn copy_of(request: &Request<RequestBody>) -> Request<RequestBody> {
-    let mut copy = Request::new(RequestBody::Empty);
-    *copy.method_mut() = request.method().clone();
-    *copy.uri_mut() = request.uri().clone();
-    *copy.headers_mut() = request.headers().clone();
-    copy
 }

@@ -5,12 +5,14 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
-use http::{Request, Response};
+use http::Response;
+use http::request::Parts;
 use http_body::Body;
 
 use crate::clock;
 use crate::http::answer::Refusal;
 use crate::http::body::{BodyError, EndpointBody, Piece, RequestBody};
+use crate::http::call::{Call, CallError};
 use crate::http::exchange::Exchange;
 use crate::upstream::Lease;
 
@@ -21,53 +23,62 @@ pub(super) enum Failure {
     /// The request's own fault: its body broke off, did not come, or is too large.
     Request(Refusal),
     /// Nothing of it was sent.
-    Unsent(Box<Request<RequestBody>>),
-    /// The connection broke off before the answer.
-    Broken(hyper::Error),
+    Unsent,
+    /// The connection broke off before an octet of the answer, or the way to the endpoint was withdrawn.
+    Broken(CallError),
+    /// What came is no answer.
+    Nonsense(CallError),
 }
 
-/// Sends a request and waits for the header of its answer. The wait begins anew with every piece of the body.
+/// Sends a request and waits for the header of its answer. The wait begins anew with every piece of the body. `careful`:
+/// the request may not be sent twice, so that a kept connection is looked at closely before.
+///
+/// After [`Failure::Unsent`] the body is as it was before.
 pub(super) async fn send(
     lease: &mut Lease,
-    request: Request<RequestBody>,
+    parts: &Parts,
+    body: &mut RequestBody,
     exchange: &Exchange,
+    careful: bool,
 ) -> Result<Response<EndpointBody>, Failure> {
+    let Some(mut stream) = lease.stream.take() else {
+        return Err(Failure::Unsent);
+    };
+    if careful && lease.reused && !stream.is_open() {
+        return Err(Failure::Unsent);
+    }
     let limit = exchange.client.live.timeouts.response_read;
     let wire = Rc::clone(&lease.wire);
-    let mut sent = std::pin::pin!(lease.sender.try_send_request(request));
     let begun = clock::now();
-    let sent = poll_fn(|cx| match sent.as_mut().poll(cx) {
-        Poll::Ready(sent) => Poll::Ready(Some(sent)),
-        Poll::Pending => {
-            let from = exchange.body_last.get().max(begun);
-            ready!(wire.poll_timer(cx, from + limit));
-            Poll::Ready(None)
+    let mut call = Box::new(Call::new(stream));
+    let head = poll_fn(|cx| {
+        if let Poll::Ready(head) = call.poll_head(cx, parts, body, exchange) {
+            return Poll::Ready(Some(head));
         }
+        if wire.poll_unrouted(cx).is_ready() {
+            return Poll::Ready(Some(Err(CallError::Unrouted)));
+        }
+        let from = exchange.body_last.get().max(begun);
+        ready!(wire.poll_timer(cx, from + limit));
+        Poll::Ready(None)
     });
-    match sent.await {
-        Some(Ok(response)) => Ok(response.map(EndpointBody::Hyper)),
-        Some(Err(mut error)) => {
-            if let Some(request) = error.take_message() {
-                return Err(Failure::Unsent(Box::new(request)));
-            }
-            let error = error.into_error();
-            // To hyper the end of our driver is a mistake of ours.
-            if wire.is_unrouted() {
-                return Err(Failure::Broken(error));
-            }
-            if error.is_user() || exchange.fault.get().is_some() {
-                let timeout = matches!(
-                    std::error::Error::source(&error).and_then(|source| source.downcast_ref()),
-                    Some(BodyError::Timeout)
-                );
-                return Err(Failure::Request(if timeout {
-                    Refusal::RequestTimeout
-                } else {
-                    Refusal::Malformed
-                }));
-            }
-            Err(Failure::Broken(error))
+    match head.await {
+        Some(Ok(head)) => {
+            call.go_on(std::mem::take(body));
+            let mut response = Response::new(EndpointBody::Http1(call));
+            *response.status_mut() = head.status;
+            *response.version_mut() = head.version;
+            *response.headers_mut() = head.headers;
+            Ok(response)
         }
+        Some(Err(CallError::Unsent)) => Err(Failure::Unsent),
+        Some(Err(CallError::Request(error))) => Err(Failure::Request(match error {
+            BodyError::Timeout => Refusal::RequestTimeout,
+            BodyError::TooLarge => Refusal::TooLarge,
+            _ => Refusal::Malformed,
+        })),
+        Some(Err(error @ (CallError::Closed(_) | CallError::Unrouted))) => Err(Failure::Broken(error)),
+        Some(Err(error)) => Err(Failure::Nonsense(error)),
         None => Err(Failure::Timeout),
     }
 }
@@ -77,16 +88,11 @@ pub(super) async fn first_piece(body: &mut EndpointBody) -> Option<Piece> {
     if body.is_end_stream() {
         return None;
     }
-    let mut asked = false;
-    poll_fn(|cx| match Pin::new(&mut *body).poll_frame(cx) {
-        Poll::Ready(piece) => Poll::Ready(Some(piece)),
-        Poll::Pending if asked => Poll::Ready(None),
-        Poll::Pending => {
-            // Having been asked, the task that drives the connection runs first, and then this one again.
-            asked = true;
-            cx.waker().wake_by_ref();
-            Poll::Pending
-        }
+    poll_fn(|cx| {
+        Poll::Ready(match Pin::new(&mut *body).poll_frame(cx) {
+            Poll::Ready(piece) => Some(piece),
+            Poll::Pending => None,
+        })
     })
     .await
 }

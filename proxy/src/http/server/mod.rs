@@ -1,0 +1,321 @@
+//! HTTP/1.1 towards clients: one task for each connection, which reads a request, has it answered and writes the answer,
+//! one after the other. While nothing is going on it holds no buffer.
+
+mod conn;
+mod respond;
+
+use std::convert::Infallible;
+use std::future::poll_fn;
+use std::pin::{Pin, pin};
+use std::rc::Rc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use http::header::{CONNECTION, EXPECT};
+use http::request::Parts;
+use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use tokio::io::AsyncWrite;
+use tokio::time::Instant;
+
+pub(crate) use self::conn::{Conn, Http1Body};
+use super::answer::Refusal;
+use super::body::{ClientBody, Reply};
+use super::connection::Client;
+use super::headers;
+use super::io::{ClientStream, ENDING_FRESH};
+use super::service::{refused, serve};
+use crate::alarm::Alarm;
+use crate::clock;
+use crate::h1::head::{Parser, Step};
+use crate::h1::{Decoder, Limits, request};
+use crate::tunnel::Abort;
+
+/// How long, and for how many octets, a client is listened to after the last answer, so that what it is still sending
+/// does not destroy the answer on its way (RFC 9112 section 9.6).
+const LINGER: Duration = Duration::from_secs(2);
+const LINGER_BYTES: usize = 1024 * 1024;
+
+/// How an exchange, or a wait, ends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum End {
+    /// The connection takes another request.
+    Keep,
+    /// It is closed in order.
+    Close,
+    /// It is closed without a word: what was written must not look whole, or nobody is there.
+    Drop,
+    /// It is reset.
+    Abort,
+}
+
+/// Serves a connection to its end.
+pub(super) async fn serve_http1(client: Rc<Client>, conn: Rc<Conn>) {
+    let mut serving = pin!(run(client, conn));
+    poll_fn(|cx| {
+        clock::turn();
+        serving.as_mut().poll(cx)
+    })
+    .await;
+}
+
+async fn run(client: Rc<Client>, conn: Rc<Conn>) {
+    let alarm = client.worker.alarms.add();
+    let start = clock::now();
+    let mut fresh = true;
+    let end = loop {
+        let begun = clock::now();
+        let since = if fresh { start } else { begun };
+        match poll_fn(|cx| poll_idle(cx, &client, &conn, &alarm, since, fresh)).await {
+            End::Keep => {}
+            end => break end,
+        }
+        // The header's time runs from its first octet; on a fresh connection, from the handshake.
+        let since = if fresh { start } else { clock::now() };
+        fresh = false;
+        // In a box of its own, so that an idle connection is small.
+        match Box::pin(exchange(&client, &conn, &alarm, since)).await {
+            End::Keep => conn.io().let_go(),
+            end => break end,
+        }
+    };
+    close(&client, &conn, &alarm, end).await;
+}
+
+/// Waits for the first octet of a request.
+fn poll_idle(
+    cx: &mut Context<'_>,
+    client: &Client,
+    conn: &Conn,
+    alarm: &Alarm,
+    since: Instant,
+    fresh: bool,
+) -> Poll<End> {
+    let io = &mut *conn.io();
+    if client.worker.cut.is_given() {
+        return Poll::Ready(End::Abort);
+    }
+    if io.input.is_empty() {
+        match io.poll_fill(cx) {
+            Poll::Ready(Ok(1..)) => return Poll::Ready(End::Keep),
+            Poll::Ready(Ok(0)) => return Poll::Ready(End::Close),
+            Poll::Ready(Err(_)) => return Poll::Ready(End::Drop),
+            Poll::Pending => io.let_go(),
+        }
+    } else {
+        return Poll::Ready(End::Keep);
+    }
+    let stopping = client.worker.stop.is_given();
+    let timeouts = &client.live.timeouts;
+    let limit = match (fresh, stopping) {
+        // A client that has just connected gets a moment to say what it wants, even when the box is stopping.
+        (true, true) => timeouts.request_header.min(ENDING_FRESH),
+        (true, false) => timeouts.request_header,
+        (false, true) => return Poll::Ready(End::Close),
+        (false, false) => {
+            let left = timeouts.connection_age.saturating_sub(client.activity.age());
+            timeouts.keep_alive.min(left)
+        }
+    };
+    ready!(alarm.poll(cx, since + limit));
+    Poll::Ready(End::Close)
+}
+
+/// A request that was read, or why it was not.
+enum Read {
+    Head(Box<request::Head>),
+    Refused(Refusal),
+    Ended(End),
+}
+
+/// Reads the header section of a request.
+fn poll_read(
+    cx: &mut Context<'_>,
+    client: &Client,
+    conn: &Conn,
+    alarm: &Alarm,
+    parser: &mut Parser,
+    due: Instant,
+) -> Poll<Read> {
+    let io = &mut *conn.io();
+    let http = &client.live.http;
+    let limits = Limits {
+        head_bytes: http.max_header_bytes,
+        fields: http.max_headers,
+        uri_bytes: http.max_uri_bytes,
+    };
+    if client.worker.cut.is_given() {
+        return Poll::Ready(Read::Ended(End::Abort));
+    }
+    loop {
+        if !io.input.is_empty() {
+            match request::advance(parser, &io.input, &limits) {
+                Ok(Step::Partial) => {}
+                Ok(Step::Complete(length)) => {
+                    let section = io.input.split_to(length).freeze();
+                    return Poll::Ready(match request::head(parser, &section) {
+                        Ok(head) => Read::Head(Box::new(head)),
+                        Err(fault) => Read::Refused(fault.into()),
+                    });
+                }
+                Err(fault) => return Poll::Ready(Read::Refused(fault.into())),
+            }
+        }
+        match io.poll_fill(cx) {
+            Poll::Ready(Ok(1..)) => {}
+            // Nobody waits for an answer to half a header section.
+            Poll::Ready(Ok(0) | Err(_)) => return Poll::Ready(Read::Ended(End::Drop)),
+            Poll::Pending => break,
+        }
+    }
+    ready!(alarm.poll(cx, due));
+    // Empty lines are no request.
+    Poll::Ready(if io.input.iter().all(|octet| matches!(octet, b'\r' | b'\n')) {
+        Read::Ended(End::Close)
+    } else {
+        Read::Refused(Refusal::RequestTimeout)
+    })
+}
+
+/// One request and its answer.
+async fn exchange(client: &Rc<Client>, conn: &Rc<Conn>, alarm: &Alarm, since: Instant) -> End {
+    let mut parser = Parser::default();
+    let due = since + client.live.timeouts.request_header;
+    let read = poll_fn(|cx| poll_read(cx, client, conn, alarm, &mut parser, due)).await;
+    let (head, refusal) = match read {
+        Read::Head(head) => match request::framing(head.version, &head.headers) {
+            Ok(decoder) => {
+                let io = &mut *conn.io();
+                let http11 = head.version == Version::HTTP_11;
+                io.owes_continue = http11 && !decoder.is_done() && head.headers.contains_key(EXPECT);
+                io.takes_interim = http11;
+                io.body = decoder;
+                (*head, None)
+            }
+            Err(fault) => (*head, Some(fault.into())),
+        },
+        Read::Refused(refusal) => (nothing(), Some(refusal)),
+        Read::Ended(end) => return end,
+    };
+    let asked = respond::Asked {
+        version: head.version,
+        head_only: head.method == Method::HEAD,
+        keep: refusal.is_none() && wants_keep(head.version, &head.headers),
+    };
+    let (mut parts, ()) = Request::new(()).into_parts();
+    parts.method = head.method;
+    parts.uri = head.uri;
+    parts.version = head.version;
+    parts.headers = head.headers;
+    let response = match refusal {
+        Some(refusal) => refused(client, &parts, refusal),
+        None => match answer(client, conn, alarm, parts).await {
+            Some(response) => response,
+            None => return End::Drop,
+        },
+    };
+    respond::respond(client, conn, alarm, asked, response).await
+}
+
+/// Has a request answered. `None`: the client left meanwhile.
+async fn answer(
+    client: &Rc<Client>,
+    conn: &Rc<Conn>,
+    alarm: &Alarm,
+    parts: Parts,
+) -> Option<Response<Reply>> {
+    let body = ClientBody::Http1(Http1Body(Rc::clone(conn)));
+    let mut serving = pin!(serve(Rc::clone(client), Request::from_parts(parts, body)));
+    let half_close_is_end = client.live.http.abort_on_half_close;
+    poll_fn(|cx| {
+        if let Poll::Ready(Ok::<_, Infallible>(response)) = serving.as_mut().poll(cx) {
+            return Poll::Ready(Some(response));
+        }
+        alarm.register(cx.waker());
+        if client.worker.cut.is_given() {
+            return Poll::Ready(None);
+        }
+        let io = &mut *conn.io();
+        ready!(io.poll_gone(cx, half_close_is_end));
+        Poll::Ready(None)
+    })
+    .await
+}
+
+/// What stands for a request that could not be read.
+fn nothing() -> request::Head {
+    request::Head {
+        method: Method::from_bytes(b"-").unwrap_or_default(),
+        uri: Uri::from_static("/"),
+        version: Version::HTTP_11,
+        headers: HeaderMap::new(),
+    }
+}
+
+/// Whether the client wants the connection to go on (RFC 9112 section 9.3).
+fn wants_keep(version: Version, headers: &HeaderMap) -> bool {
+    let says = |wanted: &[u8]| {
+        headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(headers::tokens)
+            .any(|token| token.eq_ignore_ascii_case(wanted))
+    };
+    if version == Version::HTTP_11 {
+        !says(b"close")
+    } else {
+        says(b"keep-alive") && !says(b"close")
+    }
+}
+
+/// Ends the connection.
+async fn close(client: &Client, conn: &Conn, alarm: &Alarm, end: End) {
+    let unread = {
+        let io = conn.io();
+        let Some(stream) = &io.stream else { return };
+        match end {
+            End::Drop => return,
+            End::Abort => return stream.abort(),
+            End::Keep | End::Close => {}
+        }
+        !io.input.is_empty() || !io.body.is_done()
+    };
+    if !unread && client.tls.is_none() {
+        // Everything that came was read: the close says FIN and no RST.
+        return;
+    }
+    let due = clock::now() + LINGER;
+    let mut told = false;
+    let mut read = 0;
+    poll_fn(|cx| {
+        let io = &mut *conn.io();
+        if client.worker.cut.is_given() || alarm.poll(cx, due).is_ready() {
+            return Poll::Ready(());
+        }
+        if !told {
+            let Some(stream) = &mut io.stream else {
+                return Poll::Ready(());
+            };
+            if ready!(Pin::new(stream).poll_shutdown(cx)).is_err() {
+                return Poll::Ready(());
+            }
+            told = true;
+        }
+        io.body = Decoder::none();
+        while unread && read < LINGER_BYTES && !io.eof {
+            io.input.clear();
+            match ready!(io.poll_fill(cx)) {
+                Ok(count) => read += count,
+                Err(_) => break,
+            }
+        }
+        Poll::Ready(())
+    })
+    .await;
+}
+
+/// Takes the stream out of a connection, and what was read from it and not used.
+fn take_stream(conn: &Conn) -> Option<(ClientStream, bytes::Bytes)> {
+    let io = &mut *conn.io();
+    let first = io.input.split().freeze();
+    io.stream.take().map(|stream| (stream, first))
+}
