@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 
-use sekisho_config::model::{Asn, PassedNextHop, PathChange, PolicyRule, Prefix};
+use sekisho_config::model::{Asn, PassedNextHop, PathChange, PolicyRule, Prefix, RuleNextHop};
 
 use super::rules;
 use crate::wire::{Attributes, Origin};
@@ -83,8 +83,8 @@ impl Export {
     /// A VIP: ORIGIN IGP, our AS on the way out of it. `set` comes first, then the rules.
     ///
     /// # Errors
-    /// The name of the rule that rejects it.
-    pub(crate) fn vip(&self, prefix: &Prefix, set: &PathChange) -> Result<Advert, Arc<str>> {
+    /// The rule that rejects it.
+    pub(crate) fn vip(&self, prefix: &Prefix, set: &PathChange) -> Result<Advert, &Arc<PolicyRule>> {
         let mut attributes = Attributes {
             origin: Origin::Igp,
             local_preference: self.internal.then_some(LOCAL_PREFERENCE),
@@ -93,9 +93,13 @@ impl Export {
         rules::apply(set, self.nearest(), &mut attributes);
         let change = rules::ask(&self.rules, prefix, None, &attributes)?;
         self.finish(&change, &mut attributes);
+        let next_hop = match change.next_hop.or(set.next_hop) {
+            Some(RuleNextHop::Address(address)) if fits(prefix, address) => Via::Given(address),
+            _ => Via::Own,
+        };
         Ok(Advert {
             attributes: Arc::new(attributes),
-            next_hop: Via::Own,
+            next_hop,
             from: None,
         })
     }
@@ -131,14 +135,19 @@ impl Export {
             attributes.cluster_list.insert(0, self.cluster_id);
         }
         self.finish(&change, &mut attributes);
-        let own = match self.next_hop {
-            PassedNextHop::Usual => !self.internal,
-            PassedNextHop::Own => true,
-            PassedNextHop::Unchanged => false,
+        let usual = match self.next_hop {
+            PassedNextHop::Usual if self.internal => Via::Given(heard.next_hop),
+            PassedNextHop::Usual | PassedNextHop::Own => Via::Own,
+            PassedNextHop::Unchanged => Via::Given(heard.next_hop),
         };
         Ok(Advert {
             attributes: Arc::new(attributes),
-            next_hop: if own { Via::Own } else { Via::Given(heard.next_hop) },
+            next_hop: match change.next_hop {
+                Some(RuleNextHop::Own) => Via::Own,
+                Some(RuleNextHop::Unchanged) => Via::Given(heard.next_hop),
+                Some(RuleNextHop::Address(address)) if fits(prefix, address) => Via::Given(address),
+                Some(RuleNextHop::Address(_)) | None => usual,
+            },
             from: Some(heard.from),
         })
     }
@@ -164,9 +173,14 @@ impl Export {
     }
 }
 
+/// Whether an address may be the next hop of a prefix: it is of its family.
+fn fits(prefix: &Prefix, address: IpAddr) -> bool {
+    prefix.is_ipv4() == address.is_ipv4()
+}
+
 #[cfg(test)]
 mod tests {
-    use sekisho_config::model::{Community, RuleAction};
+    use sekisho_config::model::{Community, CommunityChange, RuleAction};
 
     use super::*;
     use crate::wire::{AsPath, Segment};
@@ -285,6 +299,46 @@ mod tests {
     }
 
     #[test]
+    fn a_rule_names_the_next_hop() {
+        let path = path();
+        let address: IpAddr = "10.0.0.99".parse().unwrap();
+        let given = Via::Given("10.0.0.11".parse().unwrap());
+        let with = |next_hop| {
+            let change = PathChange {
+                next_hop: Some(next_hop),
+                ..PathChange::default()
+            };
+            Export {
+                rules: vec![Arc::new(PolicyRule {
+                    change,
+                    ..PolicyRule::default()
+                })],
+                ..export(false, false)
+            }
+        };
+        for (next_hop, pod_has, vip_has) in [
+            (RuleNextHop::Own, Via::Own, Via::Own),
+            (RuleNextHop::Unchanged, given, Via::Own),
+            (
+                RuleNextHop::Address(address),
+                Via::Given(address),
+                Via::Given(address),
+            ),
+            (
+                RuleNextHop::Address("2001:db8::1".parse().unwrap()),
+                Via::Own,
+                Via::Own,
+            ),
+        ] {
+            let export = with(next_hop);
+            let vip = export.vip(&"203.0.113.1/32".parse().unwrap(), &PathChange::default());
+            assert_eq!(vip.unwrap().next_hop, vip_has, "{next_hop:?}");
+            let pod = pod(&export, &path, false, false);
+            assert_eq!(pod.unwrap().next_hop, pod_has, "{next_hop:?}");
+        }
+    }
+
+    #[test]
     fn communities_keep_a_path_back() {
         for (community, internal, external) in [
             (NO_EXPORT, true, false),
@@ -315,7 +369,7 @@ mod tests {
         let set = PathChange {
             med: Some(5),
             prepend: 1,
-            add_communities: vec![Community::Standard(9)],
+            communities: vec![CommunityChange::Add(Community::Standard(9))],
             ..PathChange::default()
         };
         let rule = |then| {
@@ -326,7 +380,7 @@ mod tests {
                     local_preference: Some(300),
                     ..PathChange::default()
                 },
-                communities: vec![Community::Standard(9)],
+                communities: vec!["0:9".parse().unwrap()],
                 ..rules::tests::rule("r", then)
             })
         };
@@ -354,7 +408,7 @@ mod tests {
             rules: vec![rule(RuleAction::Reject)],
             ..export(false, false)
         };
-        assert_eq!(export.vip(&prefix, &set).unwrap_err(), "r".into());
+        assert_eq!(&*export.vip(&prefix, &set).unwrap_err().name, "r");
         assert!(export.vip(&prefix, &PathChange::default()).is_ok());
     }
 }

@@ -11,12 +11,12 @@ use std::borrow::Cow;
 use std::fmt;
 use std::sync::Arc;
 
-use sekisho_config::model::{Asn, PathChange, PolicyRule, Prefix, Role};
+use sekisho_config::model::{Asn, PathChange, PolicyRule, Prefix, Role, RuleNextHop};
 use serde::Serialize;
 
 pub(crate) use floor::Floor;
 pub use rejections::RejectedView;
-pub(crate) use rejections::Rejections;
+pub(crate) use rejections::{Rejections, reason};
 
 use crate::wire::{Attributes, NextHop, Nlri, Update};
 
@@ -124,7 +124,7 @@ impl Import<'_> {
     pub(crate) fn filter<'u>(
         &self,
         update: &'u Update,
-        mut rejected: impl FnMut(Nlri, NextHop, Rejected, Option<Arc<str>>),
+        mut rejected: impl FnMut(Nlri, NextHop, Rejected, Option<Arc<PolicyRule>>),
     ) -> Vec<Cow<'u, Update>> {
         let attributes = update.attributes.as_deref();
         let passes = |(nlri, _): &(Nlri, NextHop)| self.judge(&nlri.prefix, attributes).is_ok();
@@ -145,7 +145,7 @@ impl Import<'_> {
                         || Ok(PathChange::default()),
                         |attributes| {
                             rules::ask(self.rules, &nlri.prefix, Some(next_hop.address), attributes)
-                                .map_err(|rule| (Rejected::Rule, Some(rule)))
+                                .map_err(|rule| (Rejected::Rule, Some(Arc::clone(rule))))
                         },
                     )
                 });
@@ -164,6 +164,10 @@ impl Import<'_> {
         let rest = changed.into_iter().filter_map(|(change, announced)| {
             let mut attributes = attributes?.clone();
             rules::apply(&change, self.external, &mut attributes);
+            let announced = announced
+                .into_iter()
+                .map(|(nlri, next_hop)| (nlri, changed_next_hop(&change, &nlri, next_hop)))
+                .collect();
             Some(Cow::Owned(Update {
                 announced,
                 attributes: Some(Arc::new(attributes)),
@@ -171,6 +175,17 @@ impl Import<'_> {
             }))
         });
         std::iter::once(Cow::Owned(first)).chain(rest).collect()
+    }
+}
+
+/// On the way in only an address says something, and only to paths of its family.
+fn changed_next_hop(change: &PathChange, nlri: &Nlri, next_hop: NextHop) -> NextHop {
+    match change.next_hop {
+        Some(RuleNextHop::Address(address)) if address.is_ipv4() == nlri.prefix.is_ipv4() => NextHop {
+            address,
+            link_local: None,
+        },
+        _ => next_hop,
     }
 }
 
@@ -285,20 +300,19 @@ mod tests {
         let rule = |name: &str, prefix: &str, preference: Option<u32>| {
             let change = PathChange {
                 local_preference: preference,
+                next_hop: preference.map(|_| RuleNextHop::Address("10.0.0.9".parse().unwrap())),
                 ..PathChange::default()
             };
             Arc::new(PolicyRule {
                 name: name.into(),
                 prefixes: vec![prefix.parse().unwrap()],
-                communities: vec![],
-                as_path_has: None,
-                next_hops: vec![],
                 change,
                 then: if preference.is_some() {
                     RuleAction::Accept
                 } else {
                     RuleAction::Reject
                 },
+                ..PolicyRule::default()
             })
         };
         let rules = [
@@ -328,7 +342,15 @@ mod tests {
             external: None,
         };
         let mut rejected = Vec::new();
-        let parts = import.filter(&update, |nlri, _, why, rule| rejected.push((nlri, why, rule)));
+        let parts = import.filter(&update, |nlri, _, why, rule| {
+            rejected.push((nlri, why, rule.map(|rule| rule.name.to_string())));
+        });
+        let hops: Vec<_> = parts
+            .iter()
+            .flat_map(|part| &part.announced)
+            .map(|(_, next_hop)| next_hop.address.to_string())
+            .collect();
+        assert_eq!(hops, ["10.0.0.1", "10.0.0.9", "10.0.0.9"]);
         assert_eq!(
             rejected,
             [(nlri("10.2.0.0/26"), Rejected::Rule, Some("none".into()))]

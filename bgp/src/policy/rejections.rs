@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sekisho_config::model::{PeerName, Prefix};
+use sekisho_config::model::{PeerName, PolicyRule, Prefix};
 use serde::Serialize;
 
 use super::Rejected;
@@ -15,12 +15,18 @@ const LISTED: usize = 500;
 /// What one peer says now and is not let in.
 #[derive(Debug, Default)]
 pub(crate) struct Rejections {
-    paths: BTreeMap<Nlri, (IpAddr, Rejected, Option<Arc<str>>)>,
+    paths: BTreeMap<Nlri, (IpAddr, Rejected, Option<Arc<PolicyRule>>)>,
 }
 
 impl Rejections {
     /// Takes note of a path.
-    pub(crate) fn note(&mut self, nlri: Nlri, next_hop: NextHop, why: Rejected, rule: Option<Arc<str>>) {
+    pub(crate) fn note(
+        &mut self,
+        nlri: Nlri,
+        next_hop: NextHop,
+        why: Rejected,
+        rule: Option<Arc<PolicyRule>>,
+    ) {
         if self.paths.len() < LISTED || self.paths.contains_key(&nlri) {
             self.paths.insert(nlri, (next_hop.address, why, rule));
         }
@@ -53,13 +59,19 @@ impl Rejections {
                 peer: peer.clone(),
                 next_hop: *next_hop,
                 why: *why,
-                rule: rule.clone(),
+                rule: rule.as_ref().map(|rule| Arc::clone(&rule.name)),
                 text: match rule {
-                    Some(rule) => format!("the import rule {rule} rejects it"),
+                    Some(rule) => format!("the import rule {} rejects it{}", rule.name, reason(rule)),
                     None => why.to_string(),
                 },
             })
     }
+}
+
+/// What whoever wrote a rule says of it.
+pub(crate) fn reason(rule: &PolicyRule) -> String {
+    let reason = rule.reason.as_deref();
+    reason.map_or_else(String::new, |reason| format!(": {reason}"))
 }
 
 fn answers(prefix: &Prefix, query: &RouteQuery) -> bool {

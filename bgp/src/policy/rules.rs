@@ -3,25 +3,28 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sekisho_config::model::{Asn, Community, PathChange, PolicyRule, Prefix, RuleAction};
+use sekisho_config::model::{
+    AsPathCondition, Asn, Community, CommunityChange, CommunityPattern, PathChange, PolicyRule, Prefix,
+    RuleAction,
+};
 
 use crate::wire::{AsPath, Attributes, LargeCommunity, Segment};
 
-/// Asks the rules in order: what is to be changed of the path, or the name of the rule that rejects it. Conditions see the
-/// path as it came, not as earlier rules have changed it. Where no rule decides the path is accepted.
-pub(crate) fn ask(
-    rules: &[Arc<PolicyRule>],
+/// Asks the rules in order: what is to be changed of the path, or the rule that rejects it. Conditions see the path as it
+/// came, not as earlier rules have changed it. Where no rule decides the path is accepted.
+pub(crate) fn ask<'r>(
+    rules: &'r [Arc<PolicyRule>],
     prefix: &Prefix,
     next_hop: Option<IpAddr>,
     attributes: &Attributes,
-) -> Result<PathChange, Arc<str>> {
+) -> Result<PathChange, &'r Arc<PolicyRule>> {
     let mut change = PathChange::default();
     for rule in rules {
         if !rule.is_about(prefix, next_hop) || !fits(rule, attributes) {
             continue;
         }
         if rule.then == RuleAction::Reject {
-            return Err(Arc::clone(&rule.name));
+            return Err(rule);
         }
         add(&mut change, &rule.change);
         if rule.then == RuleAction::Accept {
@@ -32,28 +35,70 @@ pub(crate) fn ask(
 }
 
 fn fits(rule: &PolicyRule, attributes: &Attributes) -> bool {
-    let has = |community: &Community| match community {
-        Community::Standard(value) => attributes.communities.contains(value),
-        Community::Large(a, b, c) => attributes.large_communities.contains(&LargeCommunity(*a, *b, *c)),
-    };
+    let has = |pattern: &CommunityPattern| has(pattern, attributes);
     (rule.communities.is_empty() || rule.communities.iter().any(has))
-        && rule
-            .as_path_has
-            .is_none_or(|asn| attributes.as_path.contains(asn))
+        && rule.all_communities.iter().all(has)
+        && path_fits(&rule.as_path, &attributes.as_path)
 }
 
-fn add(change: &mut PathChange, more: &PathChange) {
-    change.local_preference = more.local_preference.or(change.local_preference);
-    change.med = more.med.or(change.med);
-    change.prepend = change.prepend.saturating_add(more.prepend);
-    for community in &more.add_communities {
-        if !change.add_communities.contains(community) {
-            change.add_communities.push(*community);
+fn has(pattern: &CommunityPattern, attributes: &Attributes) -> bool {
+    let large = |one: &LargeCommunity| pattern.fits_large(one.0, one.1, one.2);
+    match pattern {
+        CommunityPattern::Standard(..) => attributes
+            .communities
+            .iter()
+            .any(|one| pattern.fits_standard(*one)),
+        CommunityPattern::Large(..) => attributes.large_communities.iter().any(large),
+        CommunityPattern::Extended(..) | CommunityPattern::Octets(_) => {
+            let extended = &attributes.extended_communities;
+            extended.iter().any(|one| pattern.fits_extended(*one))
         }
     }
 }
 
-/// Changes a path. `nearest` is the AS to prepend; `None` inside our AS, where none is.
+fn path_fits(wanted: &AsPathCondition, path: &AsPath) -> bool {
+    let last = || match path.segments.last() {
+        Some(Segment::Sequence(numbers)) => numbers.last().copied(),
+        _ => None,
+    };
+    wanted.has.is_none_or(|asn| path.contains(asn))
+        && wanted
+            .neighbour
+            .is_none_or(|asn| path.first() == Some(asn.number()))
+        && wanted.origin.is_none_or(|asn| last() == Some(asn.number()))
+        && wanted.length.is_none_or(|(least, most)| {
+            let length = u32::try_from(path.length()).unwrap_or(u32::MAX);
+            (least..=most).contains(&length)
+        })
+        && wanted
+            .pattern
+            .as_ref()
+            .is_none_or(|pattern| pattern.fits(places(path)))
+}
+
+/// Numbers of a sequence one by one, those of a set together.
+fn places(path: &AsPath) -> impl Iterator<Item = &[u32]> {
+    path.segments.iter().flat_map(|segment| {
+        let (numbers, each) = match segment {
+            Segment::Sequence(numbers) | Segment::ConfedSequence(numbers) => (numbers, 1),
+            Segment::Set(numbers) | Segment::ConfedSet(numbers) => (numbers, numbers.len().max(1)),
+        };
+        numbers.chunks(each)
+    })
+}
+
+fn add(change: &mut PathChange, more: &PathChange) {
+    change.local_preference = more.local_preference.or(change.local_preference);
+    if more.med.is_some() {
+        (change.med, change.add_med) = (more.med, 0);
+    }
+    change.add_med = change.add_med.saturating_add(more.add_med);
+    change.prepend = change.prepend.saturating_add(more.prepend);
+    change.next_hop = more.next_hop.or(change.next_hop);
+    change.communities.extend_from_slice(&more.communities);
+}
+
+/// Changes a path; its next hop is the caller's business. `nearest` is the AS to prepend; `None` inside our AS, where none is.
 pub(crate) fn apply(change: &PathChange, nearest: Option<Asn>, attributes: &mut Attributes) {
     if let Some(preference) = change.local_preference {
         attributes.local_preference = Some(preference);
@@ -61,21 +106,44 @@ pub(crate) fn apply(change: &PathChange, nearest: Option<Asn>, attributes: &mut 
     if let Some(med) = change.med {
         attributes.med = Some(med);
     }
+    if change.add_med > 0 {
+        attributes.med = Some(attributes.med.unwrap_or(0).saturating_add(change.add_med));
+    }
     if let Some(asn) = nearest {
         prepend(asn, change.prepend, &mut attributes.as_path);
     }
-    for community in &change.add_communities {
-        match community {
-            Community::Standard(value) if !attributes.communities.contains(value) => {
-                attributes.communities.push(*value);
-            }
-            Community::Large(a, b, c)
-                if !attributes.large_communities.contains(&LargeCommunity(*a, *b, *c)) =>
-            {
-                attributes.large_communities.push(LargeCommunity(*a, *b, *c));
-            }
-            Community::Standard(_) | Community::Large(..) => {}
+    for change in &change.communities {
+        communities(change, attributes);
+    }
+}
+
+fn communities(change: &CommunityChange, attributes: &mut Attributes) {
+    let Attributes {
+        communities,
+        large_communities,
+        extended_communities,
+        ..
+    } = attributes;
+    match change {
+        CommunityChange::Clear => {
+            communities.clear();
+            large_communities.clear();
+            extended_communities.clear();
         }
+        CommunityChange::Remove(pattern) => {
+            communities.retain(|one| !pattern.fits_standard(*one));
+            large_communities.retain(|one| !pattern.fits_large(one.0, one.1, one.2));
+            extended_communities.retain(|one| !pattern.fits_extended(*one));
+        }
+        CommunityChange::Add(Community::Standard(value)) => put(communities, *value),
+        CommunityChange::Add(Community::Large(a, b, c)) => put(large_communities, LargeCommunity(*a, *b, *c)),
+        CommunityChange::Add(Community::Extended(octets)) => put(extended_communities, *octets),
+    }
+}
+
+fn put<T: PartialEq>(list: &mut Vec<T>, one: T) {
+    if !list.contains(&one) {
+        list.push(one);
     }
 }
 
@@ -101,22 +169,19 @@ pub(super) mod tests {
     pub(in crate::policy) fn rule(name: &str, then: RuleAction) -> PolicyRule {
         PolicyRule {
             name: name.into(),
-            prefixes: vec![],
-            communities: vec![],
-            as_path_has: None,
-            next_hops: vec![],
-            change: PathChange::default(),
             then,
+            ..PolicyRule::default()
         }
     }
 
     fn path() -> Attributes {
         Attributes {
             as_path: AsPath {
-                segments: vec![Segment::Sequence(vec![65001, 65002])],
+                segments: vec![Segment::Sequence(vec![65001, 65002]), Segment::Set(vec![7, 8])],
             },
             communities: vec![7],
             large_communities: vec![LargeCommunity(1, 2, 3)],
+            extended_communities: vec![[0, 2, 0xfd, 0xe8, 0, 0, 0, 1]],
             ..Attributes::default()
         }
     }
@@ -124,89 +189,101 @@ pub(super) mod tests {
     #[test]
     fn every_condition_has_to_hold() {
         let any = rule("r", RuleAction::Reject);
-        let prefixes = |text: &str| vec![text.parse().unwrap()];
-        let next_hops = |text: &str| vec![text.parse().unwrap()];
         let asn = |number| Some(Asn::try_from(number).unwrap());
+        let with = |change: &dyn Fn(&mut PolicyRule)| {
+            let mut rule = any.clone();
+            change(&mut rule);
+            rule
+        };
+        let communities = |texts: &[&str]| texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>();
         for (what, rule, rejects) in [
             ("any", any.clone(), true),
             (
                 "prefix",
-                PolicyRule {
-                    prefixes: prefixes("10.1.0.0/16 le 26"),
-                    ..any.clone()
-                },
+                with(&|r| r.prefixes = vec!["10.1.0.0/16 le 26".parse().unwrap()]),
                 true,
             ),
             (
                 "other prefix",
-                PolicyRule {
-                    prefixes: prefixes("10.1.0.0/16 le 25"),
-                    ..any.clone()
-                },
+                with(&|r| r.prefixes = vec!["10.1.0.0/16 le 25".parse().unwrap()]),
                 false,
             ),
+            ("IPv4", with(&|r| r.ipv4 = Some(true)), true),
+            ("IPv6", with(&|r| r.ipv4 = Some(false)), false),
+            ("AS", with(&|r| r.as_path.has = asn(65002)), true),
+            ("AS of a set", with(&|r| r.as_path.has = asn(8)), true),
+            ("other AS", with(&|r| r.as_path.has = asn(65003)), false),
+            ("neighbour", with(&|r| r.as_path.neighbour = asn(65001)), true),
             (
-                "AS",
-                PolicyRule {
-                    as_path_has: asn(65002),
-                    ..any.clone()
-                },
+                "other neighbour",
+                with(&|r| r.as_path.neighbour = asn(65002)),
+                false,
+            ),
+            ("a set is no origin", with(&|r| r.as_path.origin = asn(8)), false),
+            (
+                "length, a set counts one",
+                with(&|r| r.as_path.length = Some((3, 3))),
+                true,
+            ),
+            ("other length", with(&|r| r.as_path.length = Some((4, 9))), false),
+            (
+                "pattern",
+                with(&|r| r.as_path.pattern = Some("^65001 . 8$".parse().unwrap())),
                 true,
             ),
             (
-                "other AS",
-                PolicyRule {
-                    as_path_has: asn(65003),
-                    ..any.clone()
-                },
+                "other pattern",
+                with(&|r| r.as_path.pattern = Some("^65002".parse().unwrap())),
                 false,
             ),
             (
                 "one of the communities",
-                PolicyRule {
-                    communities: vec![Community::Standard(8), Community::Large(1, 2, 3)],
-                    ..any.clone()
-                },
+                with(&|r| r.communities = communities(&["0:8", "1:2:*"])),
                 true,
             ),
             (
                 "other community",
-                PolicyRule {
-                    communities: vec![Community::Standard(8)],
-                    ..any.clone()
-                },
+                with(&|r| r.communities = communities(&["0:8", "1:3:*"])),
+                false,
+            ),
+            (
+                "all communities",
+                with(&|r| r.all_communities = communities(&["0:7", "1:2:3", "rt:65000:*"])),
+                true,
+            ),
+            (
+                "one is missing",
+                with(&|r| r.all_communities = communities(&["0:7", "ro:65000:*"])),
                 false,
             ),
             (
                 "next hop",
-                PolicyRule {
-                    next_hops: next_hops("10.0.0.0/24"),
-                    ..any.clone()
-                },
+                with(&|r| r.next_hops = vec!["10.0.0.0/24".parse().unwrap()]),
                 true,
             ),
             (
                 "other next hop",
-                PolicyRule {
-                    next_hops: next_hops("10.0.1.0/24"),
-                    ..any.clone()
-                },
+                with(&|r| r.next_hops = vec!["10.0.1.0/24".parse().unwrap()]),
                 false,
             ),
             (
                 "one holds, one does not",
-                PolicyRule {
-                    as_path_has: asn(65002),
-                    next_hops: next_hops("10.0.1.0/24"),
-                    ..any.clone()
-                },
+                with(&|r| {
+                    r.as_path.has = asn(65002);
+                    r.next_hops = vec!["10.0.1.0/24".parse().unwrap()];
+                }),
                 false,
             ),
         ] {
             let (prefix, next_hop) = ("10.1.2.0/26".parse().unwrap(), "10.0.0.1".parse().unwrap());
-            let got = ask(&[Arc::new(rule)], &prefix, Some(next_hop), &path());
-            assert_eq!(got.is_err(), rejects, "{what}");
+            let got = ask(&[Arc::new(rule)], &prefix, Some(next_hop), &path()).is_err();
+            assert_eq!(got, rejects, "{what}");
         }
+        let mut origin = any;
+        origin.as_path.origin = asn(65002);
+        let mut path = path();
+        path.as_path.segments.pop();
+        assert!(ask(&[Arc::new(origin)], &"10.1.2.0/26".parse().unwrap(), None, &path).is_err());
     }
 
     #[test]
@@ -215,7 +292,7 @@ pub(super) mod tests {
             change: PathChange {
                 local_preference: Some(preference),
                 prepend: 1,
-                add_communities: vec![Community::Standard(9)],
+                communities: vec![CommunityChange::Add(Community::Standard(9))],
                 ..PathChange::default()
             },
             ..rule(name, then)
@@ -228,12 +305,12 @@ pub(super) mod tests {
             (vec![&next], Ok((Some(1), 1))),
             (vec![&next, &accept, &reject], Ok((Some(2), 2))),
             (vec![&accept, &next], Ok((Some(2), 1))),
-            (vec![&next, &reject, &accept], Err("reject".into())),
+            (vec![&next, &reject, &accept], Err("reject")),
         ] {
             let rules: Vec<_> = rules.into_iter().cloned().map(Arc::new).collect();
             let got = ask(&rules, &"10.1.2.0/26".parse().unwrap(), None, &path());
             let got = got.map(|change| (change.local_preference, change.prepend));
-            assert_eq!(got, want);
+            assert_eq!(got.map_err(|rule| &*rule.name), want);
         }
     }
 
@@ -262,25 +339,50 @@ pub(super) mod tests {
         let change = PathChange {
             local_preference: Some(5),
             med: Some(6),
+            add_med: 3,
             prepend: 2,
-            add_communities: vec![
-                Community::Standard(7),
-                Community::Standard(8),
-                Community::Large(1, 2, 3),
-                Community::Large(4, 5, 6),
-            ],
+            communities: ["0:7", "0:8", "1:2:3", "4:5:6", "rt:65000:1", "rt:65000:2"]
+                .iter()
+                .map(|text| CommunityChange::Add(text.parse().unwrap()))
+                .collect(),
+            next_hop: None,
         };
         for (nearest, numbers) in [
-            (Some(65001), &[65001, 65001, 65001, 65002][..]),
-            (None, &[65001, 65002]),
+            (Some(65001), &[65001, 65001, 65001, 65002, 7, 8][..]),
+            (None, &[65001, 65002, 7, 8]),
         ] {
             let mut got = path();
             apply(&change, nearest.map(|asn| Asn::try_from(asn).unwrap()), &mut got);
-            assert_eq!((got.local_preference, got.med), (Some(5), Some(6)));
+            assert_eq!((got.local_preference, got.med), (Some(5), Some(9)));
             assert_eq!(got.as_path.numbers().collect::<Vec<_>>(), numbers);
             assert_eq!(got.communities, [7, 8]);
             let large = [LargeCommunity(1, 2, 3), LargeCommunity(4, 5, 6)];
             assert_eq!(got.large_communities, large);
+            assert_eq!(got.extended_communities.len(), 2);
+        }
+    }
+
+    #[test]
+    fn communities_change_in_the_order_written() {
+        let remove = |text: &str| CommunityChange::Remove(text.parse().unwrap());
+        let add = |text: &str| CommunityChange::Add(text.parse().unwrap());
+        for (changes, standard, large, extended) in [
+            (vec![remove("0:*")], &[][..], 1, 1),
+            (vec![remove("*:*:*")], &[7], 0, 1),
+            (vec![remove("rt:*:*")], &[7], 1, 0),
+            (vec![CommunityChange::Clear, add("0:1")], &[1], 0, 0),
+            (vec![add("0:1"), CommunityChange::Clear], &[], 0, 0),
+            (vec![remove("0:7"), add("0:7")], &[7], 1, 1),
+        ] {
+            let mut got = path();
+            let change = PathChange {
+                communities: changes.clone(),
+                ..PathChange::default()
+            };
+            apply(&change, None, &mut got);
+            assert_eq!(got.communities, standard, "{changes:?}");
+            let kinds = (got.large_communities.len(), got.extended_communities.len());
+            assert_eq!(kinds, (large, extended), "{changes:?}");
         }
     }
 }

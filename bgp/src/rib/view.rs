@@ -2,7 +2,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sekisho_config::model::{PeerName, Prefix};
+use sekisho_config::model::{Community, PeerName, Prefix};
 use serde::Serialize;
 
 use super::decide::{Lost, decide};
@@ -69,7 +69,7 @@ pub struct RouteView {
     pub local_preference: u32,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
-    /// Communities `as:value` and large communities `as:value:value`.
+    /// Communities `as:value`, large ones `as:value:value`, extended ones `rt:as:value`, `ro:as:value`, `ext:0x…`.
     pub communities: Vec<String>,
     /// Kept from before a restart of the peer.
     pub stale: bool,
@@ -203,7 +203,9 @@ fn communities_text(attributes: &Attributes) -> Vec<String> {
         .large_communities
         .iter()
         .map(|community| format!("{}:{}:{}", community.0, community.1, community.2));
-    standard.chain(large).collect()
+    let extended = attributes.extended_communities.iter();
+    let extended = extended.map(|octets| Community::Extended(*octets).to_string());
+    standard.chain(large).chain(extended).collect()
 }
 
 #[cfg(test)]

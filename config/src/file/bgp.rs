@@ -190,8 +190,8 @@ fn peer(
     let port = table.number("port").map_or(179, |at| at.value);
     let transport = transport(table, log, load);
     let max_prefixes = max_prefixes(table, log);
-    let import = rules::used(table, "import", rules);
-    let export = rules::used(table, "export", rules);
+    let import = rules::used(table, "import", role, rules);
+    let export = rules::used(table, "export", role, rules);
     let source = source_address(table, address.as_ref().map(|at| at.value.0), log);
     let name = table.text("name", |text| {
         // `announce_to` takes roles and names from one list of words.
@@ -270,8 +270,8 @@ fn range(
     let role = role(table);
     let transport = transport(table, log, load);
     let max_prefixes = max_prefixes(table, log);
-    let import = rules::used(table, "import", rules);
-    let export = rules::used(table, "export", rules);
+    let import = rules::used(table, "import", role, rules);
+    let export = rules::used(table, "export", role, rules);
     Some(At {
         value: PeerRange {
             prefix: prefix?.value,

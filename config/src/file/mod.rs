@@ -108,7 +108,7 @@ fn settings(
     let bgp = bgp_table.as_ref().map(|table| {
         let peers = document.repeated("bgp.peers");
         let ranges = document.repeated("bgp.peer_ranges");
-        let rules = rules::read(&document.repeated("bgp.rules"), log);
+        let rules = rules::read(&document.repeated("bgp.rules"), Some(table), log);
         bgp::read(table, &peers, &ranges, &rules, log, load)
     });
     let appliance = process::appliance(&or_empty("appliance")?, log, load);

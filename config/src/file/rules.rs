@@ -3,16 +3,35 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use super::fault::{Log, quote};
+use super::fault::{At, Log, quote};
 use super::process::{label, network};
-use super::table::Table;
-use crate::model::{Invalid, PathChange, PolicyRule, RuleAction};
+use super::table::{Table, host_address};
+use crate::model::{
+    AsPathCondition, CommunityChange, Invalid, PathChange, PolicyRule, Role, RuleAction, RuleNextHop,
+};
 
-/// The rules by name; one with a fault is there as `None`, so that it is not called unknown as well.
-pub(super) type Rules = BTreeMap<Arc<str>, Option<Arc<PolicyRule>>>;
+/// What rules there are.
+#[derive(Default)]
+pub(super) struct Rules {
+    /// By name; one with a fault is there as `None`, so that it is not called unknown as well.
+    named: BTreeMap<Arc<str>, Option<Arc<PolicyRule>>>,
+    /// Of peers that name none, by the key of `[bgp]`.
+    usual: BTreeMap<&'static str, Vec<Arc<PolicyRule>>>,
+}
 
-pub(super) fn read(tables: &[Table<'_>], log: &Log) -> Rules {
-    let mut rules = Rules::new();
+/// The keys of `[bgp]` for peers that name no rules.
+const USUAL: [&str; 4] = [
+    "cluster_import",
+    "cluster_export",
+    "upstream_import",
+    "upstream_export",
+];
+
+/// Longest reason.
+const LONGEST_REASON: usize = 200;
+
+pub(super) fn read(tables: &[Table<'_>], bgp: Option<&Table<'_>>, log: &Log) -> Rules {
+    let mut rules = Rules::default();
     for table in tables {
         let name = table.text("name", label);
         let rule = rule(table, log);
@@ -25,7 +44,7 @@ pub(super) fn read(tables: &[Table<'_>], log: &Log) -> Rules {
                 ..rule
             })
         });
-        if rules.insert(name.value, rule).is_some() {
+        if rules.named.insert(name.value, rule).is_some() {
             log.fault(
                 &name.place,
                 "another rule has this name",
@@ -33,17 +52,20 @@ pub(super) fn read(tables: &[Table<'_>], log: &Log) -> Rules {
             );
         }
     }
+    if let Some(bgp) = bgp {
+        rules.usual = USUAL.map(|key| (key, named(bgp, key, &rules))).into();
+    }
     rules
+}
+
+fn values<T>(list: Option<At<Vec<At<T>>>>) -> Vec<T> {
+    list.map(|at| at.value.into_iter().map(|at| at.value).collect())
+        .unwrap_or_default()
 }
 
 /// A rule without its name.
 fn rule(table: &Table<'_>, log: &Log) -> Option<PolicyRule> {
-    let values = |list: Option<super::fault::At<Vec<super::fault::At<_>>>>| -> Vec<_> {
-        list.map(|at| at.value.into_iter().map(|at| at.value).collect())
-            .unwrap_or_default()
-    };
-    let prefixes = table.list("prefixes", str::parse);
-    for name in ["prefixes", "communities", "next_hops"] {
+    for name in ["prefixes", "communities", "all_communities", "next_hops"] {
         if table.is_empty_list(name) {
             log.fault(
                 &table.place_of(name),
@@ -52,18 +74,20 @@ fn rule(table: &Table<'_>, log: &Log) -> Option<PolicyRule> {
             );
         }
     }
-    let communities = values(table.list("communities", str::parse));
-    let next_hops = table
-        .list("next_hops", network)
-        .map(|at| at.value.into_iter().map(|at| at.value).collect())
-        .unwrap_or_default();
-    let as_path_has = table.asn("as_path_has").map(|at| at.value);
-    let change = PathChange {
-        local_preference: table.number("local_preference").map(|at| at.value),
-        med: table.number("med").map(|at| at.value),
-        prepend: table.number("prepend").map_or(0, |at| at.value),
-        add_communities: values(table.list("add_communities", str::parse)),
+    let prefixes = table.list("prefixes", str::parse);
+    let family = table.word("family").map(|at| at.value);
+    let as_path = AsPathCondition {
+        has: table.asn("as_path_has").map(|at| at.value),
+        neighbour: table.asn("as_path_neighbour").map(|at| at.value),
+        origin: table.asn("as_path_origin").map(|at| at.value),
+        length: table.text("as_path_length", length).map(|at| at.value),
+        pattern: table.text("as_path", str::parse).map(|at| at.value),
     };
+    let change = PathChange {
+        add_med: table.number("add_med").map_or(0, |at| at.value),
+        ..change(table)
+    };
+    let reason = table.text("reason", reason);
     let then = match table.word("then")?.value {
         "accept" => RuleAction::Accept,
         "reject" => RuleAction::Reject,
@@ -73,26 +97,140 @@ fn rule(table: &Table<'_>, log: &Log) -> Option<PolicyRule> {
         log.warn(
             &table.place_of("then"),
             "what is rejected is not changed",
-            "remove local_preference, med, prepend and add_communities, or accept",
+            "remove what the rule changes, or accept",
         );
+    }
+    if let (true, Some(at)) = (then != RuleAction::Reject, &reason) {
+        log.warn(
+            &at.place,
+            "it is shown for what is rejected only",
+            "remove it, or reject",
+        );
+    }
+    // A condition with a fault would hold for all, so the rule is none.
+    let lost = [
+        "family",
+        "as_path_has",
+        "as_path_neighbour",
+        "as_path_origin",
+        "as_path_length",
+        "as_path",
+    ];
+    let read = [
+        family.is_some(),
+        as_path.has.is_some(),
+        as_path.neighbour.is_some(),
+        as_path.origin.is_some(),
+        as_path.length.is_some(),
+        as_path.pattern.is_some(),
+    ];
+    if lost.iter().zip(read).any(|(key, read)| table.has(key) && !read) {
+        return None;
     }
     Some(PolicyRule {
         name: Arc::from(""),
-        prefixes: prefixes
-            .map(|at| at.value.into_iter().map(|at| at.value).collect())
-            .unwrap_or_default(),
-        communities,
-        as_path_has,
-        next_hops,
+        ipv4: family.map(|family| family == "ipv4"),
+        prefixes: values(prefixes),
+        communities: values(table.list("communities", str::parse)),
+        all_communities: values(table.list("all_communities", str::parse)),
+        as_path,
+        next_hops: values(table.list("next_hops", network)),
         change,
         then,
+        reason: reason.map(|at| at.value),
     })
 }
 
-/// The rules that a peer or range names under `key`.
-pub(super) fn used(table: &Table<'_>, key: &str, rules: &Rules) -> Vec<Arc<PolicyRule>> {
+/// What a rule or a pool changes of a path.
+pub(super) fn change(table: &Table<'_>) -> PathChange {
+    let mut communities = Vec::new();
+    if table.has("set_communities") {
+        communities.push(CommunityChange::Clear);
+        communities.extend(
+            values(table.list("set_communities", str::parse))
+                .into_iter()
+                .map(CommunityChange::Add),
+        );
+    }
+    if table.has("remove_communities") {
+        let removed = values(table.list("remove_communities", str::parse));
+        communities.extend(removed.into_iter().map(CommunityChange::Remove));
+    }
+    communities.extend(
+        values(table.list("add_communities", str::parse))
+            .into_iter()
+            .map(CommunityChange::Add),
+    );
+    PathChange {
+        local_preference: table.number("local_preference").map(|at| at.value),
+        med: table.number("med").map(|at| at.value),
+        add_med: 0,
+        prepend: table.number("prepend").map_or(0, |at| at.value),
+        communities,
+        next_hop: table.text("next_hop", next_hop).map(|at| at.value),
+    }
+}
+
+fn next_hop(text: &str) -> Result<RuleNextHop, Invalid> {
+    match text {
+        "self" => Ok(RuleNextHop::Own),
+        "unchanged" => Ok(RuleNextHop::Unchanged),
+        _ => host_address(text).map(RuleNextHop::Address).map_err(|_| {
+            Invalid::new(
+                format!("{} is no next hop", quote(text)),
+                "write \"self\", \"unchanged\" or an IP address",
+            )
+        }),
+    }
+}
+
+/// `ge 2`, `le 5`, `ge 2 le 5`.
+fn length(text: &str) -> Result<(u32, u32), Invalid> {
+    let read = || {
+        let words: Vec<&str> = text.split_whitespace().collect();
+        match words[..] {
+            ["ge", least] => Some((least.parse().ok()?, u32::MAX)),
+            ["le", most] => Some((0, most.parse().ok()?)),
+            ["ge", least, "le", most] => Some((least.parse().ok()?, most.parse().ok()?)),
+            _ => None,
+        }
+    };
+    read().filter(|(least, most)| least <= most).ok_or_else(|| {
+        Invalid::new(
+            format!("{} is no length of an AS_PATH", quote(text)),
+            "write \"ge 2\", \"le 5\" or \"ge 2 le 5\"",
+        )
+    })
+}
+
+fn reason(text: &str) -> Result<Arc<str>, Invalid> {
+    if text.is_empty() || text.len() > LONGEST_REASON || text.chars().any(char::is_control) {
+        return Err(Invalid::new(
+            "a reason is one line of up to 200 octets",
+            "write why, in a few words",
+        ));
+    }
+    Ok(text.into())
+}
+
+/// The rules that a peer or range names under `key`; where it has no such key, those of its role.
+pub(super) fn used(table: &Table<'_>, key: &str, role: Option<Role>, rules: &Rules) -> Vec<Arc<PolicyRule>> {
+    if table.has(key) {
+        return named(table, key, rules);
+    }
+    let usual = match (role, key) {
+        (Some(Role::Cluster), "import") => "cluster_import",
+        (Some(Role::Cluster), _) => "cluster_export",
+        (Some(Role::Upstream), "import") => "upstream_import",
+        (Some(Role::Upstream), _) => "upstream_export",
+        (None, _) => return Vec::new(),
+    };
+    rules.usual.get(usual).cloned().unwrap_or_default()
+}
+
+fn named(table: &Table<'_>, key: &str, rules: &Rules) -> Vec<Arc<PolicyRule>> {
     let names = table.list(key, |text| {
-        if rules.contains_key(text) {
+        if rules.named.contains_key(text) {
             Ok(Arc::<str>::from(text))
         } else {
             Err(Invalid::new(
@@ -104,6 +242,6 @@ pub(super) fn used(table: &Table<'_>, key: &str, rules: &Rules) -> Vec<Arc<Polic
     let names = names.map(|at| at.value).unwrap_or_default();
     names
         .iter()
-        .filter_map(|at| rules.get(&at.value)?.clone())
+        .filter_map(|at| rules.named.get(&at.value)?.clone())
         .collect()
 }

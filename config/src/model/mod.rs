@@ -3,8 +3,10 @@
 //! Collections that grow with the cluster are [`imbl::OrdMap`]s of `Arc`s: handing over the whole wished state
 //! costs one pointer, and comparing two of them costs what changed, not what exists.
 
+mod as_path;
 mod bgp;
 mod certificate;
+mod community;
 mod condition;
 mod desired;
 mod finding;
@@ -21,11 +23,13 @@ mod settings;
 mod upstream;
 mod vip;
 
+pub use as_path::AsPathPattern;
 pub use bgp::{
     Asn, Bgp, BgpIdentity, MaxPrefixes, PassOn, PassedNextHop, Peer, PeerAs, PeerName, PeerRange, Role,
     RouterId, Transport,
 };
 pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet};
+pub use community::{Community, CommunityPattern};
 pub use condition::{Conditions, FieldCondition, ValueMatch};
 pub use desired::{ClusterPart, Desired, TcpRoute};
 pub use finding::{Finding, FindingKind};
@@ -33,7 +37,9 @@ pub use host::{HostName, HostPattern};
 pub use ids::{Invalid, NodeName, ObjectName, PoolId, Revision, RouteId, ServiceStatus};
 pub use observed::{ChallengeAnswer, ListenerState, Observed, Reach, RoutedVia, Unroutable, VipServing};
 pub use pattern::Pattern;
-pub use policy::{Community, PathChange, PolicyRule, PrefixRange, RuleAction};
+pub use policy::{
+    AsPathCondition, CommunityChange, PathChange, PolicyRule, PrefixRange, RuleAction, RuleNextHop,
+};
 pub use pool::{Balance, Condition, Endpoint, Ineligible, Pool};
 pub use prefix::Prefix;
 pub use route::{Action, PathMatch, Route, Unavailable, VirtualHost};

@@ -3,32 +3,54 @@ use std::net::IpAddr;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use super::{Asn, Invalid, Prefix};
+use super::{AsPathPattern, Asn, Community, CommunityPattern, Invalid, Prefix};
 
 /// One rule of import or export: whom it is about, what it changes, what happens then. Every condition has to hold; one that
 /// names nothing holds for all.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct PolicyRule {
     /// Its name.
     pub name: Arc<str>,
+    /// The path's family: IPv4, or IPv6.
+    pub ipv4: Option<bool>,
     /// The path's prefix is one of these.
     pub prefixes: Vec<PrefixRange>,
-    /// The path has one of these communities.
-    pub communities: Vec<Community>,
-    /// The AS stands anywhere in its AS_PATH.
-    pub as_path_has: Option<Asn>,
+    /// The path has a community that fits one of these.
+    pub communities: Vec<CommunityPattern>,
+    /// For each of these the path has a community that fits.
+    pub all_communities: Vec<CommunityPattern>,
+    /// What its AS_PATH has to be.
+    pub as_path: AsPathCondition,
     /// Its next hop is inside one of these.
     pub next_hops: Vec<Prefix>,
     /// What is changed.
     pub change: PathChange,
     /// What happens then.
     pub then: RuleAction,
+    /// Why it rejects, in words of whoever wrote it.
+    pub reason: Option<Arc<str>>,
+}
+
+/// What an AS_PATH has to be.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct AsPathCondition {
+    /// This AS stands anywhere in it.
+    pub has: Option<Asn>,
+    /// It begins with this AS, the nearest.
+    pub neighbour: Option<Asn>,
+    /// It ends with this AS, where the path came from.
+    pub origin: Option<Asn>,
+    /// Its length as the decision counts it is between these.
+    pub length: Option<(u32, u32)>,
+    /// It fits this.
+    pub pattern: Option<AsPathPattern>,
 }
 
 /// What a rule does with a path that it is about.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum RuleAction {
     /// Taken as it is now.
+    #[default]
     Accept,
     /// Not taken.
     Reject,
@@ -43,10 +65,36 @@ pub struct PathChange {
     pub local_preference: Option<u32>,
     /// MULTI_EXIT_DISC.
     pub med: Option<u32>,
+    /// Added to MULTI_EXIT_DISC, after [`Self::med`].
+    pub add_med: u32,
     /// How many times more the nearest AS stands in the AS_PATH: ours on the way out, the peer's on the way in.
     pub prepend: u8,
-    /// Communities added.
-    pub add_communities: Vec<Community>,
+    /// Communities, in this order.
+    pub communities: Vec<CommunityChange>,
+    /// Its next hop.
+    pub next_hop: Option<RuleNextHop>,
+}
+
+/// A change of communities.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub enum CommunityChange {
+    /// None is left, of no kind.
+    Clear,
+    /// Those that fit are taken out.
+    Remove(CommunityPattern),
+    /// One more, unless it is there.
+    Add(Community),
+}
+
+/// The next hop that a rule gives.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum RuleNextHop {
+    /// Ours.
+    Own,
+    /// As it came.
+    Unchanged,
+    /// This one, for paths of its family.
+    Address(IpAddr),
 }
 
 /// A set of prefixes: inside `prefix`, of a length from `ge` to `le`.
@@ -110,41 +158,6 @@ impl FromStr for PrefixRange {
     }
 }
 
-/// A community: `65000:100` (RFC 1997), `65000:1:2` (RFC 8092), or `graceful-shutdown`, `no-export`, `no-advertise`, `blackhole`.
-#[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
-pub enum Community {
-    /// RFC 1997.
-    Standard(u32),
-    /// RFC 8092.
-    Large(u32, u32, u32),
-}
-
-impl FromStr for Community {
-    type Err = Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Invalid> {
-        let named = match text {
-            "graceful-shutdown" => Some(0xffff_0000),
-            "blackhole" => Some(0xffff_029a),
-            "no-export" => Some(0xffff_ff01),
-            "no-advertise" => Some(0xffff_ff02),
-            _ => None,
-        };
-        if let Some(value) = named {
-            return Ok(Self::Standard(value));
-        }
-        let parts: Option<Vec<u32>> = text.split(':').take(4).map(|part| part.parse().ok()).collect();
-        match parts.as_deref() {
-            Some([high, low]) if *high <= 0xffff && *low <= 0xffff => Ok(Self::Standard(high << 16 | low)),
-            Some([a, b, c]) => Ok(Self::Large(*a, *b, *c)),
-            _ => Err(Invalid::new(
-                "not a community",
-                "write \"65000:100\", a large one \"65000:1:2\", or graceful-shutdown, no-export, no-advertise, blackhole",
-            )),
-        }
-    }
-}
-
 impl fmt::Display for RuleAction {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -159,7 +172,8 @@ impl PolicyRule {
     /// Whether a path's prefix and next hop are what the rule is about.
     pub fn is_about(&self, prefix: &Prefix, next_hop: Option<IpAddr>) -> bool {
         let some = |of: &[Prefix], address: IpAddr| of.iter().any(|one| one.contains(address));
-        (self.prefixes.is_empty() || self.prefixes.iter().any(|range| range.contains(prefix)))
+        self.ipv4.is_none_or(|ipv4| ipv4 == prefix.is_ipv4())
+            && (self.prefixes.is_empty() || self.prefixes.iter().any(|range| range.contains(prefix)))
             && (self.next_hops.is_empty() || next_hop.is_some_and(|address| some(&self.next_hops, address)))
     }
 }
@@ -196,24 +210,6 @@ mod tests {
             let got: Option<PrefixRange> = set.parse().ok();
             let got = got.map(|set| set.contains(&prefix.parse().unwrap()));
             assert_eq!(got, want, "{set:?} and {prefix}");
-        }
-    }
-
-    #[test]
-    fn communities() {
-        for (text, want) in [
-            ("65000:100", Some(Community::Standard(0xfde8_0064))),
-            ("0:0", Some(Community::Standard(0))),
-            ("no-export", Some(Community::Standard(0xffff_ff01))),
-            ("4200000000:1:2", Some(Community::Large(4_200_000_000, 1, 2))),
-            ("65536:1", None),
-            ("1:65536", None),
-            ("1", None),
-            ("1:2:3:4", None),
-            ("a:b", None),
-            ("", None),
-        ] {
-            assert_eq!(text.parse().ok(), want, "{text:?}");
         }
     }
 }

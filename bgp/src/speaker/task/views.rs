@@ -9,7 +9,7 @@ use super::super::Query;
 use super::super::peer::Peer;
 use super::Speaker;
 use crate::announce::PlannedVip;
-use crate::policy::RejectedView;
+use crate::policy::{RejectedView, reason};
 use crate::rib::RouteQuery;
 use crate::session::vip_key;
 use crate::view::{Missing, MissingView, PeerView, VipView};
@@ -62,12 +62,11 @@ impl Speaker {
                 .filter(|peer| planned.goes_to(&peer.wanted.name, peer.wanted.role))
             {
                 let export = peer.export(&self.bgp.identity, *self.wishes.draining.borrow());
-                if export.vip(&prefix, &PathChange::default()).is_err() {
-                    let why = Missing::ExportRule;
+                if let Err(rule) = export.vip(&prefix, &PathChange::default()) {
                     missing.push(MissingView {
                         peer: peer.wanted.name.clone(),
-                        why,
-                        text: why.to_string(),
+                        why: Missing::ExportRule,
+                        text: format!("the export rule {} rejects it{}", rule.name, reason(rule)),
                     });
                     continue;
                 }

@@ -121,7 +121,7 @@ x = 1
             r"box.toml:3: manifests: written twice; keep one of them",
             r"box.toml:6: asn: written twice; keep one of them",
             r"box.toml:7: bgp.hold_time: a value that is no number, true or false, and is not in quotes; write text, durations and addresses in double quotes",
-            r"box.toml:8: bgp.foo: unknown key; the keys of [bgp] are asn, router_id, listen, hold_time, cluster_id, install_routes, table, pod_prefixes",
+            r"box.toml:8: bgp.foo: unknown key; the keys of [bgp] are asn, router_id, listen, hold_time, cluster_id, install_routes, table, pod_prefixes, cluster_import, cluster_export, upstream_import, upstream_export",
             r"box.toml:9: syntax: unclosed table, expected `]`; correct the TOML of this line (https://toml.io)",
             r"box.toml:11: source: written twice; keep one of them",
             ],
@@ -352,6 +352,83 @@ table = 0
 }
 
 #[test]
+fn every_word_of_a_rule() {
+    let rule = r#"[[bgp.rules]]
+name = "all"
+family = "ipv4"
+prefixes = ["10.0.0.0/8 le 32"]
+communities = ["65000:*", "rt:65000:1"]
+all_communities = ["1:2:3-4"]
+as_path_has = 1
+as_path_neighbour = 2
+as_path_origin = 3
+as_path_length = "ge 1 le 3"
+as_path = "^2 .* 3$"
+next_hops = ["10.0.0.0/24"]
+local_preference = 5
+med = 6
+add_med = 7
+prepend = 2
+set_communities = ["65000:1"]
+remove_communities = ["65000:*"]
+add_communities = ["ro:65000:1"]
+next_hop = "10.0.0.9"
+then = "accept"
+[[bgp.rules]]
+name = "none"
+then = "reject"
+reason = "nobody asked"
+"#;
+    let peers = "[[bgp.peers]]\naddress = \"10.0.0.1\"\nasn = 65001\nrole = \"upstream\"\n\
+                 [[bgp.peers]]\naddress = \"10.0.0.2\"\nasn = 65001\nrole = \"cluster\"\nimport = []\nexport = [\"none\"]\n";
+    let usual = "upstream_import = [\"all\"]\ncluster_import = [\"none\"]\n";
+    let reading = read(&[SOURCE, BGP, usual, rule, peers].concat()).unwrap();
+    assert_eq!(lines(&reading.warnings), [""; 0]);
+    let bgp = reading.settings.bgp.unwrap();
+    let names = |rules: &[std::sync::Arc<crate::model::PolicyRule>]| {
+        rules.iter().map(|rule| rule.name.to_string()).collect::<Vec<_>>()
+    };
+    let [above, below] = &bgp.peers[..] else { panic!() };
+    assert_eq!(
+        (names(&above.import), names(&above.export)),
+        (vec!["all".to_owned()], vec![])
+    );
+    // An empty list is a list.
+    assert_eq!(
+        (names(&below.import), names(&below.export)),
+        (vec![], vec!["none".to_owned()])
+    );
+    let all = &above.import[0];
+    assert_eq!((all.change.add_med, all.change.communities.len()), (7, 4));
+    assert_eq!(all.as_path.length, Some((1, 3)));
+    assert_eq!(below.export[0].reason.as_deref(), Some("nobody asked"));
+
+    for (bad, want) in [
+        ("family = \"ipv5\"", "family: `ipv5` is none of the words"),
+        ("as_path = \"(\"", "as_path: a parenthesis is not closed"),
+        ("as_path_length = \"3\"", "as_path_length: `3` is no length"),
+        ("communities = [\"65000\"]", "communities[0]: not a community"),
+        (
+            "add_communities = [\"65000:*\"]",
+            "add_communities[0]: not a community",
+        ),
+        (
+            "all_communities = []",
+            "all_communities: an empty list holds for nothing",
+        ),
+        ("next_hop = \"there\"", "next_hop: `there` is no next hop"),
+        ("add_med = 0", "add_med: 0 is out of range"),
+        ("reason = \"\"", "reason: a reason is one line"),
+    ] {
+        let text = format!("{SOURCE}{BGP}[[bgp.rules]]\nname = \"r\"\n{bad}\nthen = \"accept\"\n{peers}")
+            .replace("export = [\"none\"]\n", "export = [\"r\"]\n");
+        let found = faults(&text);
+        assert_eq!(found.len(), 1, "{bad}: {found:?}");
+        assert!(found[0].contains(want), "{bad}: {found:?}");
+    }
+}
+
+#[test]
 fn what_is_passed_on() {
     let text = format!(
         "{SOURCE}{BGP}[[bgp.peers]]\naddress = \"10.0.0.1\"\nasn = 65001\nrole = \"upstream\"\nroute_reflector_client = true\n\
@@ -512,7 +589,7 @@ import = ["a", "b"]
             r"box.toml:8: bgp.rules[0].prefixes[0]: the lengths after it leave nothing; keep to: its own length <= ge <= le <= 32 (IPv4) or 128 (IPv6)",
             r#"box.toml:8: bgp.rules[0].prefixes[1]: not a set of prefixes; write a prefix, with ge and le after it for others inside: "10.244.0.0/16 ge 24 le 26""#,
             r"box.toml:9: bgp.rules[0].communities: an empty list holds for nothing; remove it (then it holds for all), or fill it",
-            r#"box.toml:10: bgp.rules[0].add_communities[0]: not a community; write "65000:100", a large one "65000:1:2", or graceful-shutdown, no-export, no-advertise, blackhole"#,
+            r#"box.toml:10: bgp.rules[0].add_communities[0]: not a community; write "65000:100", a large one "65000:1:2", an extended one "rt:65000:1", "ro:65000:1" or "ext:0x0002fde800000001"; or graceful-shutdown, no-export, no-advertise, blackhole"#,
             r#"box.toml:11: bgp.rules[0].then: `drop` is none of the words known here; write "accept", "reject" or "next""#,
             r"box.toml:13: bgp.rules[1].name: another rule has this name; give each rule a name of its own",
             r"box.toml:19: bgp.peers[0].import[1]: no rule is named `b`; add it as [[bgp.rules]], or correct the name",
