@@ -52,6 +52,8 @@ pub(crate) fn live(settings: &Settings) -> Live {
         http: settings.http.clone(),
         timeouts: settings.timeouts.clone(),
         trusted_proxies: settings.listen.trusted_proxies.clone(),
+        access_log: settings.access_log.clone(),
+        tracing: settings.tracing.clone(),
         proxy_protocol_from: settings.listen.proxy_protocol_from.clone(),
     }
 }
@@ -92,10 +94,7 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
         sekisho_proxy::Inputs {
             workers: settings.appliance.workers,
             appliance: Arc::clone(&settings.appliance.name),
-            http: settings.http.clone(),
-            timeouts: settings.timeouts.clone(),
-            trusted_proxies: settings.listen.trusted_proxies.clone(),
-            proxy_protocol_from: settings.listen.proxy_protocol_from.clone(),
+            live: live(&settings),
             snapshot: Arc::default(),
         },
         &registry,

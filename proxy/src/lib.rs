@@ -29,6 +29,7 @@ mod start;
 mod stream;
 mod timer;
 mod tls;
+mod trace;
 mod transport;
 mod tunnel;
 mod upstream;

@@ -111,6 +111,40 @@ impl Counters {
     }
 }
 
+/// What became of spans. The exporter and any worker count here, seldom.
+#[derive(Debug)]
+pub(crate) struct SpanCounters(prometheus::IntCounterVec);
+
+impl SpanCounters {
+    pub(crate) fn register(registry: &prometheus::Registry) -> prometheus::Result<Arc<Self>> {
+        let opts = prometheus::Opts::new(
+            "sekisho_http_spans_total",
+            "Spans for the collector, by what became of them.",
+        );
+        let counters = prometheus::IntCounterVec::new(opts, &["result"])?;
+        for result in ["sent", "failed", "dropped"] {
+            counters.with_label_values(&[result]);
+        }
+        registry.register(Box::new(counters.clone()))?;
+        Ok(Arc::new(Self(counters)))
+    }
+
+    /// The collector took them.
+    pub(crate) fn sent(&self, count: u64) {
+        self.0.with_label_values(&["sent"]).inc_by(count);
+    }
+
+    /// The collector did not take them.
+    pub(crate) fn failed(&self, count: u64) {
+        self.0.with_label_values(&["failed"]).inc_by(count);
+    }
+
+    /// The exporter does not keep up.
+    pub(crate) fn dropped(&self, count: u64) {
+        self.0.with_label_values(&["dropped"]).inc_by(count);
+    }
+}
+
 /// All numbers of the data plane.
 #[derive(Debug)]
 pub(crate) struct Metrics {

@@ -5,20 +5,26 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sekisho_config::model::{Http, ListenerState, Prefix, Timeouts};
+use sekisho_config::model::{AccessLog, Http, ListenerState, Prefix, Timeouts, Tracing};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::listen::{Bound, Listeners};
+use crate::metrics::SpanCounters;
 use crate::metrics::{Collected, Metrics};
 use crate::snapshot::Snapshot;
+use crate::trace::export;
 use crate::wire::Mailbox;
+use crate::worker::Told;
 use crate::worker::{self, Shared};
 use crate::{access_log, tls};
 
 /// How long the stop waits for the last lines of the access log to be written.
 const LAST_LINES: Duration = Duration::from_secs(2);
+
+/// How long the stop waits for the last spans to be sent.
+const LAST_SPANS: Duration = Duration::from_secs(3);
 
 /// What the data plane needs to start.
 #[derive(Debug)]
@@ -27,20 +33,14 @@ pub struct Inputs {
     pub workers: usize,
     /// Name of the box, for the access log.
     pub appliance: Arc<str>,
-    /// Limits.
-    pub http: Http,
-    /// Every wait.
-    pub timeouts: Timeouts,
-    /// Networks whose forwarding headers are believed.
-    pub trusted_proxies: Vec<Prefix>,
-    /// Networks whose connections begin with a PROXY header.
-    pub proxy_protocol_from: Vec<Prefix>,
+    /// Settings to begin with.
+    pub live: Live,
     /// What to begin with.
     pub snapshot: Arc<Snapshot>,
 }
 
 /// Settings that change without a restart: what names no socket.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Live {
     /// Limits.
     pub http: Http,
@@ -50,6 +50,10 @@ pub struct Live {
     pub trusted_proxies: Vec<Prefix>,
     /// Networks whose connections begin with a PROXY header.
     pub proxy_protocol_from: Vec<Prefix>,
+    /// How exchanges are written down.
+    pub access_log: AccessLog,
+    /// Where spans go; `None`: none are made.
+    pub tracing: Option<Arc<Tracing>>,
 }
 
 /// Something the data plane has seen.
@@ -85,7 +89,8 @@ pub struct Handle {
     changed: Arc<Notify>,
     bound: Arc<Bound>,
     ended: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
-    log: std::sync::Mutex<Option<std::thread::JoinHandle<()>>>,
+    /// The threads that write the access log and send spans, and how long the stop waits for each.
+    writers: std::sync::Mutex<Vec<(std::thread::JoinHandle<()>, Duration)>>,
 }
 
 /// Starts workers and listeners; the access log goes to standard output.
@@ -111,10 +116,7 @@ pub fn start_with_log(
     let Inputs {
         workers,
         appliance,
-        http,
-        timeouts,
-        trusted_proxies,
-        proxy_protocol_from,
+        live,
         snapshot,
     } = inputs;
     let count = match workers {
@@ -126,13 +128,8 @@ pub fn start_with_log(
     let tls = tls::server_config(Arc::clone(&snapshot)).map_err(StartError::Tls)?;
     let shared = Arc::new(Shared {
         snapshot,
-        live: ArcSwap::from_pointee(Live {
-            http,
-            timeouts,
-            trusted_proxies,
-            proxy_protocol_from,
-        }),
-        appliance,
+        live: ArcSwap::from_pointee(live),
+        appliance: Arc::clone(&appliance),
         tls,
         metrics: Arc::clone(&metrics),
         mailboxes: (0..count).map(|_| Mailbox::default()).collect(),
@@ -141,7 +138,13 @@ pub fn start_with_log(
         stop: CancellationToken::new(),
     });
     registry.register(Box::new(Collected::new(metrics)?))?;
-    let (lines, log) = access_log::writer(log).map_err(StartError::Worker)?;
+    let file = {
+        let shared = Arc::clone(&shared);
+        move || shared.live.load().access_log.file.clone()
+    };
+    let (lines, log) = access_log::writer(log, file).map_err(StartError::Worker)?;
+    let counters = SpanCounters::register(registry)?;
+    let (spans, exporter) = export::exporter(appliance, counters).map_err(StartError::Worker)?;
     // Closed when the last thread has ended.
     let (alive, ended) = mpsc::channel::<Infallible>(1);
     // Whatever fails below, the threads that already run must not stay.
@@ -150,8 +153,12 @@ pub fn start_with_log(
     for index in 0..count {
         let (sender, receiver) = mpsc::channel(16);
         commands.push(sender);
-        let (shared, lines) = (Arc::clone(&shared), lines.clone());
-        let work = move || worker::run(index, shared, lines, receiver);
+        let told = Told {
+            lines: lines.clone(),
+            spans: spans.clone(),
+        };
+        let shared = Arc::clone(&shared);
+        let work = move || worker::run(index, shared, told, receiver);
         spawn(format!("data-{index}"), alive.clone(), work).map_err(StartError::Worker)?;
     }
     let (events, receiver) = mpsc::channel(256);
@@ -172,7 +179,7 @@ pub fn start_with_log(
             changed,
             bound,
             ended: tokio::sync::Mutex::new(ended),
-            log: std::sync::Mutex::new(Some(log)),
+            writers: std::sync::Mutex::new(vec![(log, LAST_LINES), (exporter, LAST_SPANS)]),
         },
         receiver,
     ))
@@ -236,15 +243,18 @@ impl Handle {
         self.shared.stop.cancel();
         // Nothing is ever sent: `None` comes when every thread has ended.
         let _ = self.ended.lock().await.recv().await;
-        let log = self
-            .log
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
-            .take();
-        // The writer has nothing left to do but its last pieces. A reader of the log that hangs must not hold the stop.
-        let end = Instant::now() + LAST_LINES;
-        while log.as_ref().is_some_and(|log| !log.is_finished()) && Instant::now() < end {
-            sleep(Duration::from_millis(5)).await;
+        let writers = std::mem::take(
+            &mut *self
+                .writers
+                .lock()
+                .unwrap_or_else(std::sync::PoisonError::into_inner),
+        );
+        // They have nothing left to do but their last pieces. A reader of the log that hangs must not hold the stop.
+        let begun = Instant::now();
+        for (writer, limit) in writers {
+            while !writer.is_finished() && begun.elapsed() < limit {
+                sleep(Duration::from_millis(5)).await;
+            }
         }
     }
 }

@@ -16,7 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, timeout};
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
 use tokio_util::task::TaskTracker;
 
-use crate::access_log::{Lines, Sender};
+use crate::access_log::{self, Lines};
 use crate::addresses::{Addresses, Counted};
 use crate::alarm::{self, Alarms};
 use crate::balance::Dice;
@@ -24,6 +24,7 @@ use crate::http::Target;
 use crate::metrics::{Counters, Metrics};
 use crate::snapshot::{Snapshot, Withdrawn};
 use crate::start::Live;
+use crate::trace::export;
 use crate::upstream::Upstreams;
 use crate::wire::{Mailbox, Wires};
 use crate::{accept, metrics};
@@ -76,6 +77,13 @@ impl Flavour {
     }
 }
 
+/// Whom a worker tells what it has done.
+#[derive(Clone, Debug)]
+pub(crate) struct Told {
+    pub(crate) lines: access_log::Sender,
+    pub(crate) spans: export::Sender,
+}
+
 /// A worker's own world; everything in it is used from one thread only.
 #[derive(Debug)]
 pub(crate) struct Worker {
@@ -87,6 +95,7 @@ pub(crate) struct Worker {
     /// Waits of client connections.
     pub(crate) alarms: Rc<Alarms>,
     pub(crate) lines: Lines,
+    pub(crate) spans: export::Sender,
     /// Client connections and streams.
     pub(crate) connections: TaskTracker,
     /// Upgraded and TCP connections.
@@ -191,7 +200,7 @@ impl Drop for Admitted {
 }
 
 impl Worker {
-    fn new(index: usize, shared: Arc<Shared>, log: Sender) -> Rc<Self> {
+    fn new(index: usize, shared: Arc<Shared>, told: Told) -> Rc<Self> {
         let counters = shared.metrics.worker(index).unwrap_or_else(Metrics::detached);
         let mut cache = Cache::new(Arc::clone(&shared.snapshot));
         let held = World::new(cache.load());
@@ -207,7 +216,8 @@ impl Worker {
             counters,
             dice: RefCell::new(Dice::new(seed)),
             alarms: Rc::default(),
-            lines: Lines::new(log),
+            lines: Lines::new(told.lines),
+            spans: told.spans,
             connections: TaskTracker::new(),
             tunnels: TaskTracker::new(),
             stop: Signal::default(),
@@ -273,10 +283,10 @@ impl Worker {
 pub(crate) async fn run(
     index: usize,
     shared: Arc<Shared>,
-    log: Sender,
+    told: Told,
     mut commands: mpsc::Receiver<Command>,
 ) {
-    let worker = Worker::new(index, Arc::clone(&shared), log);
+    let worker = Worker::new(index, Arc::clone(&shared), told);
     let accepting = TaskTracker::new();
     let mut tick = tokio::time::interval(alarm::TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -139,6 +139,18 @@ pub const SECTIONS: &[Section] = &[
         "The CA that certificates are ordered from. Without this section they come from Secrets only.",
     ),
     section("http", false, false, "Limits of the HTTP data plane."),
+    section(
+        "access_log",
+        false,
+        false,
+        "How exchanges are written down; `http.access_log` says whether.",
+    ),
+    section(
+        "tracing",
+        false,
+        false,
+        "Spans for an OpenTelemetry collector. Without this section none are made.",
+    ),
     section("timeouts", false, false, "Every wait of the data plane."),
 ];
 
@@ -365,7 +377,21 @@ pub const KEYS: &[Key] = &[
     key("http", "abort_on_half_close", Kind::Bool, Absent::Example, "false", LIVE,
         "Whether a client that closes its sending side before it has its answer is taken to have left."),
     key("http", "access_log", Kind::Bool, Absent::Example, "true", LIVE,
-        "Whether every request writes a line of access log."),
+        "Whether exchanges are written down; `[access_log]` says how."),
+
+    key("access_log", "format", Kind::OneOf(&["json", "combined"]), Absent::Example, "\"json\"", LIVE,
+        "A JSON object with all fields, or the combined format of Apache and nginx."),
+    key("access_log", "file", Kind::Text("path"), Absent::Means("standard output"), "\"/var/log/sekisho/access.log\"", LIVE,
+        "Where lines are appended. Opened anew within a second when it was renamed or removed, as logrotate does."),
+    key("access_log", "sample_one_in", Kind::Integer { min: 1, max: 1_000_000 }, Absent::Example, "1", LIVE,
+        "Of exchanges that went well (answered by an endpoint below 400, to the end) one in so many is written; all others always are."),
+
+    key("tracing", "otlp", Kind::Text("http or https URL"), Absent::Required, "\"http://127.0.0.1:4318\"", LIVE,
+        "Base URL of an OTLP collector over HTTP; `/v1/traces` is added to it."),
+    key("tracing", "sample_one_in", Kind::Integer { min: 1, max: 1_000_000 }, Absent::Example, "100", LIVE,
+        "Of requests one in so many is recorded. What a `traceparent` from `trusted_proxies` says goes before it."),
+    key("tracing", "ca_file", Kind::Text("path"), Absent::Means("the public roots"), "\"/etc/sekisho/collector-ca.pem\"", LIVE,
+        "PEM file with the roots that the collector's certificate is checked with."),
 
     key("timeouts", "proxy_protocol", duration(10, 5 * MINUTE), Absent::Example, "\"5s\"", LIVE,
         "PROXY header, from accept to its last octet."),

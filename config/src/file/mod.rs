@@ -10,6 +10,7 @@ mod acme;
 mod bgp;
 mod fault;
 mod keys;
+mod observe;
 mod pass_on;
 mod process;
 mod restart;
@@ -122,6 +123,10 @@ fn settings(
         .map(|table| acme::read(&table, log, load));
     let http = process::http(&or_empty("http")?);
     let timeouts = process::timeouts(&or_empty("timeouts")?);
+    let access_log = observe::access_log(&or_empty("access_log")?);
+    let tracing = document
+        .section("tracing")
+        .map(|table| observe::tracing(&table, log, load));
 
     if !log.has_syntax_faults() {
         process::check_sockets(&appliance, &listen, bgp.as_ref(), log);
@@ -150,6 +155,8 @@ fn settings(
         acme: acme.map_or(Some(None), |acme| acme.map(Some))?,
         http,
         timeouts,
+        access_log,
+        tracing: tracing.map_or(Some(None), |tracing| tracing.map(|tracing| Some(tracing.into())))?,
     })
 }
 

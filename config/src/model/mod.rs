@@ -44,6 +44,9 @@ pub use pool::{Balance, Condition, Endpoint, Ineligible, Pool};
 pub use prefix::Prefix;
 pub use route::{Action, PathMatch, Route, Unavailable, VirtualHost};
 pub use secret::Secret;
-pub use settings::{Acme, Appliance, Http, Listen, Routing, Settings, Source, SourceKind, Timeouts};
+pub use settings::{
+    AccessLog, Acme, Appliance, Http, Listen, LogFormat, Routing, Settings, Source, SourceKind, Timeouts,
+    Tracing,
+};
 pub use upstream::{ProxyProtocol, Roots, Trust, Upstream, UpstreamProtocol, UpstreamTls};
 pub use vip::{AddressPool, AnnounceTo, Vip, VipPurpose, Withhold};

@@ -1,5 +1,5 @@
 use std::net::{IpAddr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,6 +24,10 @@ pub struct Settings {
     pub http: Http,
     /// `[timeouts]`
     pub timeouts: Timeouts,
+    /// `[access_log]`
+    pub access_log: AccessLog,
+    /// `[tracing]`
+    pub tracing: Option<Arc<Tracing>>,
 }
 
 /// `[appliance]`: the process itself. A change needs a restart.
@@ -150,6 +154,47 @@ impl Default for Http {
             access_log: true,
         }
     }
+}
+
+/// `[access_log]`: how exchanges are written down. `http.access_log` says whether.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AccessLog {
+    /// How a line looks.
+    pub format: LogFormat,
+    /// Where lines go; `None`: standard output.
+    pub file: Option<Arc<Path>>,
+    /// Of exchanges that went well one in so many is written; all others always are.
+    pub sample_one_in: u64,
+}
+
+impl Default for AccessLog {
+    fn default() -> Self {
+        Self {
+            format: LogFormat::Json,
+            file: None,
+            sample_one_in: 1,
+        }
+    }
+}
+
+/// How a line of the access log looks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum LogFormat {
+    /// A JSON object with all fields.
+    Json,
+    /// The combined format of Apache and nginx.
+    Combined,
+}
+
+/// `[tracing]`: spans for an OpenTelemetry collector.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Tracing {
+    /// Base URL of the collector (OTLP over HTTP).
+    pub otlp: Arc<str>,
+    /// Of requests whose caller does not decide it one in so many is recorded.
+    pub sample_one_in: u64,
+    /// Roots to check the collector's certificate with instead of the system's, PEM.
+    pub ca_file: Option<Arc<str>>,
 }
 
 /// `[timeouts]`: every wait of the data plane.

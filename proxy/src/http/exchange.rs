@@ -4,15 +4,18 @@ use std::cell::{Cell, RefCell};
 use std::net::{IpAddr, SocketAddr};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Method, Version};
-use sekisho_config::model::{ObjectName, Revision};
+use sekisho_config::model::{LogFormat, ObjectName, Revision};
 use tokio::time::Instant;
 
 use super::connection::Client;
+use crate::access_log::Combined;
 use crate::metrics;
 use crate::snapshot::{CompiledEndpoint, CompiledPool, Finished};
+use crate::trace::Span;
+use crate::trace::context::Context;
 
 /// Who ended an exchange before its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,6 +23,16 @@ pub(crate) enum Fault {
     Client,
     Upstream,
     Proxy,
+}
+
+impl Fault {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Client => "client",
+            Self::Upstream => "upstream",
+            Self::Proxy => "proxy",
+        }
+    }
 }
 
 /// How far an exchange had come.
@@ -102,6 +115,10 @@ pub(crate) struct Exchange {
     pub(crate) host: RefCell<Option<HeaderValue>>,
     pub(crate) path: RefCell<String>,
     pub(crate) user_agent: Option<HeaderValue>,
+    /// Kept for the combined format only.
+    pub(crate) referer: Option<HeaderValue>,
+    /// Its place in a trace, where it is recorded.
+    pub(crate) trace: Option<Context>,
     pub(crate) request_id: HeaderValue,
     pub(crate) target: RefCell<Option<Rc<Target>>>,
     pub(crate) endpoint: RefCell<Option<At>>,
@@ -174,13 +191,107 @@ impl Drop for Exchange {
                 },
             );
         }
-        if self.client.live.http.access_log {
-            self.log(total, fault, target.as_deref());
+        let live = &self.client.live;
+        if live.http.access_log && (fault.is_some() || self.is_sampled(live.access_log.sample_one_in)) {
+            match live.access_log.format {
+                LogFormat::Json => self.log(total, fault, target.as_deref()),
+                LogFormat::Combined => self.log_combined(),
+            }
+        }
+        if let (Some(context), Some(tracing)) = (self.trace, &live.tracing) {
+            worker
+                .spans
+                .send(tracing, self.span(context, fault, target.as_deref()));
         }
     }
 }
 
 impl Exchange {
+    /// Whether an exchange that came to its end is written down. What the box answered, and errors, always are.
+    fn is_sampled(&self, one_in: u64) -> bool {
+        let went_well = self.endpoint.borrow().is_some() && self.status.get() < 400;
+        !went_well || one_in <= 1 || self.client.worker.dice.borrow_mut().roll().is_multiple_of(one_in)
+    }
+
+    fn protocol(&self) -> &'static str {
+        match self.version {
+            Version::HTTP_10 => "HTTP/1.0",
+            Version::HTTP_2 => "HTTP/2.0",
+            _ => "HTTP/1.1",
+        }
+    }
+
+    fn log_combined(&self) {
+        let worker = &self.client.worker;
+        let path = self.path.borrow();
+        worker.lines.combined(
+            &worker.counters,
+            &Combined {
+                client: self.address,
+                user: None,
+                request: [
+                    self.method.as_str().as_bytes(),
+                    path.as_bytes(),
+                    self.protocol().as_bytes(),
+                ],
+                status: self.status.get(),
+                bytes_out: self.bytes_out.get(),
+                referer: self.referer.as_ref().map(HeaderValue::as_bytes),
+                user_agent: self.user_agent.as_ref().map(HeaderValue::as_bytes),
+            },
+        );
+    }
+
+    fn span(&self, context: Context, fault: Option<Fault>, target: Option<&Target>) -> Span {
+        let now = Instant::now();
+        let wall = SystemTime::now()
+            .duration_since(UNIX_EPOCH)
+            .unwrap_or_default()
+            .as_nanos();
+        let at = |instant: Instant| wall.saturating_sub(now.saturating_duration_since(instant).as_nanos());
+        let field = |value: &Option<HeaderValue>| {
+            let value = value.as_ref()?;
+            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
+        };
+        let mut span = Span {
+            start: at(self.started),
+            end: wall,
+            chosen: self.chosen.get().map(at),
+            connected: self.connected.get().map(at),
+            first_byte: self.first_byte.get().map(at),
+            method: self.method.to_string(),
+            path: self.path.borrow().clone(),
+            scheme: self.client.scheme(),
+            protocol: self.protocol().trim_start_matches("HTTP/"),
+            client: self.address.to_string(),
+            request_id: String::from_utf8_lossy(self.request_id.as_bytes()).into_owned(),
+            status: self.status.get(),
+            bytes_in: self.bytes_in.get(),
+            bytes_out: self.bytes_out.get(),
+            retries: self.retries.get(),
+            revision: self.revision.0,
+            host: field(&self.host.borrow()),
+            user_agent: field(&self.user_agent),
+            ended: fault.map(|fault| (fault.as_str(), self.phase.get().as_str())),
+            ..Span::new(context)
+        };
+        if let Some(target) = target {
+            span.namespace = Some(target.ingress.namespace.to_string());
+            span.ingress = Some(target.ingress.name.to_string());
+            span.service = target
+                .pool
+                .as_ref()
+                .map(|pool| pool.id().service.name.to_string());
+        }
+        if let Some(endpoint) = self.endpoint.borrow().as_ref().and_then(At::endpoint) {
+            let endpoint = &endpoint.endpoint;
+            span.endpoint = Some(endpoint.address.to_string());
+            span.pod = endpoint.pod.as_ref().map(|pod| pod.name.to_string());
+            span.node = endpoint.node.as_ref().map(|node| node.0.to_string());
+        }
+        span
+    }
+
     fn log(&self, total: Duration, fault: Option<Fault>, target: Option<&Target>) {
         let worker = &self.client.worker;
         worker.lines.line(&worker.counters, |line| {
@@ -254,14 +365,7 @@ impl Exchange {
             }
             line.text("request_id", self.request_id.as_bytes());
             if let Some(fault) = fault {
-                line.plain(
-                    "ended_by",
-                    match fault {
-                        Fault::Client => "client",
-                        Fault::Upstream => "upstream",
-                        Fault::Proxy => "proxy",
-                    },
-                );
+                line.plain("ended_by", fault.as_str());
                 line.plain("ended_in", self.phase.get().as_str());
             }
         });

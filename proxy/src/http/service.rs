@@ -6,9 +6,10 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, SERVER, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, REFERER, SERVER, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use sekisho_config::model::LogFormat;
 
 use super::answer::{Refusal, refuse, text_response};
 use super::body::{ClientBody, Reply};
@@ -18,6 +19,7 @@ use super::{forward, headers, host};
 use crate::path::normalise;
 use crate::route::Asked;
 use crate::snapshot::Snapshot;
+use crate::trace::context::{Context, Parent, TRACEPARENT};
 use crate::worker::World;
 use crate::{clock, metrics};
 
@@ -115,6 +117,21 @@ fn begin(client: &Rc<Client>, parts: &http::request::Parts, snapshot: &Snapshot)
         host: RefCell::default(),
         path: RefCell::default(),
         user_agent: parts.headers.get(USER_AGENT).cloned(),
+        referer: match client.live.access_log.format {
+            LogFormat::Combined => parts.headers.get(REFERER).cloned(),
+            LogFormat::Json => None,
+        },
+        trace: client.live.tracing.as_ref().and_then(|tracing| {
+            let parent = parts.headers.get(TRACEPARENT).map(HeaderValue::as_bytes);
+            let mut dice = worker.dice.borrow_mut();
+            let roll = &mut || dice.roll();
+            Context::begin(
+                parent.and_then(Parent::parse),
+                client.trusted,
+                tracing.sample_one_in,
+                roll,
+            )
+        }),
         request_id: request_id.unwrap_or_else(|| worker.request_id()),
         target: RefCell::default(),
         endpoint: RefCell::default(),
@@ -216,6 +233,11 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
     parts
         .headers
         .insert(headers::X_REQUEST_ID, exchange.request_id.clone());
+    if let Some(trace) = &exchange.trace
+        && let Ok(field) = HeaderValue::try_from(trace.field())
+    {
+        parts.headers.insert(TRACEPARENT, field);
+    }
     parts.uri = target_uri(&parts.uri, &path, asterisk)?;
     Ok(Judged::Forward(Box::new(forward::Forward {
         parts,

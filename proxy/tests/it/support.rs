@@ -67,6 +67,15 @@ impl Plane {
     }
 
     pub(crate) async fn start_with(timeouts: Timeouts, http: Http) -> Self {
+        Self::start_live(Live {
+            http,
+            timeouts,
+            ..Live::default()
+        })
+        .await
+    }
+
+    pub(crate) async fn start_live(live: Live) -> Self {
         let desired = Desired {
             cluster: Some(ClusterPart::default()),
             http: vec![HTTP.parse().unwrap()],
@@ -77,10 +86,7 @@ impl Plane {
         let inputs = Inputs {
             workers: 2,
             appliance: "box".into(),
-            http,
-            timeouts,
-            trusted_proxies: vec![],
-            proxy_protocol_from: vec![],
+            live,
             snapshot: Arc::new(Snapshot::default()),
         };
         let (handle, events) = start_with_log(inputs, &registry, Box::new(log.clone())).unwrap();
@@ -127,10 +133,8 @@ impl Plane {
 
     pub(crate) fn configure(&self, change: impl FnOnce(&mut Live)) {
         let mut live = Live {
-            http: Http::default(),
             timeouts: quick(),
-            trusted_proxies: vec![],
-            proxy_protocol_from: vec![],
+            ..Live::default()
         };
         change(&mut live);
         self.handle.configure(live);
@@ -273,11 +277,16 @@ impl Plane {
             .sum()
     }
 
+    /// Ends everything and gives the access log as it was written.
+    pub(crate) async fn finish_with_text(self) -> String {
+        soon("the stop", self.handle.finish()).await;
+        String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap()
+    }
+
     /// Ends everything and gives the lines of the access log; by status and then by who ended the exchange, since
     /// the order of the workers means nothing.
     pub(crate) async fn finish(self) -> Vec<serde_json::Value> {
-        soon("the stop", self.handle.finish()).await;
-        let log = String::from_utf8(self.log.0.lock().unwrap().clone()).unwrap();
+        let log = self.finish_with_text().await;
         let mut lines: Vec<serde_json::Value> = log
             .lines()
             .map(|line| serde_json::from_str(line).unwrap())

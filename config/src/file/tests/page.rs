@@ -152,13 +152,12 @@ fn another(key: &Key) -> String {
         Kind::Size { min, .. } if key.example == min.to_string() => (min + 1).to_string(),
         Kind::Size { min, .. } => min.to_string(),
         Kind::Duration { .. } => "\"59s\"".to_owned(),
-        Kind::OneOf(["accept", ..]) => "\"reject\"".to_owned(),
-        Kind::OneOf(["nothing", ..]) => "\"pods\"".to_owned(),
-        Kind::OneOf(["self", ..]) => "\"self\"".to_owned(),
         Kind::List("communities") => "[\"65000:7\"]".to_owned(),
-        Kind::OneOf(["restart", ..]) => "\"idle\"".to_owned(),
-        Kind::OneOf(["cluster", ..]) => "\"upstream\"".to_owned(),
-        Kind::OneOf(_) => "\"preferred\"".to_owned(),
+        Kind::OneOf(words) => words
+            .iter()
+            .map(|word| format!("\"{word}\""))
+            .find(|word| word != key.example)
+            .expect("a choice of two at least"),
         Kind::TextOrInteger(_) => "100".to_owned(),
         Kind::List("roles or peer names") => "[\"upstream\"]".to_owned(),
         Kind::List("socket addresses") | Kind::List("IP addresses") if key.name == "ingress_addresses" => {
@@ -169,7 +168,7 @@ fn another(key: &Key) -> String {
         Kind::Text("socket address") => "\"127.0.0.9:99\"".to_owned(),
         Kind::Text("prefix") => "\"198.51.100.0/24\"".to_owned(),
         Kind::Text("IPv4 address" | "IP address") => "\"198.51.100.1\"".to_owned(),
-        Kind::Text("https URL") => "\"https://other.example/\"".to_owned(),
+        Kind::Text("https URL" | "http or https URL") => "\"https://other.example/\"".to_owned(),
         Kind::Text("email address") => "\"other@example.com\"".to_owned(),
         Kind::Text("path") if key.name == "kubeconfig" => "\"in-cluster\"".to_owned(),
         Kind::Text("path") => "\"/etc/other\"".to_owned(),
