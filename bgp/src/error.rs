@@ -29,6 +29,8 @@ pub(crate) struct ListenError {
 pub(crate) mod cease {
     /// Maximum number of prefixes reached.
     pub(crate) const PREFIX_LIMIT: u8 = 1;
+    /// Administrative shutdown.
+    pub(crate) const SHUTDOWN: u8 = 2;
     /// Peer de-configured.
     pub(crate) const DECONFIGURED: u8 = 3;
     /// Connection rejected.

@@ -1,6 +1,7 @@
 //! What the speaker shows of itself. Every view is `Serialize`; the command line and the admin page print these.
 
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 
 use jiff::Timestamp;
 use sekisho_config::model::{Asn, PeerName, Prefix, Role, RouterId, Withhold};
@@ -66,6 +67,12 @@ pub struct PeerView {
     pub stale_for_seconds: Option<u64>,
     /// How often an established session was lost.
     pub flaps: u64,
+    /// It is shut down by configuration; this is what it is told.
+    pub shutdown: Option<Arc<str>>,
+    /// The last NOTIFICATION that we sent, in words.
+    pub notification_sent: Option<LastError>,
+    /// The last NOTIFICATION of the peer, in words, with its text or data.
+    pub notification_received: Option<LastError>,
     /// The last thing that went wrong, who ended it, and what may help.
     pub last_error: Option<LastError>,
     /// Why the last attempt to connect failed; `None` once a connection stands, and for a peer that is never dialed.

@@ -25,6 +25,7 @@ fuzz_target!(|octets: &[u8]| {
         extended_next_hop_send: bit(5),
         route_refresh: true,
         enhanced_route_refresh: bit(6),
+        only_to_customer: None,
     };
     let mut buffer = BytesMut::from(stream);
     let error = loop {

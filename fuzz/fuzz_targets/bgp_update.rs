@@ -24,6 +24,7 @@ fuzz_target!(|octets: &[u8]| {
         extended_next_hop_send: bit(3),
         route_refresh: true,
         enhanced_route_refresh: true,
+        only_to_customer: None,
     };
     let frame = Frame {
         kind: FrameKind::Update,

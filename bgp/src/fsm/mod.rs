@@ -6,8 +6,9 @@
 //!
 //! Chosen where the RFC leaves a choice:
 //! - An accepted connection is not delayed (no DelayOpen); OPEN is sent at once.
-//! - After an error both sides are kept waiting for a time that doubles (DampPeerOscillations); after a connection
-//!   that merely broke, the peer may come back at once, because that is how a restarted node returns.
+//! - After an error we wait for a time that doubles (DampPeerOscillations), and a peer that comes by itself waits a few
+//!   seconds of it; after a connection that merely broke it may come back at once, because that is how a restarted node
+//!   returns. Only a session that stands for long makes up for failures.
 //! - When the peer confirms a connection that would lose against another one whose OPEN is still to come, the machine
 //!   waits a moment for that OPEN. The RFC lets each side then keep a different connection, and both end.
 //! - A second connection from a peer that can restart gracefully replaces the session, but only once it has sent an
@@ -39,9 +40,15 @@ pub(crate) struct Timers {
     pub(crate) idle_hold_max: Duration,
     /// How long an OPEN may take to come: "a large value", 4 minutes (RFC 4271 section 8.2.2).
     pub(crate) open_hold: Duration,
+    /// The longest wait after an error for a peer that connects by itself.
+    pub(crate) accept_hold: Duration,
+    /// First wait after a Cease by which the peer says that it does not want us now.
+    pub(crate) unwanted_hold: Duration,
+    /// A session takes one failure off the count for each such time that it stood.
+    pub(crate) calm: Duration,
     /// How long a confirmed connection waits for the OPEN on one that would win.
     pub(crate) collision_wait: Duration,
-    /// A session that stood this long clears the count of failures, and may be replaced by a restarted peer.
+    /// A session that stood this long may be replaced by a restarted peer.
     pub(crate) steady: Duration,
 }
 
@@ -51,6 +58,9 @@ impl Default for Timers {
             connect_retry: Duration::from_secs(5),
             idle_hold: Duration::from_secs(1),
             idle_hold_max: Duration::from_secs(60),
+            accept_hold: Duration::from_secs(5),
+            unwanted_hold: Duration::from_secs(15),
+            calm: Duration::from_secs(30),
             open_hold: Duration::from_secs(240),
             collision_wait: Duration::from_secs(2),
             steady: Duration::from_secs(10),
@@ -72,6 +82,8 @@ pub(crate) struct Fsm {
     links: Vec<Link>,
     failures: u32,
     dice: u64,
+    /// What whoever connects is told while the session is not wanted.
+    refusal: Notification,
 }
 
 /// What we do to get a connection.
@@ -79,8 +91,11 @@ pub(crate) struct Fsm {
 enum Dialer {
     /// The session is not wanted.
     Stopped,
-    /// Waiting out an error.
-    Resting { until: Instant, accepting: bool },
+    /// Waiting out an error. A peer that connects by itself is let in earlier, or not at all.
+    Resting {
+        until: Instant,
+        accept_from: Option<Instant>,
+    },
     /// An attempt is on its way.
     Dialing { until: Instant },
     /// Waiting for the peer, and for the next attempt unless we are passive.
@@ -173,6 +188,7 @@ impl Fsm {
             links: Vec::with_capacity(2),
             failures: 0,
             dice: seed | 1,
+            refusal: Notification::cease(cease::REJECTED),
         }
     }
 
@@ -211,6 +227,11 @@ impl Fsm {
             Event::Stop(notification) => {
                 self.end_all(&notification, out);
                 self.dialer = Dialer::Stopped;
+                // A peer that is shut down may know why; of one that is gone there is nothing to say.
+                self.refusal = match notification.subcode {
+                    cease::SHUTDOWN => notification,
+                    _ => Notification::cease(cease::REJECTED),
+                };
             }
             Event::Reset {
                 notification,
@@ -220,7 +241,7 @@ impl Fsm {
                     self.end_all(&notification, out);
                     self.dialer = Dialer::Resting {
                         until: now + hold_off,
-                        accepting: false,
+                        accept_from: None,
                     };
                 }
             }
@@ -278,10 +299,11 @@ impl Fsm {
 
     fn connected(&mut self, now: Instant, id: LinkId, side: Side, out: &mut Vec<Action>) {
         if let Err(subcode) = self.admit(now, side, out) {
-            out.push(Action::Send(
-                id,
-                Message::Notification(Notification::cease(subcode)),
-            ));
+            let refusal = match (self.dialer, side) {
+                (Dialer::Stopped, Side::Accepted) => self.refusal.clone(),
+                _ => Notification::cease(subcode),
+            };
+            out.push(Action::Send(id, Message::Notification(refusal)));
             out.push(Action::Close(id));
             return;
         }
@@ -304,7 +326,9 @@ impl Fsm {
         let wanted = match (side, self.dialer) {
             (Side::Dialed, dialer) => matches!(dialer, Dialer::Dialing { .. }),
             (Side::Accepted, Dialer::Stopped) => false,
-            (Side::Accepted, Dialer::Resting { accepting, .. }) => accepting,
+            (Side::Accepted, Dialer::Resting { accept_from, .. }) => {
+                accept_from.is_some_and(|from| from <= now)
+            }
             (Side::Accepted, Dialer::Dialing { .. } | Dialer::Waiting { .. }) => true,
         };
         if !wanted {
@@ -519,9 +543,7 @@ impl Fsm {
         let established_for = link.established_for(now);
         if self.links.is_empty() {
             self.stop_dial(out);
-            if established_for.is_some_and(|age| age >= self.timers.steady) {
-                self.failures = 0;
-            }
+            self.failures = self.failures.saturating_sub(self.forgiven(established_for));
             self.failures = self.failures.saturating_add(1);
             self.dialer = self.rest(now, &ended);
         }
@@ -536,18 +558,38 @@ impl Fsm {
         }
     }
 
+    /// How many failures a session makes up for that stood so long. One that comes and goes makes up for none, and so
+    /// waits longer each time (DampPeerOscillations).
+    fn forgiven(&self, established_for: Option<Duration>) -> u32 {
+        let calm = self.timers.calm.as_secs().max(1);
+        let turns = established_for.map_or(0, |age| age.as_secs() / calm);
+        u32::try_from(turns).unwrap_or(u32::MAX)
+    }
+
     fn rest(&mut self, now: Instant, ended: &Ended) -> Dialer {
         let doublings = (self.failures - 1).min(16);
-        let time = self.timers.idle_hold * 2_u32.pow(doublings);
+        let unwanted = matches!(ended, Ended::Received(notification) if is_unwanted(notification));
+        let first = if unwanted {
+            self.timers.idle_hold.max(self.timers.unwanted_hold)
+        } else {
+            self.timers.idle_hold
+        };
+        let time = first * 2_u32.pow(doublings);
         let time = time.min(self.timers.idle_hold_max);
+        let time = self.jitter(time);
         let forgivable = match ended {
             Ended::Lost(_) | Ended::Restarted => true,
             Ended::Received(notification) => notification.code == 6,
             Ended::Sent(notification) => notification.code == 4,
         };
+        let accept_from = if forgivable && self.failures <= PATIENCE {
+            now
+        } else {
+            now + time.min(self.timers.accept_hold)
+        };
         Dialer::Resting {
-            until: now + self.jitter(time),
-            accepting: forgivable && self.failures <= PATIENCE,
+            until: now + time,
+            accept_from: Some(accept_from),
         }
     }
 
@@ -566,10 +608,16 @@ impl Fsm {
         }
     }
 
-    /// Ends everything with one NOTIFICATION.
+    /// Ends everything with one NOTIFICATION; a session on which that would keep routes alive by a hard reset.
     fn end_all(&mut self, notification: &Notification, out: &mut Vec<Action>) {
         self.stop_dial(out);
         for link in std::mem::take(&mut self.links) {
+            let notification = match &link.phase {
+                Phase::Established { agreed, .. } if agreed.terms.is_graceful_on_notification() => {
+                    notification.hard()
+                }
+                _ => notification.clone(),
+            };
             out.push(Action::Send(link.id, Message::Notification(notification.clone())));
             out.push(Action::Close(link.id));
             if link.state() == State::Established {
@@ -629,6 +677,16 @@ impl Fsm {
             out.push(Action::Send(id, Message::Keepalive));
         }
     }
+}
+
+/// Whether the peer says by a Cease that it does not want this session now (RFC 4486): too many prefixes, shut down, not
+/// configured, rejected, out of resources. Whoever comes back at once is told the same again.
+fn is_unwanted(notification: &Notification) -> bool {
+    let reason = match (notification.is_hard_reset(), &*notification.data) {
+        (true, [code, subcode, ..]) => (*code, *subcode),
+        _ => (notification.code, notification.subcode),
+    };
+    matches!(reason, (6, 1 | 2 | 3 | 5 | 8))
 }
 
 /// RFC 6608: the subcode says in which state a message was unexpected.

@@ -1,8 +1,10 @@
+use std::collections::BTreeSet;
 use std::time::Duration;
 
-use sekisho_config::model::{Asn, PeerAs, RouterId};
+use sekisho_config::model::{Asn, BgpRole, PeerAs, RouterId};
 
-use crate::wire::{Capability, Families, Family, Negotiated, Notification, Open, WireError};
+use super::Ended;
+use crate::wire::{Capability, Families, Family, Negotiated, Notification, OnlyToCustomer, Open, WireError};
 
 /// What we say of ourselves in an OPEN, and whom we expect on the other side.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -17,6 +19,10 @@ pub(crate) struct Identity {
     pub(crate) restart_time: u16,
     /// The AS the peer must have.
     pub(crate) peer_as: PeerAs,
+    /// What we are to a peer of another AS (RFC 9234).
+    pub(crate) role: Option<BgpRole>,
+    /// A peer that says nothing of its role is refused.
+    pub(crate) role_strict: bool,
     /// Whether we offer to send several paths of a prefix (RFC 7911).
     pub(crate) add_path_send: bool,
 }
@@ -43,6 +49,8 @@ pub(crate) struct Terms {
 pub(crate) struct GracefulRestart {
     /// How long its routes may be kept while it is away.
     pub(crate) time: Duration,
+    /// A NOTIFICATION other than a hard reset ends the session as a broken connection does (N bit of RFC 8538).
+    pub(crate) notification: bool,
     /// It has just restarted (R bit).
     pub(crate) restarted: bool,
     /// Families it can restart, and whether it kept forwarding state (F bit).
@@ -53,6 +61,24 @@ impl Terms {
     /// Interval between our KEEPALIVEs: a third of the hold time (RFC 4271 section 4.4).
     pub(crate) fn keepalive_time(&self) -> Option<Duration> {
         self.hold_time.map(|hold| hold / 3)
+    }
+
+    /// Whether both sides keep routes over a NOTIFICATION, so that an end that is meant has to be a hard reset (RFC 8538).
+    pub(crate) fn is_graceful_on_notification(&self) -> bool {
+        self.graceful_restart
+            .as_ref()
+            .is_some_and(|restart| restart.notification)
+    }
+
+    /// Whether routes of the peer are to be kept after the session has ended so (RFC 4724 section 4.2, RFC 8538 section 4).
+    pub(crate) fn outlives(&self, ended: &Ended) -> bool {
+        let graceful = match ended {
+            Ended::Lost(_) | Ended::Restarted => true,
+            Ended::Received(notification) | Ended::Sent(notification) => {
+                self.is_graceful_on_notification() && !notification.is_hard_reset()
+            }
+        };
+        graceful && self.can_restart()
     }
 
     /// Whether routes of the peer are to be kept when the connection breaks without a word.
@@ -73,7 +99,8 @@ impl Identity {
             Capability::RouteRefresh,
             Capability::GracefulRestart {
                 restarted: false,
-                notification: false,
+                // As a receiver: we keep routes over a NOTIFICATION of a peer that can restart (RFC 8538).
+                notification: true,
                 time: self.restart_time.min(0x0fff),
                 families: Vec::new(),
             },
@@ -92,6 +119,10 @@ impl Identity {
                     .collect(),
             ),
         ]);
+        // Between two AS only; of a peer that may be of either kind it is said, and ignored inside our AS.
+        if let Some(role) = self.role {
+            capabilities.push(Capability::Role(role.number()));
+        }
         Open {
             my_as: u16::try_from(self.asn.number()).unwrap_or(Asn::TRANS),
             hold_time: self.hold_time,
@@ -104,7 +135,8 @@ impl Identity {
     ///
     /// # Errors
     /// What to tell the peer: 2/2 for an AS that is not the configured one, 2/3 for our own identifier inside our AS
-    /// (RFC 6286 section 2.2), 2/6 for a hold time of 1 or 2 s, 2/7 when no family is common.
+    /// (RFC 6286 section 2.2), 2/6 for a hold time of 1 or 2 s, 2/7 when no family is common, 2/11 for a role that does not
+    /// fit ours.
     pub(crate) fn negotiate(&self, open: &Open) -> Result<Terms, Notification> {
         let admitted = |asn: &Asn| self.peer_as.admits(*asn, self.asn);
         let Some(asn) = open.asn().filter(admitted) else {
@@ -117,7 +149,16 @@ impl Identity {
         if matches!(open.hold_time, 1 | 2) {
             return Err(WireError::HoldTime(open.hold_time).notification());
         }
-        let wire = Negotiated::between(&self.open(), open);
+        let mut wire = Negotiated::between(&self.open(), open);
+        if let (Some(role), false) = (self.role, wire.internal) {
+            self.fits(role, open)
+                .map_err(|why| WireError::Role(why).notification())?;
+            wire.only_to_customer = Some(OnlyToCustomer {
+                role,
+                local: self.asn.number(),
+                remote: asn.number(),
+            });
+        }
         if wire.families.is_empty() {
             let missing = Family::ALL.into_iter().map(Capability::Multiprotocol).collect();
             return Err(WireError::MissingCapabilities(missing).notification());
@@ -134,16 +175,45 @@ impl Identity {
     }
 }
 
+impl Identity {
+    /// Whether the peer's role fits ours (RFC 9234 section 4.2). A role said twice in the same way counts once.
+    fn fits(&self, ours: BgpRole, open: &Open) -> Result<(), String> {
+        let roles: BTreeSet<u8> = open
+            .capabilities
+            .iter()
+            .filter_map(|capability| match capability {
+                Capability::Role(number) => Some(*number),
+                _ => None,
+            })
+            .collect();
+        let wanted = ours.opposite();
+        match (roles.len(), roles.first()) {
+            (0, _) if self.role_strict => Err(format!("the peer says none, and has to be {wanted}")),
+            (0, _) => Ok(()),
+            (1, Some(number)) if *number == wanted.number() => Ok(()),
+            (1, Some(number)) => {
+                let theirs = BgpRole::ALL.into_iter().find(|role| role.number() == *number);
+                let theirs = theirs.map_or_else(|| format!("role {number}"), |role| role.to_string());
+                Err(format!(
+                    "we are {ours}, so the peer has to be {wanted}, and says {theirs}"
+                ))
+            }
+            _ => Err("the peer says several".to_owned()),
+        }
+    }
+}
+
 /// The capability for the common families; when it is repeated the last one counts (RFC 4724 section 3).
 fn graceful_restart(capabilities: &[Capability], common: Families) -> Option<GracefulRestart> {
     capabilities.iter().rev().find_map(|capability| match capability {
         Capability::GracefulRestart {
             restarted,
+            notification,
             time,
             families,
-            ..
         } => Some(GracefulRestart {
             time: Duration::from_secs((*time).into()),
+            notification: *notification,
             restarted: *restarted,
             families: families
                 .iter()
@@ -169,6 +239,8 @@ mod tests {
             restart_time: 120,
             peer_as: Asn::try_from(64512).unwrap().into(),
             add_path_send: false,
+            role: None,
+            role_strict: false,
         }
     }
 
@@ -321,9 +393,125 @@ mod tests {
             got.graceful_restart,
             Some(GracefulRestart {
                 time: Duration::from_secs(120),
+                notification: false,
                 restarted: true,
                 families: vec![(Family::Ipv4Unicast, true)],
             })
+        );
+    }
+
+    /// RFC 8538 section 4: what ends a session whose routes are kept.
+    #[test]
+    fn routes_outlive_what_is_no_hard_reset() {
+        let terms = |notification, time| {
+            let open = Open {
+                capabilities: vec![
+                    Capability::FourOctetAs(64512),
+                    Capability::GracefulRestart {
+                        restarted: false,
+                        notification,
+                        time,
+                        families: vec![(1, 1, true)],
+                    },
+                ],
+                ..open()
+            };
+            identity().negotiate(&open).unwrap()
+        };
+        let shutdown = Notification::shutdown("");
+        for (ended, plain, graceful) in [
+            (Ended::Lost(String::new()), true, true),
+            (Ended::Restarted, true, true),
+            (Ended::Received(shutdown.clone()), false, true),
+            (Ended::Received(shutdown.hard()), false, false),
+            (Ended::Sent(Notification::hold_timer_expired()), false, true),
+            (Ended::Sent(Notification::cease(1).hard()), false, false),
+        ] {
+            assert_eq!(terms(false, 120).outlives(&ended), plain, "{ended:?}");
+            assert_eq!(terms(true, 120).outlives(&ended), graceful, "{ended:?}");
+            assert!(!terms(true, 0).outlives(&ended), "no time: {ended:?}");
+        }
+    }
+
+    /// RFC 9234 section 4.2.
+    #[test]
+    fn roles_fit_or_the_peer_is_refused() {
+        use BgpRole::*;
+        // Our role, strict, what the peer says; whether it may come.
+        let table: &[(BgpRole, bool, &[u8], bool)] = &[
+            (Customer, false, &[0], true),
+            (Customer, false, &[0, 0], true),
+            (Customer, false, &[], true),
+            (Customer, true, &[], false),
+            (Customer, true, &[0], true),
+            (Customer, false, &[3], false),
+            (Customer, false, &[4], false),
+            (Customer, false, &[0, 1], false),
+            (Customer, false, &[5], false),
+            (Customer, false, &[255], false),
+            (Provider, false, &[3], true),
+            (Provider, false, &[0], false),
+            (Peer, false, &[4], true),
+            (Peer, false, &[3], false),
+            (Rs, false, &[2], true),
+            (Rs, false, &[1], false),
+            (RsClient, false, &[1], true),
+            (RsClient, false, &[0], false),
+        ];
+        for (role, role_strict, said, want) in table {
+            let identity = Identity {
+                role: Some(*role),
+                role_strict: *role_strict,
+                peer_as: PeerAs::External,
+                ..identity()
+            };
+            let roles = said.iter().map(|number| Capability::Role(*number));
+            let open = Open {
+                my_as: 65001,
+                capabilities: roles.collect(),
+                ..open()
+            };
+            let got = identity.negotiate(&open);
+            assert_eq!(got.is_ok(), *want, "{role} {role_strict} {said:?}: {got:?}");
+            match got {
+                Ok(terms) => assert_eq!(terms.wire.only_to_customer.map(|otc| otc.remote), Some(65001)),
+                Err(error) => assert_eq!((error.code, error.subcode), (2, 11)),
+            }
+        }
+        let internal = Identity {
+            role: Some(Customer),
+            role_strict: true,
+            ..identity()
+        };
+        let terms = internal.negotiate(&open()).unwrap();
+        assert_eq!(
+            terms.wire.only_to_customer, None,
+            "inside our AS a role means nothing"
+        );
+    }
+
+    #[test]
+    fn several_paths_are_sent_where_both_want_it() {
+        let ours = Identity {
+            add_path_send: true,
+            ..identity()
+        };
+        let theirs = Open {
+            capabilities: vec![
+                Capability::FourOctetAs(64512),
+                Capability::AddPath(vec![(1, 1, 1)]),
+            ],
+            ..open()
+        };
+        let got = ours.negotiate(&theirs).unwrap().wire;
+        assert!(got.add_path_send.iter().eq([Family::Ipv4Unicast]) && got.add_path_receive.is_empty());
+        assert!(
+            identity()
+                .negotiate(&theirs)
+                .unwrap()
+                .wire
+                .add_path_send
+                .is_empty()
         );
     }
 

@@ -27,6 +27,8 @@ fn identity() -> Identity {
         restart_time: 120,
         peer_as: Asn::try_from(64512).unwrap().into(),
         add_path_send: false,
+        role: None,
+        role_strict: false,
     }
 }
 
@@ -360,7 +362,7 @@ fn a_dial_that_hangs_is_repeated() {
 }
 
 #[test]
-fn errors_back_off_and_are_forgotten_after_a_steady_session() {
+fn errors_back_off_and_are_forgotten_after_a_long_session() {
     let mut bench = Bench::new(false);
     bench.on(Event::Start);
     let mut waits = Vec::new();
@@ -384,10 +386,114 @@ fn errors_back_off_and_are_forgotten_after_a_steady_session() {
     bench.on(Event::Message(A, peer_open(1, 90, false)));
     bench.on(Event::Message(A, Message::Keepalive));
     bench.later(Duration::from_secs(8));
+    bench.on(Event::Lost(A, "reset".into()));
+    assert!(
+        bench.fsm.deadline().unwrap() - bench.now >= Duration::from_secs(45),
+        "a session that goes again makes up for nothing"
+    );
+    assert_eq!(sent(&bench.wake()), ["dial"]);
+    bench.on(Event::Connected(A, Side::Dialed));
+    bench.on(Event::Message(A, peer_open(1, 90, false)));
     bench.on(Event::Message(A, Message::Keepalive));
-    bench.later(Duration::from_secs(8));
+    for _ in 0..50 {
+        bench.later(Duration::from_secs(8));
+        bench.on(Event::Message(A, Message::Keepalive));
+    }
     bench.on(Event::Lost(A, "reset".into()));
     assert!(bench.fsm.deadline().unwrap() - bench.now <= Duration::from_secs(1));
+}
+
+#[test]
+fn a_peer_that_errs_is_let_in_again_after_seconds() {
+    let mut bench = Bench::new(false);
+    bench.on(Event::Start);
+    for turn in 0..20 {
+        let link = LinkId(100 + turn);
+        assert_eq!(
+            sent(&bench.on(Event::Connected(link, Side::Accepted)))
+                .last()
+                .cloned(),
+            Some(format!("open{}", link.0)),
+            "turn {turn}"
+        );
+        bench.on(Event::Malformed(link, None, notification(1, 1)));
+        assert_eq!(
+            sent(&bench.on(Event::Connected(B, Side::Accepted))),
+            ["6/5:2", "close2"]
+        );
+        bench.later(Duration::from_secs(5));
+    }
+    assert!(
+        bench.fsm.deadline().unwrap() - bench.now >= Duration::from_secs(40),
+        "we dial later"
+    );
+}
+
+#[test]
+fn a_peer_that_does_not_want_us_is_dialed_later() {
+    for (code, subcode, data, want) in [
+        (6, 1, &[][..], 15),
+        (6, 2, &[0][..], 15),
+        (6, 5, &[][..], 15),
+        (6, 9, &[6, 3][..], 15),
+        (6, 9, &[6, 4, 0][..], 1),
+        (6, 4, &[0][..], 1),
+        (6, 6, &[][..], 1),
+        (6, 7, &[][..], 1),
+        (3, 5, &[][..], 1),
+    ] {
+        let mut bench = Bench::at(State::Established);
+        let notification = Notification {
+            data: Bytes::copy_from_slice(data),
+            ..notification(code, subcode)
+        };
+        bench.on(Event::Message(A, Message::Notification(notification)));
+        let wait = (bench.fsm.deadline().unwrap() - bench.now).as_secs_f64();
+        let most = f64::from(want);
+        assert!((most * 0.74..=most).contains(&wait), "{code}/{subcode}: {wait}");
+    }
+}
+
+#[test]
+fn who_is_shut_down_is_told_so() {
+    let mut bench = Bench::at(State::Established);
+    let text = Notification::shutdown("until six");
+    bench.on(Event::Stop(text.clone()));
+    let actions = bench.on(Event::Connected(B, Side::Accepted));
+    assert_eq!(
+        actions,
+        [Action::Send(B, Message::Notification(text)), Action::Close(B)]
+    );
+    assert_eq!(sent(&bench.on(Event::Start)), ["dial"]);
+}
+
+/// RFC 8538 section 4: where a NOTIFICATION would keep routes, an end that is meant is a hard reset.
+#[test]
+fn an_end_that_is_meant_is_a_hard_reset() {
+    let mut bench = Bench::new(false);
+    bench.on(Event::Start);
+    bench.on(Event::Connected(A, Side::Accepted));
+    bench.on(Event::Message(
+        A,
+        Message::Open(Open {
+            my_as: 64512,
+            hold_time: 90,
+            router_id: id(1),
+            capabilities: vec![
+                Capability::FourOctetAs(64512),
+                Capability::GracefulRestart {
+                    restarted: false,
+                    notification: true,
+                    time: 120,
+                    families: vec![(1, 1, true)],
+                },
+            ],
+        }),
+    ));
+    bench.on(Event::Message(A, Message::Keepalive));
+    let actions = bench.on(Event::Stop(Notification::shutdown("")));
+    assert_eq!(sent(&actions), ["6/9:1", "close1", "down"]);
+    assert!(matches!(&actions[0], Action::Send(_, Message::Notification(n)) if n.data[..] == [6, 2, 0]));
 }
 
 #[test]

@@ -75,7 +75,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Hand<S> {
         Self::open_with(last, vec![])
     }
 
-    fn open_with(last: u8, more: Vec<Capability>) -> Bytes {
+    /// Its OPEN, with more capabilities.
+    pub(crate) fn open_with(last: u8, more: Vec<Capability>) -> Bytes {
         let mut capabilities = vec![
             Capability::Multiprotocol(Family::Ipv4Unicast),
             Capability::Multiprotocol(Family::Ipv6Unicast),
@@ -108,13 +109,18 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Hand<S> {
 
     /// Answers an OPEN with ours and confirms.
     pub(crate) async fn establish(&mut self) {
-        assert!(matches!(self.next().await, Some(Message::Open(_))));
         let open = if self.restarts {
             Self::restarting_open(self.last)
         } else {
             Self::open(self.last)
         };
-        self.send(&open).await;
+        self.establish_with(&open).await;
+    }
+
+    /// The same with this OPEN.
+    pub(crate) async fn establish_with(&mut self, open: &[u8]) {
+        assert!(matches!(self.next().await, Some(Message::Open(_))));
+        self.send(open).await;
         self.send(&wire::encode_keepalive()).await;
     }
 

@@ -65,6 +65,8 @@ pub(crate) struct Settings {
 pub(crate) struct Orders {
     /// What the peer is to hear.
     pub(crate) wanted: Wanted,
+    /// The session is not wanted for now; the peer is told this text (RFC 9003).
+    pub(crate) shutdown: Option<Arc<str>>,
     /// End the session for good, with this Cease.
     pub(crate) stop: Option<Notification>,
     /// End the session and keep away for a time; obeyed once for each number.
@@ -127,7 +129,7 @@ impl Stream for TcpStream {
     }
 
     fn protect(&self, peer: IpAddr, protection: &Protection) -> io::Result<()> {
-        socket::protect(self, peer, protection)
+        socket::protect_accepted(self, peer, protection)
     }
 }
 
@@ -160,6 +162,7 @@ pub(crate) struct Session<S> {
     outbound: Outbound,
     resets_done: u64,
     refreshes_done: u64,
+    shut_down: Option<Arc<str>>,
     actions: Vec<Action>,
 }
 
@@ -184,6 +187,7 @@ impl<S: Stream> Session<S> {
             outbound: Outbound::default(),
             resets_done: 0,
             refreshes_done: 0,
+            shut_down: None,
             actions: Vec::new(),
         }
     }
@@ -334,6 +338,13 @@ impl<S: Stream> Session<S> {
             self.announce();
             return self.on(Event::Stop(notification));
         }
+        if orders.shutdown != self.shut_down {
+            self.shut_down.clone_from(&orders.shutdown);
+            self.on(match orders.shutdown {
+                Some(text) => Event::Stop(Notification::shutdown(&text)),
+                None => Event::Start,
+            });
+        }
         self.outbound.want(orders.wanted);
         self.announce();
         if let Some((number, notification, hold_off)) = orders.reset
@@ -371,7 +382,6 @@ impl<S: Stream> Session<S> {
     }
 
     fn accepted(&mut self, stream: S) {
-        // The listening socket has the same keys; this counts where it took the connection just before it got them.
         match stream.protect(self.settings.address.ip(), &self.settings.protection) {
             Ok(()) => self.connected(stream, Side::Accepted),
             Err(error) => {
@@ -532,7 +542,11 @@ impl<S: Stream> Session<S> {
 
     fn deliver(&mut self, message: Message) {
         match message {
-            Message::Update(update) => {
+            Message::Update(mut update) => {
+                let terms = self.established.as_ref().map(|(_, terms)| terms);
+                if let Some(otc) = terms.and_then(|terms| terms.wire.only_to_customer) {
+                    otc.receive(&mut update);
+                }
                 if !update.faults.is_empty() {
                     self.faulty(&update);
                 }
@@ -615,9 +629,16 @@ impl<S: Stream> Session<S> {
     }
 
     fn note_end(&self, ended: &Ended) {
+        let error = LastError::of(ended);
         match ended {
-            Ended::Sent(_) => self.channels.metrics.notifications_sent.inc(),
-            Ended::Received(_) => self.channels.metrics.notifications_received.inc(),
+            Ended::Sent(_) => {
+                self.channels.metrics.notifications_sent.inc();
+                self.channels.shared.lock().notification_sent = Some(error);
+            }
+            Ended::Received(_) => {
+                self.channels.metrics.notifications_received.inc();
+                self.channels.shared.lock().notification_received = Some(error);
+            }
             Ended::Lost(_) | Ended::Restarted => {}
         }
     }

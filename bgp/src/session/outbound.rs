@@ -342,6 +342,11 @@ impl Outbound {
         {
             return Err(CannotAnnounce::NoNextHop);
         }
+        // What came from above or from aside goes to neither (RFC 9234 section 5).
+        let roles = session.negotiated.only_to_customer;
+        if roles.is_some_and(|roles| !roles.may_send(&advert.attributes)) {
+            return Err(CannotAnnounce::NoNextHop);
+        }
         let given = match advert.next_hop {
             Via::Own => return self.own(session, family),
             Via::Given(address) => address,

@@ -21,6 +21,9 @@ pub(crate) struct Status {
     /// Our end and the peer's end of its connection.
     pub(crate) ends: Option<(SocketAddr, SocketAddr)>,
     pub(crate) last_error: Option<LastError>,
+    /// The last NOTIFICATION of each direction.
+    pub(crate) notification_sent: Option<LastError>,
+    pub(crate) notification_received: Option<LastError>,
     /// Why the last attempt to connect failed; gone when a connection stands.
     pub(crate) connect_error: Option<LastError>,
     /// How often an established session was lost.
@@ -48,6 +51,8 @@ impl Shared {
             terms: None,
             ends: None,
             last_error: None,
+            notification_sent: None,
+            notification_received: None,
             connect_error: None,
             flaps: 0,
             announced: OrdMap::new(),
@@ -132,6 +137,10 @@ impl LastError {
             (6, 3, EndedBy::Peer) | (6, 5, EndedBy::Peer) => {
                 "; the peer has no (or no enabled) session configured for us"
             }
+            (2, 11, EndedBy::Us) => "; compare `bgp_role` here with the peer's role",
+            (2, 11, _) => "; compare the peer's role with `bgp_role` here",
+            (6, 1, EndedBy::Peer) => "; the peer takes no more routes of us: raise its limit",
+            (6, 2, EndedBy::Peer) => "; an operator of the peer shut the session down",
             (6, 1, EndedBy::Us) => {
                 "; it is kept away as max_prefixes_action has it: announce less, or raise max_prefixes"
             }

@@ -126,6 +126,8 @@ fn open_session(tasks: &mut Vec<tokio::task::AbortHandle>, peer: SocketAddr, own
             restart_time: 120,
             peer_as: asn.into(),
             add_path_send: false,
+            role: None,
+            role_strict: false,
         },
         timers: Timers::default(),
         seed: own.into(),

@@ -5,7 +5,7 @@ use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use sekisho_config::model::{Bgp, Prefix, Secret};
+use sekisho_config::model::{Bgp, Prefix};
 use socket2::{Domain, Protocol, SockRef, Socket, Type};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{mpsc, watch};
@@ -15,7 +15,7 @@ use tracing::{info, warn};
 
 use crate::error::ListenError;
 use crate::metrics::Metrics;
-use crate::session::socket::sign;
+use crate::session::socket::Signature;
 use crate::view::ListenerView;
 
 /// Between two attempts to bind a socket.
@@ -34,8 +34,8 @@ struct State {
     error: Option<String>,
 }
 
-/// Who has to sign, and with which key (RFC 2385).
-pub(super) type Signers = BTreeMap<Prefix, Secret>;
+/// Who has to sign, and with which keys (RFC 2385, RFC 5925).
+pub(super) type Signers = BTreeMap<Prefix, Signature>;
 
 /// The keys of peers and ranges. Of several that fit an address the kernel takes the longest prefix, as we do.
 pub(super) fn signers(bgp: &Bgp) -> Signers {
@@ -49,7 +49,11 @@ pub(super) fn signers(bgp: &Bgp) -> Signers {
         .map(|peer| (Prefix::host(peer.address.to_canonical()), &peer.transport));
     ranges
         .chain(peers)
-        .filter_map(|(prefix, transport)| Some((prefix, transport.password.clone()?)))
+        .filter_map(|(prefix, transport)| {
+            let password = transport.password.clone().map(Signature::Md5);
+            let ao = (!transport.ao_keys.is_empty()).then(|| Signature::Ao(transport.ao_keys.clone()));
+            Some((prefix, password.or(ao)?))
+        })
         .collect()
 }
 
@@ -145,13 +149,18 @@ fn keep_signers(socket: &impl AsFd, have: &mut Signers, wanted: &Signers) -> Opt
     let ipv4 = SockRef::from(socket)
         .domain()
         .is_ok_and(|domain| domain == Domain::IPV4);
+    // An MD5 key is replaced by setting another one; every other change takes the old ones away first.
+    let replaced = |old: &Signature, new: Option<&Signature>| match (old, new) {
+        (Signature::Md5(_), Some(Signature::Md5(_))) => false,
+        (old, new) => new != Some(old),
+    };
     let gone: Vec<_> = have
-        .keys()
-        .filter(|prefix| !wanted.contains_key(prefix))
-        .copied()
+        .iter()
+        .filter(|(prefix, old)| replaced(old, wanted.get(prefix)))
+        .map(|(prefix, old)| (*prefix, old.clone()))
         .collect();
-    for prefix in gone {
-        if let Err(error) = sign(socket, prefix, None) {
+    for (prefix, old) in gone {
+        if let Err(error) = old.waive(socket, prefix) {
             failed.get_or_insert_with(|| format!("{prefix}: {error}"));
         }
         have.remove(&prefix);
@@ -160,7 +169,7 @@ fn keep_signers(socket: &impl AsFd, have: &mut Signers, wanted: &Signers) -> Opt
         if have.get(prefix) == Some(key) {
             continue;
         }
-        match sign(socket, *prefix, Some(key)) {
+        match key.ask(socket, *prefix) {
             Ok(()) => drop(have.insert(*prefix, key.clone())),
             Err(error) => drop(failed.get_or_insert_with(|| format!("{prefix}: {error}"))),
         }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use sekisho_config::model::{
     Asn, Bgp, BgpIdentity, MaxPrefixes, PassOn, Peer as PeerSettings, PeerAs, PeerName, PeerRange,
-    PolicyRule, Prefix, Role, Transport,
+    PolicyRule, Prefix, Role, SessionSettings, Transport,
 };
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, watch};
@@ -49,6 +49,7 @@ pub(super) struct Wanted {
     pub(super) export: Vec<Arc<PolicyRule>>,
     pub(super) pass_on: PassOn,
     pub(super) range: Option<Prefix>,
+    pub(super) session: SessionSettings,
 }
 
 impl From<&PeerSettings> for Wanted {
@@ -68,6 +69,7 @@ impl From<&PeerSettings> for Wanted {
             export: peer.export.clone(),
             pass_on: peer.pass_on,
             range: None,
+            session: peer.session.clone(),
         }
     }
 }
@@ -96,6 +98,7 @@ impl Wanted {
             export: range.export.clone(),
             pass_on: range.pass_on,
             range: Some(range.prefix),
+            session: range.session.clone(),
         })
     }
 
@@ -112,6 +115,7 @@ impl Wanted {
             pods,
             ..other.pass_on
         };
+        as_other.session.shutdown.clone_from(&other.session.shutdown);
         as_other == *other
     }
 
@@ -135,6 +139,8 @@ impl Wanted {
             restart_time: RESTART_TIME,
             peer_as: self.asn.clone(),
             add_path_send: self.pass_on.pods,
+            role: self.session.role,
+            role_strict: self.session.role_strict,
         }
     }
 }
@@ -184,6 +190,16 @@ impl Peer {
             _ if self.wanted.interface.is_some() => None,
             _ => interface_to(self.wanted.address, next_hops),
         }
+    }
+
+    /// Ends or wants its session, as the settings have it.
+    pub(super) fn shut_down_or_start(&self) {
+        let shutdown = &self.wanted.session.shutdown;
+        self.orders.send_if_modified(|orders| {
+            let differs = orders.shutdown != *shutdown;
+            orders.shutdown.clone_from(shutdown);
+            differs
+        });
     }
 
     pub(super) fn established(&self) -> bool {
@@ -291,7 +307,10 @@ impl Peer {
                 .stale
                 .map(|(_, until)| until.saturating_duration_since(now).as_secs()),
             flaps: status.flaps,
+            shutdown: self.wanted.session.shutdown.clone(),
             last_error: status.last_error.clone(),
+            notification_sent: status.notification_sent.clone(),
+            notification_received: status.notification_received.clone(),
             connect_error: status.connect_error.clone(),
         }
     }

@@ -2,8 +2,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use sekisho_config::model::{
-    AnnounceTo, Asn, BgpIdentity, MaxPrefixes, PassOn, Peer, PeerRange, Prefix, Role, RouterId, Transport,
-    Unroutable, Vip, VipPurpose, Withhold,
+    AnnounceTo, Asn, BgpIdentity, ErrorWait, MaxPrefixes, PassOn, Peer, PeerRange, Prefix, Role, RouterId,
+    SessionSettings, Transport, Unroutable, Vip, VipPurpose, Withhold,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -14,6 +14,8 @@ use crate::announce::PlannedVip;
 use crate::fsm::State;
 use crate::session::hand::Hand;
 use crate::wire::{self, Family, Message, Notification};
+
+mod agreements;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -32,6 +34,7 @@ fn bgp() -> Bgp {
         import: vec![],
         export: vec![],
         pass_on: PassOn::default(),
+        session: SessionSettings::default(),
     };
     Bgp {
         identity: BgpIdentity {
@@ -44,6 +47,7 @@ fn bgp() -> Bgp {
         install_routes: false,
         table: 254,
         pod_prefixes: vec![],
+        error_wait: ErrorWait::default(),
         peers: vec![],
         peer_ranges: vec![
             range("127.0.1.0/24", Role::Cluster),
@@ -533,6 +537,7 @@ async fn configure_touches_only_the_peers_that_differ() {
         import: vec![],
         export: vec![],
         pass_on: PassOn::default(),
+        session: SessionSettings::default(),
     });
     bench.handle.configure(next.clone());
     let end = ended(goes).await.unwrap();

@@ -5,7 +5,7 @@ use sekisho_config::model::{Asn, Prefix};
 
 use super::frame::HEADER_LENGTH;
 use super::zetta::{Carried, Writer};
-use super::{AsPath, Attributes, Family, Negotiated, NextHop, Nlri, Segment};
+use super::{AsPath, Attributes, Family, Negotiated, NextHop, Nlri, Segment, role};
 
 const WELL_KNOWN: u8 = 0x40;
 const OPTIONAL: u8 = 0x80;
@@ -60,6 +60,9 @@ pub enum EncodeError {
         /// Longest message that the peer takes.
         most: usize,
     },
+    /// The path came from above or from aside and goes to neither (RFC 9234).
+    #[error("a path that is for customers only must not go to this peer (RFC 9234)")]
+    OnlyToCustomer,
     /// A capability value above 255 octets, or capabilities that do not fit into an OPEN.
     #[error("the capabilities do not fit into an OPEN")]
     Capabilities,
@@ -117,6 +120,12 @@ fn announce(
         });
     }
     let path_ids = negotiated.add_path_send.contains(family);
+    if negotiated
+        .only_to_customer
+        .is_some_and(|otc| !otc.may_send(attributes))
+    {
+        return Err(EncodeError::OnlyToCustomer);
+    }
     let carried = carried(attributes, next_hop, negotiated);
     let fixed: usize = carried.iter().map(Carried::length).sum();
     let mut writer = Writer::new(negotiated);
@@ -344,6 +353,10 @@ fn carried(attributes: &Attributes, next_hop: NextHop, negotiated: &Negotiated) 
             .flatten()
             .collect();
         put(OPTIONAL_TRANSITIVE, 32, value);
+    }
+    if let Some(by) = negotiated.only_to_customer.and_then(|otc| otc.added(attributes)) {
+        let added = role::raw(by);
+        put(added.flags, added.code, added.value.to_vec());
     }
     for raw in &attributes.unknown {
         // What nobody here understood is marked so (RFC 4271 section 5); 25 and 35 are known, only not used.

@@ -41,6 +41,9 @@ pub enum WireError {
     /// 2/6.
     #[error("OPEN: a hold time of {0} s is forbidden; 0 or at least 3 is legal")]
     HoldTime(u16),
+    /// 2/11, for the FSM: the peer's role does not fit ours, or it says none and has to (RFC 9234 section 4.2).
+    #[error("OPEN: roles do not fit: {0}")]
+    Role(String),
     /// 2/7, for the FSM: the peer lacks what we cannot do without.
     #[error("OPEN: the peer does not offer {0:?}")]
     MissingCapabilities(Vec<Capability>),
@@ -73,6 +76,7 @@ impl WireError {
             Self::Identifier(_) => (2, 3, Bytes::new()),
             Self::OptionalParameter(_) => (2, 4, Bytes::new()),
             Self::HoldTime(_) => (2, 6, Bytes::new()),
+            Self::Role(_) => (2, 11, Bytes::new()),
             Self::MissingCapabilities(missing) => {
                 let mut data = BytesMut::new();
                 missing.iter().for_each(|one| capability::encode(one, &mut data));

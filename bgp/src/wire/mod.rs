@@ -11,6 +11,7 @@ mod message;
 mod negotiated;
 mod notification;
 mod open;
+mod role;
 mod update;
 mod zetta;
 
@@ -26,6 +27,7 @@ pub use message::{
 pub use negotiated::{Families, Negotiated};
 pub use notification::{MAX_SHUTDOWN_TEXT, encode_notification};
 pub use open::encode_open;
+pub use role::OnlyToCustomer;
 
 /// Reads one message.
 ///

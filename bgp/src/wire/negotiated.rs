@@ -1,4 +1,4 @@
-use super::{Capability, Family, Open};
+use super::{Capability, Family, OnlyToCustomer, Open};
 
 /// A set of [`Family`] values.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq)]
@@ -81,6 +81,8 @@ pub struct Negotiated {
     pub route_refresh: bool,
     /// ROUTE-REFRESH has subtypes: begin and end (RFC 7313), offered by both.
     pub enhanced_route_refresh: bool,
+    /// Paths are marked on their way out (RFC 9234); settled by the FSM, which knows our role.
+    pub only_to_customer: Option<OnlyToCustomer>,
 }
 
 impl Negotiated {
@@ -113,6 +115,7 @@ impl Negotiated {
             extended_next_hop_send: extended_next_hop,
             route_refresh: theirs.route_refresh,
             enhanced_route_refresh: ours.enhanced_route_refresh && theirs.enhanced_route_refresh,
+            only_to_customer: None,
         }
     }
 

@@ -48,6 +48,11 @@ impl Notification {
         }
     }
 
+    /// Whether it says that routes must not be kept, whatever was agreed on (RFC 8538 section 3).
+    pub fn is_hard_reset(&self) -> bool {
+        (self.code, self.subcode) == (6, 9)
+    }
+
     /// 8/0: we could not send for too long (RFC 9687).
     pub fn send_hold_timer_expired() -> Self {
         Self::bare(8, 0)

@@ -8,9 +8,12 @@ use super::fault::{At, Log, Place, quote};
 use super::pass_on;
 use super::process::network;
 use super::rules::{self, Rules};
+use super::session;
 use super::table::{Table, listen_address};
 use super::transport::{self, max_prefixes, peer_address, source_address, transport};
-use crate::model::{Bgp, BgpIdentity, Invalid, Peer, PeerName, PeerRange, Prefix, Role, RouterId, Transport};
+use crate::model::{
+    Bgp, BgpIdentity, ErrorWait, Invalid, Peer, PeerName, PeerRange, Prefix, Role, RouterId, Transport,
+};
 
 /// `[bgp]` as read: what other sections are checked against, also when parts of it are at fault.
 pub(super) struct Read {
@@ -23,6 +26,7 @@ pub(super) struct Read {
     install_routes: bool,
     table: u32,
     pod_prefixes: Vec<Prefix>,
+    error_wait: ErrorWait,
 }
 
 impl Read {
@@ -34,6 +38,7 @@ impl Read {
             install_routes: self.install_routes,
             table: self.table,
             pod_prefixes: self.pod_prefixes,
+            error_wait: self.error_wait,
             peers: self.peers.into_iter().map(|at| at.value).collect(),
             peer_ranges: self.ranges.into_iter().map(|at| at.value).collect(),
         })
@@ -95,6 +100,7 @@ pub(super) fn read(
     check_reachable(&listen, &read_peers, &read_ranges, log);
     transport::check_signed(&read_peers, &read_ranges, log);
     pass_on::check(asn.as_ref().map(|at| at.value), &read_peers, &read_ranges, log);
+    session::check(asn.as_ref().map(|at| at.value), &read_peers, &read_ranges, log);
     if peers.is_empty() && ranges.is_empty() {
         log.warn(
             &table.place,
@@ -121,7 +127,23 @@ pub(super) fn read(
             .list("pod_prefixes", network)
             .map(|at| at.value.into_iter().map(|at| at.value).collect())
             .unwrap_or_default(),
+        error_wait: error_wait(table, log),
     }
+}
+
+fn error_wait(table: &Table<'_>, log: &Log) -> ErrorWait {
+    let default = ErrorWait::default();
+    let first = table.duration("error_wait").map_or(default.first, |at| at.value);
+    let most = table.duration("error_wait_max");
+    if let Some(at) = most.as_ref().filter(|at| at.value < first) {
+        log.fault(
+            &at.place,
+            "shorter than error_wait, which is the first wait",
+            "write a time that is at least as long, or lower error_wait",
+        );
+    }
+    let most = most.map_or_else(|| default.most.max(first), |at| at.value);
+    ErrorWait { first, most }
 }
 
 fn read_router_id(text: &str) -> Result<RouterId, Invalid> {
@@ -193,6 +215,8 @@ fn peer(
     let import = rules::used(table, "import", role, rules);
     let export = rules::used(table, "export", role, rules);
     let source = source_address(table, address.as_ref().map(|at| at.value.0), log);
+    let mut session = session::settings(table, log);
+    session.shutdown = session::shutdown(table);
     let name = table.text("name", |text| {
         // `announce_to` takes roles and names from one list of words.
         if matches!(text, "cluster" | "upstream") {
@@ -228,6 +252,7 @@ fn peer(
         import,
         export,
         pass_on: pass_on::read(table, log),
+        session,
     };
     // Peers of a range are named by their address: no other may take such a name.
     if peer
@@ -283,6 +308,7 @@ fn range(
             import,
             export,
             pass_on: pass_on::read(table, log),
+            session: session::settings(table, log),
         },
         place: table.place.clone(),
     })

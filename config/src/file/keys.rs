@@ -214,6 +214,10 @@ pub const KEYS: &[Key] = &[
         "`import` of `upstream` peers and ranges that do not write one."),
     key("bgp", "upstream_export", Kind::List("names of rules"), Absent::Example, "[]", LIVE,
         "`export` of `upstream` peers and ranges that do not write one."),
+    key("bgp", "error_wait", duration(100, HOUR), Absent::Example, "\"1s\"", LIVE,
+        "Wait after a session or a connection ended by an error; doubled with each that follows. A change ends and reopens every session."),
+    key("bgp", "error_wait_max", duration(100, HOUR), Absent::Example, "\"60s\"", LIVE,
+        "The longest such wait. A peer that connects by itself waits 5s at most."),
 
     key("bgp.peers", "name", Kind::Text("name"), Absent::Means("its address"), "\"node-1\"", LIVE,
         "Name of the peer: 1 to 63 letters, digits, `-`, `_`, `.`, `:`."),
@@ -229,6 +233,8 @@ pub const KEYS: &[Key] = &[
         "Its TCP port."),
     key("bgp.peers", "password_file", Kind::Text("path"), Absent::Means("no signatures"), "\"/etc/sekisho/bgp.password\"", LIVE,
         "File whose content, without the line end, is the key of TCP MD5 signatures (RFC 2385): 1 to 80 octets. Read again at each reload."),
+    key("bgp.peers", "ao_keys", Kind::List("`ID ALGORITHM FILE`"), Absent::Means("no signatures"), "[\"1 hmac-sha-1-96 /etc/sekisho/tor-1.ao\"]", LIVE,
+        "Keys of TCP-AO (RFC 5925; Linux 6.7 with CONFIG_TCP_AO), the one to sign with first: an id (`1/2` where ours and the peer's differ), `hmac-sha-1-96`, `aes-128-cmac-96` or `hmac-sha-256-128`, and the file of the key. Not together with `password_file`."),
     later("bgp.peers", "bfd"),
     key("bgp.peers", "ttl_security", Kind::Integer { min: 1, max: 254 }, Absent::Means("any distance"), "1", LIVE,
         "Drop what comes from more than so many hops away (GTSM, RFC 5082): 1 is a neighbour on the same network. The peer must do the same, or at least send with TTL 255."),
@@ -246,6 +252,12 @@ pub const KEYS: &[Key] = &[
         "How long it is kept away."),
     key("bgp.peers", "enforce_first_as", Kind::Bool, Absent::Example, "true", LIVE,
         "Of a peer of another AS: let in only paths whose AS_PATH begins with that AS. `false` for route servers."),
+    key("bgp.peers", "bgp_role", Kind::OneOf(BGP_ROLES), Absent::Means("nothing is said of it"), "\"customer\"", LIVE,
+        "What we are to a peer of another AS (RFC 9234). A peer that says it is something that does not fit is refused; routes are marked so that none leaks."),
+    key("bgp.peers", "bgp_role_strict", Kind::Bool, Absent::Example, "false", LIVE,
+        "Refuse a peer that says nothing of its role."),
+    key("bgp.peers", "shutdown", Kind::Text("text of at most 255 octets"), Absent::Means("the session is wanted"), "\"maintenance until 06:00\"", LIVE,
+        "End the session and keep it down (Cease 6/2); the peer is told this text (RFC 9003)."),
     key("bgp.peers", "import", Kind::List("names of rules"), Absent::Means("that of its role in `[bgp]`"), "[]", LIVE,
         "`[[bgp.rules]]` for what it announces, in order. The first that accepts or rejects decides; none: accepted."),
     key("bgp.peers", "export", Kind::List("names of rules"), Absent::Means("that of its role in `[bgp]`"), "[]", LIVE,
@@ -267,6 +279,8 @@ pub const KEYS: &[Key] = &[
         "What they are for, as for a peer."),
     key("bgp.peer_ranges", "password_file", Kind::Text("path"), Absent::Means("no signatures"), "\"/etc/sekisho/bgp.password\"", LIVE,
         "Key of TCP MD5 signatures, as for a peer; it holds for every address of the range."),
+    key("bgp.peer_ranges", "ao_keys", Kind::List("`ID ALGORITHM FILE`"), Absent::Means("no signatures"), "[\"1 hmac-sha-1-96 /etc/sekisho/tor-1.ao\"]", LIVE,
+        "Keys of TCP-AO (RFC 5925; Linux 6.7 with CONFIG_TCP_AO), the one to sign with first: an id (`1/2` where ours and the peer's differ), `hmac-sha-1-96`, `aes-128-cmac-96` or `hmac-sha-256-128`, and the file of the key. Not together with `password_file`."),
     later("bgp.peer_ranges", "bfd"),
     key("bgp.peer_ranges", "ttl_security", Kind::Integer { min: 1, max: 254 }, Absent::Means("any distance"), "1", LIVE,
         "As for a peer."),
@@ -282,6 +296,10 @@ pub const KEYS: &[Key] = &[
         "How long it is kept away."),
     key("bgp.peer_ranges", "enforce_first_as", Kind::Bool, Absent::Example, "true", LIVE,
         "Of a peer of another AS: let in only paths whose AS_PATH begins with that AS. `false` for route servers."),
+    key("bgp.peer_ranges", "bgp_role", Kind::OneOf(BGP_ROLES), Absent::Means("nothing is said of it"), "\"customer\"", LIVE,
+        "What we are to a peer of another AS (RFC 9234). A peer that says it is something that does not fit is refused; routes are marked so that none leaks."),
+    key("bgp.peer_ranges", "bgp_role_strict", Kind::Bool, Absent::Example, "false", LIVE,
+        "Refuse a peer that says nothing of its role."),
     key("bgp.peer_ranges", "import", Kind::List("names of rules"), Absent::Means("that of its role in `[bgp]`"), "[]", LIVE,
         "`[[bgp.rules]]` for what it announces, in order. The first that accepts or rejects decides; none: accepted."),
     key("bgp.peer_ranges", "export", Kind::List("names of rules"), Absent::Means("that of its role in `[bgp]`"), "[]", LIVE,
@@ -423,6 +441,8 @@ pub const KEYS: &[Key] = &[
         "Draining at stop: upgraded and TCP connections."),
 ];
 
+/// What one speaker is to another (RFC 9234).
+const BGP_ROLES: &[&str] = &["provider", "customer", "peer", "rs", "rs-client"];
 const ROLES: &[&str] = &["cluster", "upstream"];
 const LIVE: Change = Change::Live;
 const RESTART: Change = Change::Restart;

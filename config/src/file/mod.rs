@@ -16,6 +16,7 @@ mod process;
 mod restart;
 mod rules;
 mod scalar;
+mod session;
 mod syntax;
 mod table;
 #[cfg(test)]

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use super::fault::{At, Log, Place, quote};
 use super::table::{Table, host_address};
-use crate::model::{Invalid, MaxPrefixes, Peer, PeerRange, Secret, Transport};
+use crate::model::{AoAlgorithm, AoKey, Invalid, MaxPrefixes, Peer, PeerRange, Secret, Transport};
 
 /// Octets of a key of TCP MD5 signatures (`TCP_MD5SIG_MAXKEYLEN`).
 const LONGEST_PASSWORD: usize = 80;
@@ -38,11 +38,85 @@ pub(super) fn transport(
             "keep one of them",
         );
     }
+    let ao_keys = ao_keys(table, log, load)?;
+    if !ao_keys.is_empty() && table.has("password_file") {
+        log.fault(
+            &table.place_of("ao_keys"),
+            "password_file is written too, and a connection is signed in one way",
+            "keep one of them",
+        );
+    }
     Some(Transport {
         password: password?,
+        ao_keys,
         ttl_security,
         multihop,
         source_address: None,
+    })
+}
+
+/// Keys of TCP-AO: `ID ALGORITHM FILE` each, with two ids where they differ by direction.
+fn ao_keys(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Option<Vec<AoKey>> {
+    let Some(texts) = table.list("ao_keys", |text| Ok(text.to_owned())) else {
+        return (!table.has("ao_keys")).then(Vec::new);
+    };
+    let mut keys: Vec<AoKey> = Vec::new();
+    let mut whole = true;
+    for at in texts.value {
+        match ao_key(&at.value, load) {
+            Ok(key) => {
+                let twice =
+                    |known: &AoKey| known.send_id == key.send_id || known.receive_id == key.receive_id;
+                if keys.iter().any(twice) {
+                    log.fault(
+                        &at.place,
+                        "another key has this id",
+                        "give each key ids of its own",
+                    );
+                    whole = false;
+                }
+                keys.push(key);
+            }
+            Err(invalid) => {
+                log.invalid(&at.place, &invalid);
+                whole = false;
+            }
+        }
+    }
+    whole.then_some(keys)
+}
+
+fn ao_key(text: &str, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<AoKey, Invalid> {
+    let malformed = || {
+        Invalid::new(
+            format!("{} is not a key of TCP-AO", quote(text)),
+            "write id, algorithm and file, for example \"1 hmac-sha-1-96 /etc/sekisho/tor-1.ao\"; ids are 0 to 255, \"1/2\" where ours and the peer's differ; algorithms are hmac-sha-1-96, aes-128-cmac-96, hmac-sha-256-128",
+        )
+    };
+    let mut words = text.splitn(3, ' ');
+    let (Some(ids), Some(algorithm), Some(file)) = (words.next(), words.next(), words.next()) else {
+        return Err(malformed());
+    };
+    let (send, receive) = ids.split_once('/').unwrap_or((ids, ids));
+    let (Ok(send_id), Ok(receive_id)) = (send.parse(), receive.parse()) else {
+        return Err(malformed());
+    };
+    let algorithm = AoAlgorithm::ALL
+        .into_iter()
+        .find(|known| known.to_string() == algorithm)
+        .ok_or_else(malformed)?;
+    let file = Path::new(file);
+    if !file.is_absolute() {
+        return Err(Invalid::new(
+            format!("{} is no path from the root", quote(&file.to_string_lossy())),
+            "write it from the root, for example /etc/sekisho/tor-1.ao",
+        ));
+    }
+    Ok(AoKey {
+        send_id,
+        receive_id,
+        algorithm,
+        key: password(&load(file))?,
     })
 }
 
@@ -152,21 +226,28 @@ fn password(read: &io::Result<Vec<u8>>) -> Result<Secret, Invalid> {
 
 /// The kernel picks a key by the peer's address alone: a range's key would be asked of every peer inside it.
 pub(super) fn check_signed(peers: &[At<Peer>], ranges: &[At<PeerRange>], log: &Log) {
-    for at in peers.iter().filter(|at| at.value.transport.password.is_none()) {
-        let around = ranges
-            .iter()
-            .filter(|range| range.value.prefix.contains(at.value.address))
-            .find(|range| range.value.transport.password.is_some());
-        if let Some(range) = around {
-            let place = Place {
-                line: at.place.line,
-                key: format!("{}.password_file", at.place.key),
-            };
-            let what = format!(
-                "missing, and {} is inside {} of {} (line {}), which has one: the kernel asks for it from every address of the range",
-                at.value.address, range.value.prefix, range.place.key, range.place.line
-            );
-            log.fault(&place, what, "write the password_file of this peer");
+    type Signs = (&'static str, fn(&Transport) -> bool);
+    let ways: [Signs; 2] = [
+        ("password_file", |transport| transport.password.is_some()),
+        ("ao_keys", |transport| !transport.ao_keys.is_empty()),
+    ];
+    for (key, signs) in ways {
+        for at in peers.iter().filter(|at| !signs(&at.value.transport)) {
+            let around = ranges
+                .iter()
+                .filter(|range| range.value.prefix.contains(at.value.address))
+                .find(|range| signs(&range.value.transport));
+            if let Some(range) = around {
+                let place = Place {
+                    line: at.place.line,
+                    key: format!("{}.{key}", at.place.key),
+                };
+                let what = format!(
+                    "missing, and {} is inside {} of {} (line {}), which has one: the kernel asks for it from every address of the range",
+                    at.value.address, range.value.prefix, range.place.key, range.place.line
+                );
+                log.fault(&place, what, format!("write the {key} of this peer"));
+            }
         }
     }
 }
@@ -194,6 +275,38 @@ mod tests {
             let got = peer_address(input).ok();
             let got = got.map(|(address, interface)| format!("{address} {interface:?}"));
             assert_eq!(got.as_deref(), want, "{input:?}");
+        }
+    }
+
+    #[test]
+    fn keys_of_tcp_ao() {
+        let load = |path: &Path| match path.to_str() {
+            Some("/k y") => Ok(b"s3cret\n".to_vec()),
+            _ => Err(io::ErrorKind::NotFound.into()),
+        };
+        for (input, want) in [
+            ("1 hmac-sha-1-96 /k y", Some((1, 1, AoAlgorithm::HmacSha1))),
+            ("1/2 aes-128-cmac-96 /k y", Some((1, 2, AoAlgorithm::Aes128Cmac))),
+            (
+                "0/255 hmac-sha-256-128 /k y",
+                Some((0, 255, AoAlgorithm::HmacSha256)),
+            ),
+            ("256 hmac-sha-1-96 /k y", None),
+            ("-1 hmac-sha-1-96 /k y", None),
+            ("1/ hmac-sha-1-96 /k y", None),
+            ("1 md5 /k y", None),
+            ("1 hmac-sha-1-96 k", None),
+            ("1 hmac-sha-1-96 /other", None),
+            ("1 hmac-sha-1-96", None),
+            ("", None),
+        ] {
+            let got = ao_key(input, &load);
+            let ids = got
+                .as_ref()
+                .ok()
+                .map(|key| (key.send_id, key.receive_id, key.algorithm));
+            assert_eq!(ids, want, "{input:?}");
+            assert!(!format!("{got:?}").contains("s3cret"), "{input:?}");
         }
     }
 

@@ -156,6 +156,24 @@ pub struct BgpIdentity {
     pub cluster_id: RouterId,
 }
 
+/// How long a peer is left alone after an error.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct ErrorWait {
+    /// After the first error; doubled with each that follows.
+    pub first: Duration,
+    /// At most.
+    pub most: Duration,
+}
+
+impl Default for ErrorWait {
+    fn default() -> Self {
+        Self {
+            first: Duration::from_secs(1),
+            most: Duration::from_secs(60),
+        }
+    }
+}
+
 /// The `[bgp]` section.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct Bgp {
@@ -169,6 +187,8 @@ pub struct Bgp {
     pub table: u32,
     /// From `cluster` peers only prefixes inside these are let in; empty: any but the built-in exceptions.
     pub pod_prefixes: Vec<Prefix>,
+    /// Waits after errors. Changing them ends and reopens every session.
+    pub error_wait: ErrorWait,
     /// Peers by name.
     pub peers: Vec<Peer>,
     /// Ranges from which connections are accepted.
@@ -204,6 +224,81 @@ pub struct Peer {
     pub export: Vec<Arc<PolicyRule>>,
     /// What it hears besides VIPs, and how.
     pub pass_on: PassOn,
+    /// What is agreed on with it beyond addresses.
+    pub session: SessionSettings,
+}
+
+/// What a session with a peer is held to.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct SessionSettings {
+    /// What we are to the peer (RFC 9234); `None`: nothing is said.
+    pub role: Option<BgpRole>,
+    /// A peer that says nothing of its role is refused.
+    pub role_strict: bool,
+    /// There is to be no session, and this is what the peer is told (RFC 9003).
+    pub shutdown: Option<Arc<str>>,
+}
+
+/// What one speaker is to another of another AS (RFC 9234 section 3).
+#[derive(Clone, Copy, Debug, Eq, Hash, PartialEq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum BgpRole {
+    /// Gives transit.
+    Provider,
+    /// A route server.
+    Rs,
+    /// Of a route server.
+    RsClient,
+    /// Gets transit.
+    Customer,
+    /// Neither.
+    Peer,
+}
+
+impl BgpRole {
+    /// Every role, in the order of its number.
+    pub const ALL: [Self; 5] = [
+        Self::Provider,
+        Self::Rs,
+        Self::RsClient,
+        Self::Customer,
+        Self::Peer,
+    ];
+
+    /// As the capability has it.
+    pub fn number(self) -> u8 {
+        match self {
+            Self::Provider => 0,
+            Self::Rs => 1,
+            Self::RsClient => 2,
+            Self::Customer => 3,
+            Self::Peer => 4,
+        }
+    }
+
+    /// What the other side has to be.
+    #[must_use]
+    pub fn opposite(self) -> Self {
+        match self {
+            Self::Provider => Self::Customer,
+            Self::Customer => Self::Provider,
+            Self::Rs => Self::RsClient,
+            Self::RsClient => Self::Rs,
+            Self::Peer => Self::Peer,
+        }
+    }
+}
+
+impl fmt::Display for BgpRole {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Provider => "provider",
+            Self::Rs => "rs",
+            Self::RsClient => "rs-client",
+            Self::Customer => "customer",
+            Self::Peer => "peer",
+        })
+    }
 }
 
 /// What a peer hears besides VIPs: nothing, unless it is told so.
@@ -296,6 +391,47 @@ pub struct Transport {
     pub multihop: Option<u8>,
     /// Our end of connections that we open.
     pub source_address: Option<IpAddr>,
+    /// Keys of TCP-AO (RFC 5925), the one to begin with first; not together with a password.
+    pub ao_keys: Vec<AoKey>,
+}
+
+/// A master key tuple of TCP-AO.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct AoKey {
+    /// SendID: what our segments say of the key.
+    pub send_id: u8,
+    /// RecvID: what the peer's segments say of it.
+    pub receive_id: u8,
+    /// How segments are signed.
+    pub algorithm: AoAlgorithm,
+    /// The master key, 1 to 80 octets.
+    pub key: Secret,
+}
+
+/// Algorithms of TCP-AO (RFC 5926), and the one that it lacks.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AoAlgorithm {
+    /// HMAC-SHA-1-96.
+    HmacSha1,
+    /// AES-128-CMAC-96.
+    Aes128Cmac,
+    /// HMAC-SHA-256-128.
+    HmacSha256,
+}
+
+impl AoAlgorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 3] = [Self::HmacSha1, Self::Aes128Cmac, Self::HmacSha256];
+}
+
+impl fmt::Display for AoAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::HmacSha1 => "hmac-sha-1-96",
+            Self::Aes128Cmac => "aes-128-cmac-96",
+            Self::HmacSha256 => "hmac-sha-256-128",
+        })
+    }
 }
 
 /// How many paths a peer may have here, both families together, and what happens beyond.
@@ -348,6 +484,8 @@ pub struct PeerRange {
     pub export: Vec<Arc<PolicyRule>>,
     /// As for a peer.
     pub pass_on: PassOn,
+    /// As for a peer.
+    pub session: SessionSettings,
 }
 
 #[cfg(test)]

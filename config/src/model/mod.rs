@@ -25,8 +25,8 @@ mod vip;
 
 pub use as_path::AsPathPattern;
 pub use bgp::{
-    Asn, Bgp, BgpIdentity, MaxPrefixes, PassOn, PassedNextHop, Peer, PeerAs, PeerName, PeerRange, Role,
-    RouterId, Transport,
+    AoAlgorithm, AoKey, Asn, Bgp, BgpIdentity, BgpRole, ErrorWait, MaxPrefixes, PassOn, PassedNextHop, Peer,
+    PeerAs, PeerName, PeerRange, Role, RouterId, SessionSettings, Transport,
 };
 pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet};
 pub use community::{Community, CommunityPattern};

@@ -6,7 +6,8 @@ use std::time::Duration;
 use bytes::BytesMut;
 use prometheus::Registry;
 use sekisho_config::model::{
-    Asn, Bgp, BgpIdentity, MaxPrefixes, PassOn, Peer, PeerName, Prefix, Role, RouterId, Routing, Transport,
+    Asn, Bgp, BgpIdentity, BgpRole, ErrorWait, MaxPrefixes, PassOn, Peer, PeerName, Prefix, Role, RouterId,
+    Routing, SessionSettings, Transport,
 };
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
@@ -55,6 +56,9 @@ impl Kind {
             }
             Self::Paths => {
                 "params(cap:01:00010001,cap:01:00020001,cap:02:,cap:46:,cap:41:0000fc00,cap:45:0001010200020103)"
+            }
+            Self::Lateral => {
+                "params(cap:01:00010001,cap:01:00020001,cap:02:,cap:46:,cap:41:0000fde9,cap:09:04)"
             }
             Self::Plain => "params(cap:01:00010001,cap:02:,cap:41:0000fc00)",
         }
@@ -115,6 +119,11 @@ impl Bench {
                 import: vec![],
                 export: vec![],
                 pass_on: PassOn::default(),
+                session: SessionSettings {
+                    role: (case.kind == Kind::Lateral).then_some(BgpRole::Peer),
+                    role_strict: case.kind == Kind::Lateral,
+                    shutdown: None,
+                },
             }
         });
         let bgp = Bgp {
@@ -128,6 +137,7 @@ impl Bench {
             install_routes: false,
             table: 254,
             pod_prefixes: vec![],
+            error_wait: ErrorWait::default(),
             peers: peers.collect(),
             peer_ranges: vec![],
         };

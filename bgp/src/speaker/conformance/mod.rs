@@ -10,6 +10,7 @@ mod headers;
 mod opens;
 mod paths;
 mod reach;
+mod roles;
 mod states;
 mod text;
 
@@ -37,6 +38,8 @@ enum Kind {
     NextHops,
     /// Of our AS, sends several paths (RFC 7911).
     Paths,
+    /// Of AS 65001, with the role of a peer, which we ask for (RFC 9234).
+    Lateral,
     /// Of our AS, IPv4 only, with route refresh and without RFC 7313.
     Plain,
 }
@@ -118,6 +121,7 @@ async fn messages_as_the_rfcs_have_them() {
         attributes::CASES,
         paths::CASES,
         reach::CASES,
+        roles::CASES,
     ];
     let count: usize = tables.iter().map(|table| table.len()).sum();
     assert!(count >= 300, "{count} cases");

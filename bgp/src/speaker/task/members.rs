@@ -31,7 +31,7 @@ impl Speaker {
             table: bgp.table,
         };
         self.kernel.configure(settings);
-        let identity_changed = bgp.identity != self.bgp.identity;
+        let identity_changed = bgp.identity != self.bgp.identity || bgp.error_wait != self.bgp.error_wait;
         let pods_changed = bgp.pod_prefixes != self.bgp.pod_prefixes;
         self.bgp = bgp;
         self.signers.send_if_modified(|now| {
@@ -41,7 +41,7 @@ impl Speaker {
             differs
         });
         if identity_changed {
-            info!("AS, router id or hold time changed; every session is opened anew");
+            info!("AS, router id, hold time or error wait changed; every session is opened anew");
             let all: Vec<_> = self.peers.keys().copied().collect();
             for address in all {
                 self.remove(address, &Notification::cease(cease::CONFIGURATION));
@@ -109,6 +109,7 @@ impl Speaker {
         if rules_changed {
             peer.ask_again();
         }
+        peer.shut_down_or_start();
         if let Some(id) = peer.id {
             limit(peer, self.rib.counts(id));
         }
@@ -132,7 +133,11 @@ impl Speaker {
             passive: wanted.passive,
             protection: wanted.protection(&self.bgp.identity),
             identity: wanted.identity(&self.bgp.identity),
-            timers: Timers::default(),
+            timers: Timers {
+                idle_hold: self.bgp.error_wait.first,
+                idle_hold_max: self.bgp.error_wait.most,
+                ..Timers::default()
+            },
             seed: self.dice.hash_one(key),
         };
         let channels = Channels {
@@ -169,6 +174,7 @@ impl Speaker {
             idle_since: Instant::now(),
             was_established: false,
         };
+        peer.shut_down_or_start();
         self.peers.insert(address, peer);
         self.order(address);
     }

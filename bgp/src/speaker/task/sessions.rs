@@ -177,9 +177,7 @@ impl Speaker {
         let Some(id) = peer.id else {
             return;
         };
-        // Only a connection that breaks without a word is a restart (RFC 4724 section 4.2).
-        let silent = matches!(ended, Ended::Lost(_) | Ended::Restarted);
-        let keep: Vec<_> = if silent && terms.can_restart() {
+        let keep: Vec<_> = if terms.outlives(ended) {
             restartable(&terms).iter().collect()
         } else {
             vec![]

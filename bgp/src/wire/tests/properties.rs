@@ -26,6 +26,7 @@ fn negotiated() -> impl Strategy<Value = Negotiated> {
         extended_next_hop_send: flag[3],
         route_refresh: true,
         enhanced_route_refresh: flag[4],
+        only_to_customer: None,
     })
 }
 

@@ -164,6 +164,7 @@ fn another(key: &Key) -> String {
             "[]".to_owned()
         }
         Kind::List("socket addresses") => "[\"127.0.0.9:99\"]".to_owned(),
+        Kind::List("`ID ALGORITHM FILE`") => "[\"7 hmac-sha-1-96 /etc/sekisho/tor-1.ao\"]".to_owned(),
         Kind::List(_) => "[\"198.51.100.0/24\"]".to_owned(),
         Kind::Text("socket address") => "\"127.0.0.9:99\"".to_owned(),
         Kind::Text("prefix") => "\"198.51.100.0/24\"".to_owned(),

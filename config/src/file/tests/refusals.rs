@@ -121,7 +121,7 @@ x = 1
             r"box.toml:3: manifests: written twice; keep one of them",
             r"box.toml:6: asn: written twice; keep one of them",
             r"box.toml:7: bgp.hold_time: a value that is no number, true or false, and is not in quotes; write text, durations and addresses in double quotes",
-            r"box.toml:8: bgp.foo: unknown key; the keys of [bgp] are asn, router_id, listen, hold_time, cluster_id, install_routes, table, pod_prefixes, cluster_import, cluster_export, upstream_import, upstream_export",
+            r"box.toml:8: bgp.foo: unknown key; the keys of [bgp] are asn, router_id, listen, hold_time, cluster_id, install_routes, table, pod_prefixes, cluster_import, cluster_export, upstream_import, upstream_export, error_wait, error_wait_max",
             r"box.toml:9: syntax: unclosed table, expected `]`; correct the TOML of this line (https://toml.io)",
             r"box.toml:11: source: written twice; keep one of them",
             ],
@@ -490,7 +490,7 @@ keepalive = 3
             r"box.toml:14: bgp.peers[0].password_file: the file cannot be read: entity not found; correct the path, or let the user of the service read it and nobody else (chown, chmod 0400)",
             r"box.toml:15: bgp.peers[0].import[0]: no rule is named `far`; add it as [[bgp.rules]], or correct the name",
             r"box.toml:16: bgp.peers[0].multihop: 0 is out of range; write a number from 1 to 255",
-            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ttl_security, multihop, source_address, max_prefixes, max_prefixes_warning, max_prefixes_action, max_prefixes_restart, enforce_first_as, import, export, reannounce, route_reflector_client, next_hop, advertisement_i…",
+            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ao_keys, ttl_security, multihop, source_address, max_prefixes, max_prefixes_warning, max_prefixes_action, max_prefixes_restart, enforce_first_as, bgp_role, bgp_role_strict, shutdown, import, export, reannounce, rou…",
             ],
         ),
         (
@@ -618,6 +618,30 @@ role = "cluster"
             r"box.toml:12: bgp.peers[1].asn[1]: 0 is out of range; write a number from 1 to 4294967295",
             r"box.toml:16: bgp.peers[2].asn: an empty list lets nobody in; write the AS numbers",
             r#"box.toml:20: bgp.peers[3].asn[0]: a string where an AS number, a list of them, "internal" or "external" is expected; write for example: asn = 64512"#,
+            ],
+        ),
+        (
+            [SOURCE, BGP, "error_wait = \"10s\"\nerror_wait_max = \"5s\"\n", r#"[[bgp.peers]]
+address = "10.0.0.1"
+asn = 65001
+role = "upstream"
+password_file = "/etc/sekisho/bgp.password"
+ao_keys = ["1 hmac-sha-1-96 /etc/sekisho/tor-1.ao", "1/2 hmac-sha-1-96 /etc/sekisho/tor-1.ao"]
+[[bgp.peers]]
+address = "10.0.0.2"
+asn = 65001
+role = "upstream"
+ao_keys = ["1 hmac-sha-1-96 /etc/sekisho/tor-1.ao"]
+password_file = "/etc/sekisho/bgp.password"
+shutdown = "a\nb"
+bgp_role = "upstream"
+"#].concat(),
+            &[
+            r"box.toml:7: bgp.error_wait_max: shorter than error_wait, which is the first wait; write a time that is at least as long, or lower error_wait",
+            r"box.toml:13: bgp.peers[0].ao_keys[1]: another key has this id; give each key ids of its own",
+            r"box.toml:18: bgp.peers[1].ao_keys: password_file is written too, and a connection is signed in one way; keep one of them",
+            r"box.toml:20: bgp.peers[1].shutdown: `a\u{a}b` is longer than 255 octets, or holds control characters; write one short line for the operator of the peer; an empty one is allowed",
+            r#"box.toml:21: bgp.peers[1].bgp_role: `upstream` is none of the words known here; write "provider", "customer", "peer", "rs" or "rs-client""#,
             ],
         ),
         (
