@@ -2,22 +2,23 @@
 
 use std::net::SocketAddr;
 use std::rc::Rc;
+use std::time::Duration;
 
 use bytes::Bytes;
+use sekisho_config::model::Balance;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 
-use crate::balance;
+use crate::balance::{self, Ask, Choice, Tried, hash};
+use crate::health::{Sign, passive};
 use crate::metrics::Cell;
+use crate::moment::Moment;
 use crate::proxy_protocol;
-use crate::snapshot::{CompiledEndpoint, InFlight, ListenerKind};
+use crate::snapshot::{CompiledEndpoint, CompiledPool, InFlight, ListenerKind, Place};
 use crate::tunnel::{self, Abort, End};
 use crate::upstream::{self, ConnectError};
 use crate::wire::Wire;
 use crate::worker::{Admitted, Worker};
-
-/// Endpoints that are tried for one connection at most.
-const MAX_ENDPOINTS: usize = 3;
 
 /// Serves one TCP connection that came to `listener`.
 pub(crate) async fn run(
@@ -48,47 +49,44 @@ pub(crate) async fn run(
         Some(version) => proxy_protocol::write(version, ends.client, ends.server),
         None => Vec::new(),
     };
-    let mut tried: Vec<SocketAddr> = Vec::new();
-    let mut connected: Option<(&CompiledEndpoint, InFlight, TcpStream, Rc<Wire>)> = None;
-    while tried.len() < MAX_ENDPOINTS {
-        let Some(endpoint) = balance::pick(&pool, &mut worker.dice.borrow_mut(), &tried) else {
-            break;
-        };
-        let address = endpoint.endpoint.address;
-        let in_flight = InFlight::enter(&endpoint.state);
-        let wire = worker.upstreams.wires.add(address);
-        match upstream::connect(address, &greeting, live.timeouts.connect, &wire).await {
-            Ok(stream) => {
-                connected = Some((endpoint, in_flight, stream, wire));
-                break;
-            }
-            Err(error) => {
-                tracing::debug!(endpoint = %address, %error, "an endpoint cannot be connected to");
-                tried.push(address);
-                if matches!(error, ConnectError::Exhausted(_)) {
-                    break;
-                }
-                endpoint.state.connect_failed();
-            }
+    let limits = &pool.policy().limits;
+    let most = limits.in_flight.map_or(u32::MAX, |most| most.get());
+    let _place = match pool.counts().then(|| Place::take(pool.state(), most)) {
+        Some(None) => {
+            worker.counters.inc(Cell::TcpPoolFull);
+            return client.abort();
         }
-    }
+        place => place,
+    };
+    let mut tried = Tried::default();
+    let (connected, refused) = connect(
+        &worker,
+        &pool,
+        (ends.client, &greeting),
+        live.timeouts.connect,
+        &mut tried,
+    )
+    .await;
     let at = Instant::now();
     let (carried, endpoint) = match connected {
         None => {
-            worker.counters.inc(if tried.is_empty() {
-                Cell::TcpNoEndpoint
-            } else {
-                Cell::TcpUpstreamFailed
-            });
+            worker.counters.inc(refused);
             client.abort();
             (None, None)
         }
-        Some((endpoint, in_flight, stream, wire)) => {
+        Some((endpoint, _in_flight, stream, wire)) => {
             let none = (Bytes::new(), Bytes::new());
             let stop = worker.cut_tunnels.cancelled();
             let carried = tunnel::run(client, stream, none, live.timeouts.tcp_idle, stop, &wire).await;
+            let now = Moment::now();
             if carried.end == End::Upstream {
-                in_flight.state().failed();
+                endpoint.state.failed();
+            }
+            if carried.to_client > 0 || carried.end == End::Closed {
+                passive::succeeded(&pool, endpoint, now);
+                endpoint.state.well();
+            } else if carried.end == End::Upstream {
+                passive::failed(&pool, endpoint, Sign::Broken, now);
             }
             pool.state()
                 .tcp_finished(worker.index, carried.to_upstream, carried.to_client);
@@ -139,4 +137,65 @@ pub(crate) async fn run(
         line.plain("ended_by", by);
         line.plain("ended_in", phase);
     });
+}
+
+type Connected<'a> = (&'a CompiledEndpoint, InFlight, TcpStream, Rc<Wire>);
+
+/// A connection to an endpoint, or what is counted when there is none. Nothing of the client's was sent to the endpoints
+/// that were tried, so that any failure may be followed by another try.
+async fn connect<'a>(
+    worker: &Worker,
+    pool: &'a CompiledPool,
+    (peer, greeting): (SocketAddr, &[u8]),
+    limit: Duration,
+    tried: &mut Tried,
+) -> (Option<Connected<'a>>, Cell) {
+    let retry = &pool.policy().retry;
+    let mut refused = Cell::TcpNoEndpoint;
+    loop {
+        let ask = Ask {
+            now: Moment::now(),
+            hash: (pool.balance() == Balance::ConsistentHash).then(|| hash::of_address(peer.ip())),
+            sticky: None,
+            tried,
+        };
+        let endpoint = match balance::pick(pool, &ask, &mut worker.dice.borrow_mut()) {
+            Choice::At(endpoint) => endpoint,
+            Choice::Full if tried.is_empty() => return (None, Cell::TcpPoolFull),
+            Choice::Full | Choice::None => return (None, refused),
+        };
+        if !tried.is_empty() {
+            let state = pool.state();
+            let requests = state.requests();
+            let budget = (retry.budget_percent, retry.budget_floor);
+            if !state.budget.charge(budget.0, budget.1, requests, Moment::now()) {
+                worker.counters.inc(Cell::RetryOverBudget);
+                return (None, refused);
+            }
+            worker.counters.inc(Cell::RetriedConnect);
+        }
+        let address = endpoint.endpoint.address;
+        let in_flight = InFlight::enter(pool.state(), &endpoint.state);
+        let wire = worker.upstreams.wires.add(address);
+        let error = match upstream::connect(address, greeting, limit, &wire).await {
+            Ok(stream) => return (Some((endpoint, in_flight, stream, wire)), refused),
+            Err(error) => error,
+        };
+        tracing::debug!(endpoint = %address, %error, "an endpoint cannot be connected to");
+        refused = Cell::TcpUpstreamFailed;
+        tried.add(endpoint);
+        let sign = match &error {
+            ConnectError::Exhausted(_) => return (None, refused),
+            ConnectError::Failed(error) => Some(Sign::of_connect(error)),
+            ConnectError::Timeout => Some(Sign::Unreachable),
+            ConnectError::Unrouted => None,
+        };
+        endpoint.state.connect_failed();
+        if let Some(sign) = sign {
+            passive::failed(pool, endpoint, sign, Moment::now());
+        }
+        if tried.len() > retry.tries as usize || !retry.on.connect {
+            return (None, refused);
+        }
+    }
 }

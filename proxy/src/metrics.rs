@@ -9,6 +9,8 @@ use arc_swap::ArcSwap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 
+use crate::health::{Standing, passive};
+use crate::moment::Moment;
 use crate::snapshot::{BUCKETS, PoolTotals, Snapshot};
 
 /// Declares the cells: variant, family, label and value, kind, help. One table for code, scrape and documentation.
@@ -47,6 +49,7 @@ cells! {
     NoEndpoint "sekisho_http_refused_total" "reason" "no_endpoint" COUNTER "Requests answered by the box itself, by reason.";
     Unavailable "sekisho_http_refused_total" "reason" "unavailable" COUNTER "Requests answered by the box itself, by reason.";
     Overloaded "sekisho_http_refused_total" "reason" "overloaded" COUNTER "Requests answered by the box itself, by reason.";
+    PoolFull "sekisho_http_refused_total" "reason" "pool_full" COUNTER "Requests answered by the box itself, by reason.";
     UpstreamFailed "sekisho_http_refused_total" "reason" "upstream_failed" COUNTER "Requests answered by the box itself, by reason.";
     UpstreamTimeout "sekisho_http_refused_total" "reason" "upstream_timeout" COUNTER "Requests answered by the box itself, by reason.";
     RequestTimeout "sekisho_http_refused_total" "reason" "request_timeout" COUNTER "Requests answered by the box itself, by reason.";
@@ -60,6 +63,14 @@ cells! {
     UpstreamUnrouted "sekisho_http_upstream_unrouted_total" "" "" COUNTER "Connections to endpoints that were open, or being made, when the route was withdrawn.";
     UpstreamReused "sekisho_http_upstream_reused_total" "" "" COUNTER "Requests sent on a kept connection.";
     UpstreamIdle "sekisho_http_upstream_idle_connections" "" "" GAUGE "Kept connections to endpoints.";
+    RetriedConnect "sekisho_http_retried_total" "reason" "connect" COUNTER "Tries beyond the first, by what was before them.";
+    RetriedStale "sekisho_http_retried_total" "reason" "stale" COUNTER "Tries beyond the first, by what was before them.";
+    RetriedReset "sekisho_http_retried_total" "reason" "reset" COUNTER "Tries beyond the first, by what was before them.";
+    RetriedUnrouted "sekisho_http_retried_total" "reason" "unrouted" COUNTER "Tries beyond the first, by what was before them.";
+    RetriedTimeout "sekisho_http_retried_total" "reason" "timeout" COUNTER "Tries beyond the first, by what was before them.";
+    RetriedStatus "sekisho_http_retried_total" "reason" "status" COUNTER "Tries beyond the first, by what was before them.";
+    RetryOverBudget "sekisho_http_retry_denied_total" "reason" "budget" COUNTER "Tries that were not made although they might have helped.";
+    RetryLate "sekisho_http_retry_denied_total" "reason" "time" COUNTER "Tries that were not made although they might have helped.";
     EndedByClient "sekisho_http_ended_early_total" "by" "client" COUNTER "Exchanges that did not come to their end, by who ended them.";
     EndedByUpstream "sekisho_http_ended_early_total" "by" "upstream" COUNTER "Exchanges that did not come to their end, by who ended them.";
     EndedByProxy "sekisho_http_ended_early_total" "by" "proxy" COUNTER "Exchanges that did not come to their end, by who ended them.";
@@ -70,6 +81,7 @@ cells! {
     TlsPlaceholder "sekisho_tls_placeholder_total" "" "" COUNTER "Handshakes that got the placeholder certificate.";
     TcpConnections "sekisho_tcp_connections" "" "" GAUGE "Client connections open on TCP listeners.";
     TcpNoEndpoint "sekisho_tcp_refused_total" "reason" "no_endpoint" COUNTER "TCP connections reset by the box, by reason.";
+    TcpPoolFull "sekisho_tcp_refused_total" "reason" "pool_full" COUNTER "TCP connections reset by the box, by reason.";
     TcpUpstreamFailed "sekisho_tcp_refused_total" "reason" "upstream_failed" COUNTER "TCP connections reset by the box, by reason.";
     Accepted "sekisho_listener_accepted_total" "" "" COUNTER "Connections accepted.";
     AcceptErrors "sekisho_listener_accept_errors_total" "kind" "other" COUNTER "Errors of accept(2).";
@@ -190,7 +202,7 @@ pub(crate) struct Collected {
 const POOL_LABELS: [&str; 3] = ["namespace", "service", "port"];
 
 /// Families with one series for each pool.
-const POOL_FAMILIES: [(&str, &str); 7] = [
+const POOL_FAMILIES: [(&str, &str); 10] = [
     (
         "sekisho_http_requests_total",
         "HTTP requests by Service port and class of the response; none: the client left before it.",
@@ -215,6 +227,18 @@ const POOL_FAMILIES: [(&str, &str); 7] = [
     (
         "sekisho_pool_endpoints",
         "Endpoints of a Service port by whether they get requests.",
+    ),
+    (
+        "sekisho_pool_ejected_endpoints",
+        "Eligible endpoints that traffic has shown to be out, or whose node it has.",
+    ),
+    (
+        "sekisho_pool_ejections_total",
+        "Ejections of endpoints and nodes by what requests met.",
+    ),
+    (
+        "sekisho_pool_requests_waiting",
+        "Requests that wait for a place under a limit.",
     ),
 ];
 
@@ -333,8 +357,20 @@ impl Collector for Collected {
             }
         }
         let snapshot = self.metrics.snapshot.load_full();
-        let mut pools: [Vec<proto::Metric>; 7] = Default::default();
-        let [requests, durations, retries, received, sent, tcp, endpoints] = &mut pools;
+        let mut pools: [Vec<proto::Metric>; 10] = Default::default();
+        let [
+            requests,
+            durations,
+            retries,
+            received,
+            sent,
+            tcp,
+            endpoints,
+            ejected,
+            ejections,
+            waiting,
+        ] = &mut pools;
+        let now = Moment::now();
         for pool in snapshot.pools() {
             let id = pool.id();
             let port = id.port.to_string();
@@ -367,11 +403,21 @@ impl Collector for Collected {
             ] {
                 endpoints.push(number(MetricType::GAUGE, count as f64, &with("state", state)));
             }
+            let out = pool
+                .eligible_endpoints()
+                .filter(|endpoint| passive::standing(endpoint, now) != Standing::In)
+                .count();
+            ejected.push(number(MetricType::GAUGE, out as f64, &base));
+            let state = pool.state();
+            ejections.push(number(MetricType::COUNTER, state.ejections() as f64, &base));
+            waiting.push(number(MetricType::GAUGE, f64::from(state.waiting()), &base));
         }
         for ((name, help), metrics) in POOL_FAMILIES.iter().zip(pools) {
             let kind = match *name {
                 "sekisho_http_request_duration_seconds" => MetricType::HISTOGRAM,
-                "sekisho_pool_endpoints" => MetricType::GAUGE,
+                "sekisho_pool_endpoints"
+                | "sekisho_pool_ejected_endpoints"
+                | "sekisho_pool_requests_waiting" => MetricType::GAUGE,
                 _ => MetricType::COUNTER,
             };
             if !metrics.is_empty() {

@@ -243,6 +243,7 @@ fn endpoints_table(value: &Value) -> Table {
         "NEXT HOP",
         "INTERFACE",
         "ROUTE",
+        "HEALTH",
         "USED",
         "WHY NOT",
     ]);
@@ -261,6 +262,11 @@ fn endpoints_table(value: &Value) -> Table {
             word(row, "next_hops"),
             word(row, "interface"),
             word(row, "route"),
+            // The rest of it stands in the last column.
+            match word(row, "health") {
+                health if health == "well" => health,
+                _ => "out".into(),
+            },
             if truth(row, "in_use") {
                 "yes".into()
             } else {

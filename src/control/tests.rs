@@ -53,6 +53,7 @@ fn part(addresses: &[&str]) -> ClusterPart {
             pod: None,
             node: None,
             condition: Condition::Ready,
+            weight: std::num::NonZeroU8::MIN,
         })
         .collect();
     let host = VirtualHost {
@@ -74,6 +75,7 @@ fn part(addresses: &[&str]) -> ClusterPart {
                 id,
                 balance: Balance::default(),
                 upstream: Upstream::default(),
+                policy: Arc::default(),
                 endpoints,
             }),
         )]

@@ -70,6 +70,7 @@ mod tests {
                         pod: None,
                         node: None,
                         condition: Condition::Ready,
+                        weight: std::num::NonZeroU8::MIN,
                     })
                     .collect();
                 (
@@ -78,6 +79,7 @@ mod tests {
                         id,
                         balance: Balance::default(),
                         upstream: Upstream::default(),
+                        policy: Arc::default(),
                         endpoints,
                     }),
                 )

@@ -2,6 +2,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use sekisho_config::model::{Condition, NodeName, ObjectName, PeerName, PoolId, Prefix, Reach, Routing};
+use sekisho_proxy::health::Ejected;
+use sekisho_proxy::moment::Moment;
 use sekisho_proxy::snapshot::CompiledPool;
 use serde::Serialize;
 
@@ -24,7 +26,14 @@ pub(crate) struct EndpointView {
     /// `bgp`, `kernel`, `off`, or why there is none.
     route: String,
     requests_in_flight: u32,
-    in_use: bool,
+    /// Requests and connections so far, and those of them that failed.
+    requests: u64,
+    failures: u64,
+    /// Peak EWMA of the time to the first octet, where the pool measures it.
+    first_octet_seconds: Option<f64>,
+    /// `well`, or what traffic has shown.
+    health: String,
+    pub(super) in_use: bool,
     /// Why it is not in use; empty when it is.
     why: String,
 }
@@ -53,6 +62,7 @@ pub(crate) fn view(picture: &Picture, service: Option<&str>) -> Vec<EndpointView
 /// The backends of one pool.
 pub(crate) fn of_pool(picture: &Picture, pool: &CompiledPool) -> Vec<EndpointView> {
     let id = pool.id();
+    let now = Moment::now();
     pool.endpoints()
         .iter()
         .map(|compiled| {
@@ -69,6 +79,9 @@ pub(crate) fn of_pool(picture: &Picture, pool: &CompiledPool) -> Vec<EndpointVie
                 (_, Some(Reach::Unroutable { why })) => why.to_string(),
                 (_, None) => sekisho_config::model::Unroutable::NotAsked.to_string(),
             };
+            let ejected = Ejected::of(pool, compiled, now);
+            let out = ejected.as_ref().is_some_and(|ejected| !ejected.used);
+            let health = ejected.map_or_else(|| "well".to_owned(), |ejected| ejected.to_string());
             EndpointView {
                 namespace: Arc::clone(&id.service.namespace),
                 service: Arc::clone(&id.service.name),
@@ -83,12 +96,19 @@ pub(crate) fn of_pool(picture: &Picture, pool: &CompiledPool) -> Vec<EndpointVie
                 peers: via.map(|via| via.peers.clone()).unwrap_or_default(),
                 route,
                 requests_in_flight: compiled.state.in_flight(),
-                in_use: compiled.eligibility.is_ok(),
-                why: compiled
-                    .eligibility
-                    .err()
-                    .map(|why| why.to_string())
-                    .unwrap_or_default(),
+                requests: compiled.state.requests(),
+                failures: compiled
+                    .state
+                    .failures()
+                    .saturating_add(compiled.state.connect_failures()),
+                first_octet_seconds: compiled.state.first_octet().map(|time| time.as_secs_f64()),
+                in_use: compiled.eligibility.is_ok() && !out,
+                why: match compiled.eligibility {
+                    Err(why) => why.to_string(),
+                    Ok(()) if out => health.clone(),
+                    Ok(()) => String::new(),
+                },
+                health,
             }
         })
         .collect()

@@ -108,16 +108,20 @@ pub(crate) fn view(
             None => format!("503: Service {id} has no endpoint"),
             Some(pool) => {
                 explanation.endpoints = endpoints::of_pool(picture, pool);
+                let used = explanation.endpoints.iter().filter(|row| row.in_use).count();
                 let (eligible, known) = (pool.eligible(), pool.endpoints().len());
                 let mut step = Step::new(
                     "service",
                     eligible > 0,
-                    format!("{id}: {eligible} of {known} endpoints are in use"),
+                    format!("{id}: {used} of {known} endpoints are in use"),
                 );
                 step.detail.push(format!("balanced by {}", word(&pool.balance())));
                 explanation.steps.push(step);
-                match eligible {
-                    0 => format!("503: Service {id} has no endpoint that is ready and routed"),
+                match used {
+                    _ if eligible == 0 => {
+                        format!("503: Service {id} has no endpoint that is ready and routed")
+                    }
+                    0 => "forwarded straight to an endpoint although all are ejected".into(),
                     1 => "forwarded straight to the one endpoint in use".into(),
                     n => format!("forwarded straight to one of {n} endpoints"),
                 }

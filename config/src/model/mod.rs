@@ -16,6 +16,7 @@ mod observed;
 mod pattern;
 mod policy;
 mod pool;
+mod pool_policy;
 mod prefix;
 mod route;
 mod secret;
@@ -41,6 +42,9 @@ pub use policy::{
     AsPathCondition, CommunityChange, PathChange, PolicyRule, PrefixRange, RuleAction, RuleNextHop,
 };
 pub use pool::{Balance, Condition, Endpoint, Ineligible, Pool};
+pub use pool_policy::{
+    Affinity, HashBy, HealthCheck, Limits, Outlier, PoolPolicy, Probe, Retry, RetryOn, SameSite,
+};
 pub use prefix::Prefix;
 pub use route::{Action, PathMatch, Route, Unavailable, VirtualHost};
 pub use secret::Secret;

@@ -1,8 +1,10 @@
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU8;
+use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{NodeName, ObjectName, PoolId, Unroutable, Upstream};
+use super::{NodeName, ObjectName, PoolId, PoolPolicy, Unroutable, Upstream};
 
 /// How a request finds its endpoint.
 #[derive(Clone, Copy, Debug, Default, Eq, Hash, PartialEq, Serialize)]
@@ -13,6 +15,11 @@ pub enum Balance {
     LeastRequest,
     /// Each in turn.
     RoundRobin,
+    /// Of two, the one where time to the first octet times requests in flight is smaller; slow answers count at once and
+    /// are forgotten slowly.
+    PeakEwma,
+    /// The same endpoint for the same client ([`super::HashBy`]), as long as it is not overloaded.
+    ConsistentHash,
 }
 
 /// The backends of one Service port, as EndpointSlices name them; never a ClusterIP.
@@ -24,6 +31,8 @@ pub struct Pool {
     pub balance: Balance,
     /// How the box speaks to them.
     pub upstream: Upstream,
+    /// What else is wished of it.
+    pub policy: Arc<PoolPolicy>,
     /// Every endpoint the slices name, ready or not; ordered by address, each address once.
     pub endpoints: Vec<Endpoint>,
 }
@@ -39,6 +48,8 @@ pub struct Endpoint {
     pub node: Option<NodeName>,
     /// What the slice says of it.
     pub condition: Condition,
+    /// Its share of the requests, in proportion to the others'.
+    pub weight: NonZeroU8,
 }
 
 impl Endpoint {
@@ -70,8 +81,10 @@ pub enum Ineligible {
     Terminating,
     /// No route to it.
     Unrouted(Unroutable),
-    /// Health evidence is against it.
+    /// Its health check fails.
     Unhealthy,
+    /// Its health check has no result yet, and the check is strict.
+    Unchecked,
 }
 
 impl std::fmt::Display for Ineligible {
@@ -80,7 +93,8 @@ impl std::fmt::Display for Ineligible {
             Self::NotReady => f.write_str("its EndpointSlice says it is not ready"),
             Self::Terminating => f.write_str("it is terminating and others are ready"),
             Self::Unrouted(why) => why.fmt(f),
-            Self::Unhealthy => f.write_str("health evidence is against it"),
+            Self::Unhealthy => f.write_str("its health check fails"),
+            Self::Unchecked => f.write_str("its health check has no result yet"),
         }
     }
 }

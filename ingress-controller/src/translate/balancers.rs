@@ -29,7 +29,7 @@ pub(super) struct Balancers {
 pub(super) fn balancers(
     world: &World,
     context: &Context,
-    wanted: &mut pools::Wanted,
+    wanted: &mut pools::Wanted<'_>,
     findings: &mut Findings,
 ) -> Balancers {
     let ingress_addresses = addresses::of_ingresses(&context.listen, &context.vips);

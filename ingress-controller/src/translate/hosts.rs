@@ -26,19 +26,18 @@ struct Draft {
 }
 
 /// The hosts of `ingresses`, which come oldest first; notes the pools they need.
-pub(super) fn hosts(
+pub(super) fn hosts<'a>(
     world: &World,
-    ingresses: &[&Arc<Ingress>],
-    wanted: &mut pools::Wanted,
+    ingresses: &[&'a Arc<Ingress>],
+    wanted: &mut pools::Wanted<'a>,
     findings: &mut Findings,
 ) -> OrdMap<HostPattern, Arc<VirtualHost>> {
     let mut drafts: BTreeMap<HostPattern, Draft> = BTreeMap::new();
     for ingress in ingresses {
-        let balance = annotations::BALANCE.of(&ingress.annotations);
         let conditions = conditions(ingress);
         let mut note = |action: &Action| {
             if let Action::Forward(pool) = action {
-                wanted.add(pool.clone(), balance.map(|balance| (balance, &ingress.name)));
+                wanted.add(pool.clone(), Some(ingress));
             }
         };
         let mut named: Vec<HostPattern> = Vec::new();

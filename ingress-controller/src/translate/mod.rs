@@ -15,14 +15,12 @@ mod pools;
 mod tests;
 mod upstream;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use sekisho_config::model::{
-    AddressPool, Balance, ClusterPart, Finding, Listen, ObjectName, PoolId, Settings, SourceKind,
-};
+use sekisho_config::model::{AddressPool, ClusterPart, Finding, Listen, ObjectName, Settings, SourceKind};
 
 pub use annotations::reference as annotation_reference;
 
@@ -143,6 +141,3 @@ fn share<K: Clone + Ord, V: PartialEq>(
     }
     shared
 }
-
-/// Balancing wished by annotations of Ingresses, oldest first.
-type BalanceWishes = BTreeMap<PoolId, (Balance, ObjectName)>;

@@ -6,25 +6,29 @@ use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use sekisho_config::model::{Balance, Condition, Endpoint, FindingKind, ObjectName, Pool, PoolId, Upstream};
+use sekisho_config::model::{Balance, Condition, Endpoint, FindingKind, Pool, PoolId, Upstream};
 
 use super::findings::Findings;
-use super::{BalanceWishes, Context, annotations, upstream};
+use super::{Context, annotations, upstream};
 use crate::text::printable;
-use crate::world::{AddressType, EndpointSlice, Kind, Protocol, SliceEndpoint, World};
+use crate::world::{
+    AddressType, Annotations, EndpointSlice, Ingress, Kind, Protocol, Service, SliceEndpoint, World,
+};
 
-/// The pools that routes and listeners lead to, with what the Ingresses wish of them.
+/// The pools that routes and listeners lead to, with the Ingresses that lead there, the oldest first.
 #[derive(Default)]
-pub(super) struct Wanted {
-    pools: BTreeMap<PoolId, Vec<(Balance, ObjectName)>>,
+pub(super) struct Wanted<'a> {
+    pools: BTreeMap<PoolId, Vec<&'a Ingress>>,
 }
 
-impl Wanted {
-    /// Notes that `pool` is used, by an Ingress that wishes this balance. Ingresses come oldest first.
-    pub(super) fn add(&mut self, pool: PoolId, wish: Option<(Balance, &ObjectName)>) {
-        let wishes = self.pools.entry(pool).or_default();
-        if let Some((balance, ingress)) = wish {
-            wishes.push((balance, ingress.clone()));
+impl<'a> Wanted<'a> {
+    /// Notes that `pool` is used, by an Ingress or by a listener of its own. Ingresses come oldest first.
+    pub(super) fn add(&mut self, pool: PoolId, ingress: Option<&'a Ingress>) {
+        let ingresses = self.pools.entry(pool).or_default();
+        if let Some(ingress) = ingress
+            && ingresses.last().is_none_or(|last| last.name != ingress.name)
+        {
+            ingresses.push(ingress);
         }
     }
 
@@ -35,42 +39,61 @@ impl Wanted {
         context: &Context,
         findings: &mut Findings,
     ) -> OrdMap<PoolId, Arc<Pool>> {
-        let mut balances = BalanceWishes::new();
-        for (pool, wishes) in &self.pools {
-            for (balance, ingress) in wishes {
-                match balances.entry(pool.clone()) {
-                    Entry::Vacant(entry) => {
-                        entry.insert((*balance, ingress.clone()));
-                    }
-                    Entry::Occupied(entry) if entry.get().0 == *balance => {}
-                    Entry::Occupied(entry) => findings.add(
-                        FindingKind::Conflict,
-                        (Kind::Ingress, ingress),
-                        annotations::BALANCE.place(),
-                        format!(
-                            "the older Ingress {} wishes another balance for {pool}, and that is used; annotate the Service instead",
-                            entry.get().1
-                        ),
-                    ),
-                }
-            }
-        }
         self.pools
-            .into_keys()
-            .map(|id| {
-                let wish = balances.get(&id).map(|(balance, _)| *balance);
-                let pool = pool(world, context, id.clone(), wish, findings);
+            .into_iter()
+            .map(|(id, ingresses)| {
+                let pool = pool(world, context, id.clone(), &ingresses, findings);
                 (id, Arc::new(pool))
             })
             .collect()
     }
 }
 
+/// The annotations that say how a pool is used: the Service's own, then those of its Ingresses, the oldest first. Whoever
+/// comes too late with another value hears of it.
+fn merged(id: &PoolId, service: &Service, ingresses: &[&Ingress], findings: &mut Findings) -> Annotations {
+    let mut merged = Annotations::new();
+    for row in annotations::POLICY {
+        let value = |annotations: &Annotations| {
+            let (name, value) = annotations.get_key_value(row.name())?;
+            row.check(value).ok()?;
+            Some((Arc::clone(name), Arc::clone(value)))
+        };
+        let mut winner: Option<&Ingress> = None;
+        if let Some((name, value)) = value(&service.annotations) {
+            merged.insert(name, value);
+            continue;
+        }
+        for ingress in ingresses {
+            let Some((name, value)) = value(&ingress.annotations) else {
+                continue;
+            };
+            match winner {
+                None => {
+                    merged.insert(name, value);
+                    winner = Some(ingress);
+                }
+                Some(_) if merged.get(&name) == Some(&value) => {}
+                Some(winner) => findings.add(
+                    FindingKind::Conflict,
+                    (Kind::Ingress, &ingress.name),
+                    annotations::place(row.name()),
+                    format!(
+                        "the older Ingress {} wishes another value for {id}, and that is used; annotate the Service instead",
+                        winner.name
+                    ),
+                ),
+            }
+        }
+    }
+    merged
+}
+
 fn pool(
     world: &World,
     context: &Context,
     id: PoolId,
-    wish: Option<Balance>,
+    ingresses: &[&Ingress],
     findings: &mut Findings,
 ) -> Pool {
     let Some(service) = world.services.get(&id.service) else {
@@ -78,16 +101,14 @@ fn pool(
             id,
             balance: Balance::default(),
             upstream: Upstream::default(),
+            policy: Arc::default(),
             endpoints: Vec::new(),
         };
     };
     annotations::check(Kind::Service, &service.name, &service.annotations, findings);
     let slices = world.slices_of(&id.service);
     let upstream = upstream::upstream(world, service, i32::from(id.port), slices, findings);
-    let balance = annotations::BALANCE
-        .of(&service.annotations)
-        .or(wish)
-        .unwrap_or_default();
+    let (balance, policy) = annotations::policy(&merged(&id, service, ingresses, findings));
     let port_name = service
         .ports
         .iter()
@@ -96,6 +117,7 @@ fn pool(
         .unwrap_or_default();
     let mut endpoints: BTreeMap<SocketAddr, Endpoint> = BTreeMap::new();
     for slice in world.slices_of(&id.service) {
+        annotations::check(Kind::EndpointSlice, &slice.name, &slice.annotations, findings);
         for endpoint in slice_endpoints(context, slice, &port_name, findings) {
             match endpoints.entry(endpoint.address) {
                 Entry::Vacant(entry) => {
@@ -131,6 +153,7 @@ fn pool(
         id,
         balance,
         upstream,
+        policy: Arc::new(policy),
         endpoints,
     }
 }
@@ -174,6 +197,9 @@ fn slice_endpoints(
         );
         return Vec::new();
     };
+    let weight = annotations::WEIGHT
+        .of(&slice.annotations)
+        .unwrap_or(std::num::NonZeroU8::MIN);
     let mut endpoints = Vec::with_capacity(slice.endpoints.len());
     for (index, endpoint) in slice.endpoints.iter().enumerate() {
         let place = || format!("endpoints[{index}].addresses");
@@ -199,6 +225,7 @@ fn slice_endpoints(
                 pod: endpoint.pod.clone(),
                 node: endpoint.node.clone(),
                 condition: condition(endpoint),
+                weight,
             }),
             Err(why) => report(
                 FindingKind::InvalidValue,

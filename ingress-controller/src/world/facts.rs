@@ -197,6 +197,8 @@ pub enum Protocol {
 pub struct EndpointSlice {
     /// Its name.
     pub name: ObjectName,
+    /// Those that we read.
+    pub annotations: Annotations,
     /// The Service, from label `kubernetes.io/service-name`.
     pub service: Option<ObjectName>,
     /// `addressType`

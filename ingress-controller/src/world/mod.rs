@@ -261,6 +261,7 @@ mod tests {
 
     fn slice(name: &str, service: &str) -> Object {
         Object::EndpointSlice(Arc::new(EndpointSlice {
+            annotations: Annotations::new(),
             name: ObjectName::new("ns", name),
             service: Some(ObjectName::new("ns", service)),
             address_type: AddressType::Ipv4,

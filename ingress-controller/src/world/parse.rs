@@ -269,6 +269,7 @@ impl TryFrom<discovery::EndpointSlice> for EndpointSlice {
             }
         };
         Ok(Self {
+            annotations: annotations(&object.metadata),
             service,
             address_type: match object.address_type.as_str() {
                 "IPv4" => AddressType::Ipv4,

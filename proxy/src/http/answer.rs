@@ -30,6 +30,7 @@ pub(crate) enum Refusal {
     NoEndpoint,
     Unavailable,
     Overloaded,
+    PoolFull,
     UpstreamFailed,
     UpstreamTimeout,
     RequestTimeout,
@@ -117,6 +118,11 @@ impl Refusal {
                 StatusCode::SERVICE_UNAVAILABLE,
                 Cell::Overloaded,
                 "The load balancer is overloaded.\n",
+            ),
+            Self::PoolFull => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Cell::PoolFull,
+                "The service has as many requests as it may have.\n",
             ),
             Self::UpstreamFailed => (
                 StatusCode::BAD_GATEWAY,

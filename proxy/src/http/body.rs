@@ -16,6 +16,7 @@ use super::server::Http1Body;
 use super::upgrade::Switched;
 use crate::clock;
 use crate::h1::body::BadBody;
+use crate::health::Sign;
 use crate::stream::EndpointStream;
 use crate::upstream::Lease;
 use crate::wire::GRACE;
@@ -471,7 +472,10 @@ impl Body for Reply {
                     }
                     Some(Err(error)) => {
                         exchange.blame(Fault::Upstream);
-                        exchange.endpoint_failed();
+                        exchange.endpoint_failed(match error {
+                            BodyError::Timeout => Sign::Late,
+                            _ => Sign::Broken,
+                        });
                         Poll::Ready(Some(Err(error)))
                     }
                     None => {

@@ -7,15 +7,18 @@ use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use http::{HeaderValue, Method, Version};
-use sekisho_config::model::{LogFormat, ObjectName, Revision};
+use sekisho_config::model::{Balance, LogFormat, ObjectName, Revision};
 use tokio::time::Instant;
 
 use super::connection::Client;
 use crate::access_log::Combined;
-use crate::metrics;
-use crate::snapshot::{CompiledEndpoint, CompiledPool, Finished};
+use crate::balance::Tried;
+use crate::health::{Sign, passive};
+use crate::moment::Moment;
+use crate::snapshot::{CompiledEndpoint, CompiledPool, Finished, Place};
 use crate::trace::Span;
 use crate::trace::context::Context;
+use crate::{clock, metrics};
 
 /// Who ended an exchange before its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -74,6 +77,7 @@ pub(crate) struct Target {
 pub(crate) struct At {
     target: Rc<Target>,
     index: usize,
+    counted: Cell<bool>,
 }
 
 impl At {
@@ -85,9 +89,14 @@ impl At {
         let at = Self {
             target: Rc::clone(target),
             index,
+            counted: Cell::new(true),
         };
         at.endpoint()?.state.enter();
         Some(at)
+    }
+
+    fn parts(&self) -> Option<(&CompiledPool, &CompiledEndpoint)> {
+        Some((self.target.pool.as_deref()?, self.endpoint()?))
     }
 
     fn endpoint(&self) -> Option<&CompiledEndpoint> {
@@ -95,11 +104,22 @@ impl At {
     }
 }
 
+impl At {
+    /// The request is there no longer; what is known of the endpoint stays.
+    fn release(&self) {
+        if !self.counted.replace(false) {
+            return;
+        }
+        if let Some((pool, endpoint)) = self.parts() {
+            endpoint.state.leave();
+            pool.state().made_room();
+        }
+    }
+}
+
 impl Drop for At {
     fn drop(&mut self) {
-        if let Some(endpoint) = self.endpoint() {
-            endpoint.state.leave();
-        }
+        self.release();
     }
 }
 
@@ -122,6 +142,10 @@ pub(crate) struct Exchange {
     pub(crate) request_id: HeaderValue,
     pub(crate) target: RefCell<Option<Rc<Target>>>,
     pub(crate) endpoint: RefCell<Option<At>>,
+    /// Its place in the pool, where places are counted.
+    pub(crate) place: RefCell<Option<Place>>,
+    /// When the header of the answer must be there at the latest.
+    pub(crate) answer_due: Cell<Option<Instant>>,
     pub(crate) status: Cell<u16>,
     pub(crate) bytes_in: Cell<u64>,
     pub(crate) bytes_out: Cell<u64>,
@@ -144,6 +168,20 @@ impl Exchange {
         *self.endpoint.borrow_mut() = At::enter(target, address);
     }
 
+    /// The try at the endpoint in use is over, and another one is to begin: its place there is free.
+    pub(crate) fn release(&self) {
+        if let Some(at) = &*self.endpoint.borrow() {
+            at.release();
+        }
+    }
+
+    /// Adds the endpoint in use to those that were tried.
+    pub(crate) fn tried(&self, tried: &mut Tried) {
+        if let Some(endpoint) = self.endpoint.borrow().as_ref().and_then(At::endpoint) {
+            tried.add(endpoint);
+        }
+    }
+
     /// Notes whose fault the end is; the first one counts.
     pub(crate) fn blame(&self, fault: Fault) {
         if self.fault.get().is_none() {
@@ -151,12 +189,56 @@ impl Exchange {
         }
     }
 
-    /// Counts a failure of the endpoint in use.
-    pub(crate) fn endpoint_failed(&self) {
-        if let Some(endpoint) = self.endpoint.borrow().as_ref().and_then(At::endpoint) {
+    /// Counts a failure of the endpoint in use, which may be one too many.
+    pub(crate) fn endpoint_failed(&self, sign: Sign) {
+        let at = self.endpoint.borrow();
+        let Some((pool, endpoint)) = at.as_ref().and_then(At::parts) else {
+            return;
+        };
+        // Connections that could not be made are counted apart.
+        if !matches!(sign, Sign::Refused | Sign::Unreachable) {
             endpoint.state.failed();
         }
+        let now = clock::now();
+        if pool.balance() == Balance::PeakEwma {
+            // Failing fast is not being fast.
+            let took = self.chosen.get().map(|from| now.saturating_duration_since(from));
+            self.observe(endpoint, took.unwrap_or_default().max(FAILED_IS_AT_LEAST), now);
+        }
+        passive::failed(pool, endpoint, sign, Moment::of(now));
     }
+
+    /// The endpoint in use has begun to answer.
+    pub(crate) fn endpoint_answered(&self, status: u16) {
+        let at = self.endpoint.borrow();
+        let Some((pool, endpoint)) = at.as_ref().and_then(At::parts) else {
+            return;
+        };
+        let now = clock::now();
+        if is_gateway_error(status) {
+            passive::failed(pool, endpoint, Sign::Status, Moment::of(now));
+            return;
+        }
+        if pool.balance() == Balance::PeakEwma
+            && let Some(from) = self.connected.get()
+        {
+            self.observe(endpoint, now.saturating_duration_since(from), now);
+        }
+        passive::succeeded(pool, endpoint, Moment::of(now));
+    }
+
+    fn observe(&self, endpoint: &CompiledEndpoint, took: Duration, now: Instant) {
+        let micros = u64::try_from(took.as_micros()).unwrap_or(u64::MAX);
+        endpoint.state.cost.observe(micros, Moment::of(now));
+    }
+}
+
+/// What an answer that did not come counts as, at least.
+const FAILED_IS_AT_LEAST: Duration = Duration::from_secs(1);
+
+/// Statuses by which a server says that it, or what is behind it, is out of order for now.
+fn is_gateway_error(status: u16) -> bool {
+    (502..=504).contains(&status)
 }
 
 impl Drop for Exchange {
@@ -177,6 +259,13 @@ impl Drop for Exchange {
                 Fault::Upstream => metrics::Cell::EndedByUpstream,
                 Fault::Proxy => metrics::Cell::EndedByProxy,
             });
+        }
+        // An answer that was passed on whole, and is none of those that count against it.
+        if fault.is_none()
+            && !is_gateway_error(self.status.get())
+            && let Some(endpoint) = self.endpoint.borrow().as_ref().and_then(At::endpoint)
+        {
+            endpoint.state.well();
         }
         let target = self.target.borrow();
         if let Some(pool) = target.as_ref().and_then(|target| target.pool.as_ref()) {

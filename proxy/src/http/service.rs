@@ -135,6 +135,8 @@ fn begin(client: &Rc<Client>, parts: &http::request::Parts, snapshot: &Snapshot)
         request_id: request_id.unwrap_or_else(|| worker.request_id()),
         target: RefCell::default(),
         endpoint: RefCell::default(),
+        place: RefCell::default(),
+        answer_due: Cell::new(None),
         status: Cell::new(0),
         bytes_in: Cell::new(0),
         bytes_out: Cell::new(0),

@@ -54,13 +54,15 @@ impl Snapshot {
             for item in previous.reach.diff(&observed.reach) {
                 let address = match item {
                     DiffItem::Add(address, _) | DiffItem::Remove(address, _) => address,
-                    // Another way to the same address changes nothing here.
+                    // Another way over the same next hop changes nothing here.
                     DiffItem::Update {
                         old: (_, old),
                         new: (address, new),
                     } => {
                         use sekisho_config::model::Reach::Routed;
-                        if matches!((old, new), (Routed(_), Routed(_))) {
+                        if let (Routed(old), Routed(new)) = (old, new)
+                            && old.next_hops == new.next_hops
+                        {
                             continue;
                         }
                         address
@@ -78,7 +80,7 @@ impl Snapshot {
             self.index_addresses(&id, old.as_ref().map(|pool| pool.wished()), new);
             match new {
                 Some(pool) => {
-                    let compiled = pools::compile(old.as_deref(), pool, &observed.reach, routing);
+                    let compiled = self.compile_pool(old.as_deref(), pool, observed, routing);
                     self.pools.insert(id.clone(), Arc::new(compiled));
                 }
                 None => {
@@ -87,6 +89,40 @@ impl Snapshot {
             }
             self.recount(&id, before);
         }
+    }
+
+    fn compile_pool(
+        &mut self,
+        old: Option<&pools::CompiledPool>,
+        wished: &Arc<Pool>,
+        observed: &Observed,
+        routing: Routing,
+    ) -> pools::CompiledPool {
+        let Self {
+            pools,
+            by_address,
+            nodes,
+            ..
+        } = self;
+        let elsewhere = |address: SocketAddr| {
+            by_address.get(&address.ip())?.iter().find_map(|id| {
+                let endpoints = pools.get(id)?.endpoints();
+                let index = endpoints
+                    .binary_search_by_key(&address, |endpoint| endpoint.endpoint.address)
+                    .ok()?;
+                endpoints.get(index).map(|endpoint| Arc::clone(&endpoint.state))
+            })
+        };
+        pools::compile(
+            old,
+            wished,
+            &mut pools::Around {
+                reach: &observed.reach,
+                routing,
+                elsewhere: &elsewhere,
+                node: &mut |behind| nodes.of(behind),
+            },
+        )
     }
 
     /// Eligible endpoints of a pool that HTTP routes lead to.

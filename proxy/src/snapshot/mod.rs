@@ -6,6 +6,7 @@
 
 mod certificates;
 mod compile;
+mod nodes;
 mod pools;
 mod state;
 #[cfg(test)]
@@ -25,7 +26,7 @@ use sekisho_config::model::{
 pub use certificates::{PlaceholderReason, ServedCertificate};
 pub use compile::compile;
 pub use pools::{CompiledEndpoint, CompiledPool};
-pub(crate) use state::{BUCKETS, Finished, InFlight};
+pub(crate) use state::{BUCKETS, Finished, InFlight, Place};
 pub use state::{EndpointState, PoolState, PoolTotals};
 pub(crate) use withdrawn::Withdrawn;
 
@@ -62,6 +63,8 @@ pub struct Snapshot {
     pools: imbl::HashMap<PoolId, Arc<CompiledPool>>,
     /// Which pools have an endpoint at an address.
     by_address: imbl::HashMap<IpAddr, OrdSet<PoolId>>,
+    /// Evidence on the nodes behind the endpoints.
+    nodes: nodes::Nodes,
     /// How many routes lead to a pool, with the sum of eligible endpoints over the pools that have any.
     routes_to: imbl::HashMap<PoolId, u32>,
     eligible_http: usize,
@@ -88,6 +91,7 @@ impl Default for Snapshot {
             any: None,
             pools: imbl::HashMap::new(),
             by_address: imbl::HashMap::new(),
+            nodes: nodes::Nodes::default(),
             routes_to: imbl::HashMap::new(),
             eligible_http: 0,
             certificates: certificates::Table::default(),

@@ -69,6 +69,7 @@ fn world(seed: u64) -> (Desired, Observed, Routing) {
                 pod: None,
                 node: None,
                 condition,
+                weight: std::num::NonZeroU8::MIN,
             });
         }
         endpoints.sort_by_key(|endpoint| endpoint.address);
@@ -76,6 +77,7 @@ fn world(seed: u64) -> (Desired, Observed, Routing) {
             id: pool_id(index),
             balance: Balance::LeastRequest,
             upstream: Upstream::default(),
+            policy: Arc::default(),
             endpoints,
         };
         cluster.pools.insert(pool_id(index), Arc::new(pool));
@@ -239,12 +241,14 @@ fn pool(endpoints: &[(usize, Condition)]) -> Desired {
             pod: None,
             node: None,
             condition: *condition,
+            weight: std::num::NonZeroU8::MIN,
         })
         .collect();
     let pool = Pool {
         id: pool_id(0),
         balance: Balance::LeastRequest,
         upstream: Upstream::default(),
+        policy: Arc::default(),
         endpoints,
     };
     let cluster = ClusterPart {

@@ -8,6 +8,7 @@
 
 mod access_log;
 mod backend_tls;
+mod balancing;
 mod framing;
 mod lifecycle;
 mod proxy_protocol;

@@ -180,6 +180,7 @@ impl Plane {
                 pod: Some(ObjectName::new("ns", format!("{name}-{index}"))),
                 node: Some(NodeName("node-1".into())),
                 condition: Condition::Ready,
+                weight: std::num::NonZeroU8::MIN,
             })
             .collect();
         endpoints.sort_by_key(|endpoint| endpoint.address);
@@ -187,10 +188,21 @@ impl Plane {
             id: id.clone(),
             balance: Balance::LeastRequest,
             upstream: Upstream::default(),
+            policy: Arc::default(),
             endpoints,
         };
         self.cluster().pools.insert(id.clone(), Arc::new(pool));
         id
+    }
+
+    /// Changes the wish for the pool `ns/<name>:80`.
+    pub(crate) fn change_pool(&mut self, name: &str, change: impl FnOnce(&mut Pool)) {
+        let id = PoolId {
+            service: ObjectName::new("ns", name),
+            port: 80,
+        };
+        let pool = self.cluster().pools.get_mut(&id).unwrap();
+        change(Arc::make_mut(pool));
     }
 
     /// Wishes for `host` with one prefix route `/` to a pool of that name.

@@ -5,7 +5,11 @@
 //! that the annotation counts as absent, but for those without which more would pass than is meant
 //! ([`Annotation::strictly_of`]).
 
-#[expect(dead_code, reason = "not every kind of value has a row yet")]
+mod policy;
+#[cfg_attr(
+    not(test),
+    expect(dead_code, reason = "not every kind of value has a row yet")
+)]
 pub(super) mod read;
 mod routing;
 mod table;
@@ -19,6 +23,7 @@ use crate::ANNOTATION_PREFIX;
 use crate::text::printable;
 use crate::world::{Annotations, Kind};
 
+pub(super) use policy::{POLICY, WEIGHT, policy};
 pub(super) use routing::*;
 pub(super) use table::*;
 

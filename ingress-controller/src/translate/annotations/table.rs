@@ -2,6 +2,11 @@
 
 use sekisho_config::model::{Balance, HostName, ProxyProtocol, UpstreamProtocol};
 
+use super::policy::{
+    HASH_BY, MAX_PENDING, MAX_REQUESTS, MAX_REQUESTS_PER_ENDPOINT, OUTLIER_EJECTION, OUTLIER_ERRORS,
+    OUTLIER_MAX_PERCENT, PANIC_THRESHOLD, PENDING_TIMEOUT, PER_TRY_TIMEOUT, RETRIES, RETRY_BUDGET,
+    RETRY_BUDGET_MIN, RETRY_ON, SLOW_START, TOTAL_TIMEOUT, WEIGHT,
+};
 use super::read::{boolean, one_of};
 use super::{Annotation, Row};
 use crate::text::{is_object_name, printable};
@@ -21,6 +26,23 @@ pub(in crate::translate) static TABLE: &[&dyn Row] = &[
     &BACKEND_VERIFY,
     &BALANCE,
     &PROXY_PROTOCOL,
+    &HASH_BY,
+    &SLOW_START,
+    &MAX_REQUESTS_PER_ENDPOINT,
+    &MAX_REQUESTS,
+    &MAX_PENDING,
+    &PENDING_TIMEOUT,
+    &OUTLIER_ERRORS,
+    &OUTLIER_EJECTION,
+    &OUTLIER_MAX_PERCENT,
+    &PANIC_THRESHOLD,
+    &RETRIES,
+    &RETRY_ON,
+    &RETRY_BUDGET,
+    &RETRY_BUDGET_MIN,
+    &PER_TRY_TIMEOUT,
+    &TOTAL_TIMEOUT,
+    &WEIGHT,
     &CLASS,
 ];
 
@@ -86,14 +108,16 @@ pub(in crate::translate) static BACKEND_VERIFY: Annotation<Verify> = Annotation 
 pub(in crate::translate) static BALANCE: Annotation<Balance> = Annotation {
     name: "sekisho.io/balance",
     on: BOTH,
-    values: "`least_request` (default), `round_robin`",
-    does: "how requests are spread; on an Ingress for all its Services",
+    values: "`least_request` (default), `round_robin`, `peak_ewma`, `consistent_hash`",
+    does: "[how requests are spread](balancing.md#balancers); on an Ingress for all its Services",
     read: |value| {
         one_of(
             value,
             &[
                 ("round_robin", Balance::RoundRobin),
                 ("least_request", Balance::LeastRequest),
+                ("peak_ewma", Balance::PeakEwma),
+                ("consistent_hash", Balance::ConsistentHash),
             ],
         )
     },

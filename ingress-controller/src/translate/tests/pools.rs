@@ -471,3 +471,91 @@ endpoints: [{{addresses: [10.0.0.1]}}]
         );
     }
 }
+
+/// What a Service or its Ingresses say of one thing, whoever says it first, is what the pool has; the rest is as it is.
+#[test]
+fn policy() {
+    use std::time::Duration;
+
+    use sekisho_config::model::{HashBy, PoolPolicy, RetryOn};
+    let annotated = |text: String, annotations: &str| {
+        text.replace(
+            "namespace: ns}",
+            &format!("namespace: ns, annotations: {{{annotations}}}}}"),
+        )
+    };
+    let slices = slice(
+        "one",
+        "IPv4",
+        "{name: http, port: 8080}",
+        "{addresses: [10.0.0.1]}",
+    );
+    let run = |on_service: &str, on_ingress: &str, on_slice: &str| {
+        let text = annotated(SERVICE.to_owned(), on_service)
+            + &annotated(ingress("a", &[("a.b", "Prefix", "/", "web")]), on_ingress)
+            + &slices.replacen(
+                "namespace: ns,",
+                &format!("namespace: ns, annotations: {{{on_slice}}},"),
+                1,
+            );
+        run(&text, &context())
+    };
+    let (part, findings) = run(
+        "sekisho.io/balance: consistent_hash, sekisho.io/hash-by: 'header:X-User', sekisho.io/retries: '0', sekisho.io/slow-start: nonsense",
+        "sekisho.io/retries: '5', sekisho.io/slow-start: 10s, sekisho.io/retry-on: 'connect, 503', sekisho.io/max-requests: '7'",
+        "sekisho.io/weight: '9'",
+    );
+    let pool = part.pools.values().next().unwrap();
+    assert_eq!(findings.len(), 1, "{findings:?}");
+    let want = PoolPolicy {
+        hash_by: HashBy::Header("x-user".into()),
+        slow_start: Duration::from_secs(10),
+        ..PoolPolicy::default()
+    };
+    assert_eq!(
+        (&pool.policy.hash_by, pool.policy.slow_start),
+        (&want.hash_by, want.slow_start)
+    );
+    assert_eq!(
+        (pool.balance, pool.policy.retry.tries),
+        (Balance::ConsistentHash, 0)
+    );
+    let on = RetryOn {
+        connect: true,
+        unavailable: true,
+        ..RetryOn::NEVER
+    };
+    assert_eq!(pool.policy.retry.on, on);
+    assert_eq!(
+        pool.policy.limits.in_flight.map(std::num::NonZeroU32::get),
+        Some(7)
+    );
+    assert_eq!(pool.endpoints[0].weight.get(), 9);
+
+    let (part, findings) = run("", "", "");
+    assert_eq!(*part.pools.values().next().unwrap().policy, PoolPolicy::default());
+    assert!(findings.is_empty());
+
+    for (value, known) in [
+        ("hash-by: 'query:'", false),
+        ("hash-by: 'query:id'", true),
+        ("hash-by: 'header:a b'", false),
+        ("hash-by: 'cookie:sid'", true),
+        ("hash-by: address", true),
+        ("hash-by: addresses", false),
+        ("retry-on: ','", false),
+        ("retry-on: never", true),
+        ("retry-on: 'connect,500'", false),
+        ("retry-on: 5xx", true),
+        ("max-requests: '0'", false),
+        ("max-requests-per-endpoint: '1'", true),
+        ("outlier-max-percent: '101'", false),
+        ("outlier-errors: '0'", true),
+        ("per-try-timeout: 0ms", false),
+        ("total-timeout: 90s", true),
+        ("weight: '3'", false),
+    ] {
+        let (_, findings) = run(&format!("sekisho.io/{value}"), "", "");
+        assert_eq!(findings.is_empty(), known, "{value} {findings:?}");
+    }
+}

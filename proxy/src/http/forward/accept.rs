@@ -5,6 +5,7 @@ use std::rc::Rc;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Response, StatusCode};
 
+use crate::health::Sign;
 use crate::http::answer::Refusal;
 use crate::http::body::{EndpointBody, Piece, Reply};
 use crate::http::exchange::Exchange;
@@ -21,7 +22,7 @@ pub(super) fn accept(
 ) -> Result<Response<Reply>, Refusal> {
     let refused = |why: &'static str| {
         tracing::debug!(why, "the answer of an endpoint is refused");
-        exchange.endpoint_failed();
+        exchange.endpoint_failed(Sign::Broken);
         Err(Refusal::UpstreamFailed)
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
@@ -31,6 +32,7 @@ pub(super) fn accept(
         let Some(response) = upgrade::switch(response, &lease.wire, exchange) else {
             return refused("its connection cannot become a tunnel");
         };
+        exchange.endpoint_answered(StatusCode::SWITCHING_PROTOCOLS.as_u16());
         return Ok(response);
     }
     let fields = response.headers();
@@ -49,6 +51,7 @@ pub(super) fn accept(
     {
         return refused("it has two lengths");
     }
+    exchange.endpoint_answered(response.status().as_u16());
     headers::strip_hop_by_hop(response.headers_mut());
     exchange.status.set(response.status().as_u16());
     let (mut parts, body) = response.into_parts();

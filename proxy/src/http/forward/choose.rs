@@ -1,70 +1,164 @@
 //! Which endpoint takes a request, and over which connection.
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use sekisho_config::model::Balance;
+use tokio::time::timeout;
+
+use super::retry::{self, Tries, Why};
+use crate::balance::{self, Ask, Choice, Tried, hash};
+use crate::clock;
 use crate::http::answer::Refusal;
 use crate::http::exchange::{Exchange, Phase, Target};
+use crate::moment::Moment;
+use crate::snapshot::{CompiledEndpoint, CompiledPool, Place};
 use crate::upstream::{ConnectError, Dial, Lease};
-use crate::{balance, clock};
 
-/// Endpoints that are tried for one request at most.
-const MAX_ENDPOINTS: usize = 3;
+/// What a request says of where it wants to go, read once.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Wish {
+    hash: Option<u64>,
+}
+
+impl Wish {
+    pub(super) fn of(pool: &CompiledPool, parts: &http::request::Parts, exchange: &Exchange) -> Self {
+        let hash = (pool.balance() == Balance::ConsistentHash)
+            .then(|| {
+                hash::of_request(
+                    &pool.policy().hash_by,
+                    exchange.address,
+                    &parts.headers,
+                    &parts.uri,
+                )
+            })
+            .flatten();
+        Self { hash }
+    }
+
+    fn pick<'a>(&self, pool: &'a CompiledPool, tried: &Tried, exchange: &Exchange) -> Choice<'a> {
+        let ask = Ask {
+            now: Moment::of(clock::now()),
+            hash: self.hash,
+            sticky: None,
+            tried,
+        };
+        balance::pick(pool, &ask, &mut exchange.client.worker.dice.borrow_mut())
+    }
+}
 
 /// Chooses an endpoint and a connection to it; goes on to another endpoint when a connection cannot be made.
 pub(super) async fn connect(
     target: &mut Rc<Target>,
     exchange: &Rc<Exchange>,
-    tried: &mut Vec<SocketAddr>,
+    wish: Wish,
+    tries: &mut Tries,
     fresh: bool,
-) -> Result<(SocketAddr, Lease), Refusal> {
+) -> Result<Lease, Refusal> {
     let worker = &exchange.client.worker;
-    let limit = exchange.client.live.timeouts.connect;
-    // Where one was asked already, that there is no other is not the whole truth.
-    let mut last = if tried.is_empty() {
-        Refusal::NoEndpoint
-    } else {
-        Refusal::UpstreamFailed
-    };
-    while tried.len() < MAX_ENDPOINTS {
-        let Some(pool) = &target.pool else { break };
-        let Some(endpoint) = balance::pick(pool, &mut worker.dice.borrow_mut(), tried) else {
-            break;
-        };
+    loop {
+        // Not the pool itself: its count is one that all workers write.
+        let held = Rc::clone(target);
+        let pool = held.pool.as_deref().ok_or(Refusal::NoEndpoint)?;
+        exchange.release();
+        let endpoint = choose(pool, exchange, wish, tries).await?;
+        tries.begin(pool, exchange)?;
         let address = endpoint.endpoint.address;
         exchange.phase.set(Phase::Connect);
         exchange.at(target, address);
         exchange.chosen.set(Some(clock::now()));
+        let due = tries.due();
+        exchange.answer_due.set(due);
         let dial = Dial {
             address,
             transport: pool.transport(),
             guest: &exchange.client.guest,
         };
         if !fresh && let Some(lease) = worker.upstreams.kept(&dial) {
-            return Ok((address, lease));
+            return Ok(lease);
         }
-        match worker.upstreams.open(&dial, limit).await {
-            Ok(lease) => return Ok((address, lease)),
-            Err(error) => {
-                tracing::debug!(endpoint = %address, %error, "an endpoint cannot be connected to");
-                last = match error {
-                    ConnectError::Exhausted(_) => return Err(Refusal::Overloaded),
-                    ConnectError::Timeout => Refusal::UpstreamTimeout,
-                    ConnectError::Failed(_) | ConnectError::Unrouted => Refusal::UpstreamFailed,
-                };
-                endpoint.state.connect_failed();
-                if matches!(error, ConnectError::Unrouted) {
-                    renew(target, exchange);
-                }
-                tried.push(address);
-                exchange.retries.set(exchange.retries.get() + 1);
-            }
+        let limit = exchange.client.live.timeouts.connect;
+        let limit = due.map_or(limit, |due| {
+            limit.min(due.saturating_duration_since(clock::now()))
+        });
+        let error = match worker.upstreams.open(&dial, limit).await {
+            Ok(lease) => return Ok(lease),
+            Err(error) => error,
+        };
+        tracing::debug!(endpoint = %address, %error, "an endpoint cannot be connected to");
+        if let Some(sign) = retry::sign(&error) {
+            exchange.endpoint_failed(sign);
+        }
+        endpoint.state.connect_failed();
+        tries.tried.add(endpoint);
+        let (why, refusal) = match error {
+            ConnectError::Exhausted(_) => return Err(Refusal::Overloaded),
+            ConnectError::Timeout => (Why::Connect, Refusal::UpstreamTimeout),
+            ConnectError::Failed(_) => (Why::Connect, Refusal::UpstreamFailed),
+            ConnectError::Unrouted => (Why::Unrouted, Refusal::UpstreamFailed),
+        };
+        if why == Why::Connect && !pool.policy().retry.on.connect {
+            return Err(refusal);
+        }
+        tries.last = Some((why, refusal));
+        if why == Why::Unrouted {
+            renew(target, exchange);
         }
     }
-    // The count is of further attempts; the last failure was followed by none.
-    exchange.retries.set(exchange.retries.get().saturating_sub(1));
-    Err(last)
+}
+
+/// Chooses an endpoint, and waits for one where the pool lets requests wait.
+async fn choose<'a>(
+    pool: &'a CompiledPool,
+    exchange: &Exchange,
+    wish: Wish,
+    tries: &Tries,
+) -> Result<&'a CompiledEndpoint, Refusal> {
+    match attempt(pool, exchange, wish, tries) {
+        Some(result) => result,
+        None => {
+            let limits = &pool.policy().limits;
+            let waiting = pool.state().wait(limits.waiting).ok_or(Refusal::PoolFull)?;
+            let room = waiting.until(|| attempt(pool, exchange, wish, tries));
+            timeout(limits.wait, room).await.unwrap_or(Err(Refusal::PoolFull))
+        }
+    }
+}
+
+/// One attempt to choose; `None` when pool or endpoints are full.
+fn attempt<'a>(
+    pool: &'a CompiledPool,
+    exchange: &Exchange,
+    wish: Wish,
+    tries: &Tries,
+) -> Option<Result<&'a CompiledEndpoint, Refusal>> {
+    // What was asked once is not asked again, unless there is no other and it may well be in order.
+    let harmless = tries.last.is_some_and(|(why, _)| why.is_harmless());
+    let chosen = match wish.pick(pool, &tries.tried, exchange) {
+        Choice::None if harmless => wish.pick(pool, &Tried::default(), exchange),
+        chosen => chosen,
+    };
+    match chosen {
+        Choice::At(endpoint) => {
+            let mut place = exchange.place.borrow_mut();
+            if pool.counts() && place.is_none() {
+                let most = pool.policy().limits.in_flight.map_or(u32::MAX, |most| most.get());
+                *place = Some(Place::take(pool.state(), most)?);
+            }
+            Some(Ok(endpoint))
+        }
+        Choice::None => Some(Err(match tries.last {
+            // Where one was asked already, that there is no other is not the whole truth.
+            Some((_, refusal)) => refusal,
+            None => Refusal::NoEndpoint,
+        })),
+        Choice::Full => None,
+    }
+}
+
+/// Whether there is an endpoint that was not asked yet.
+pub(super) fn is_another(pool: &CompiledPool, exchange: &Exchange, wish: Wish, tried: &Tried) -> bool {
+    wish.pick(pool, tried, exchange).endpoint().is_some()
 }
 
 /// Takes the pool as it is now: the one in hand holds endpoints that cannot be reached any more.

@@ -3,22 +3,26 @@
 
 mod accept;
 mod choose;
+mod retry;
 mod send;
 
-use std::net::SocketAddr;
 use std::rc::Rc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
 use http::{HeaderValue, Method, Response, Version};
 use http_body::Body;
+use sekisho_config::model::RetryOn;
 
 use self::accept::accept;
-use self::choose::{connect, renew};
+use self::choose::{Wish, connect, renew};
+use self::retry::{Tries, Why};
 use self::send::{Failure, first_piece, send};
 use super::answer::{Refusal, refuse};
 use super::body::{ClientBody, Reply, RequestBody};
 use super::exchange::{Exchange, Phase, Target};
 use crate::clock;
+use crate::health::Sign;
+use crate::snapshot::CompiledPool;
 
 /// A request that may pass, made fit for an endpoint.
 pub(crate) struct Forward {
@@ -73,25 +77,26 @@ async fn attempt(
     if most != 0 && body.size_hint().lower() > most {
         return Err(Refusal::TooLarge);
     }
-    let mut tried: Vec<SocketAddr> = Vec::new();
-    let mut repeated = false;
+    let pool = target.pool.as_deref();
+    let wish = pool.map_or_else(Wish::default, |pool| Wish::of(pool, &parts, exchange));
+    let on = pool.map_or(RetryOn::NEVER, |pool| pool.policy().retry.on);
+    let mut tries = Tries::new(pool.map(CompiledPool::policy), exchange);
+    let mut fresh = false;
     loop {
-        let (endpoint, mut lease) = match connect(&mut target, exchange, &mut tried, repeated).await {
-            Ok(connected) => connected,
-            Err(refusal) => return Err(refusal),
-        };
+        let mut lease = connect(&mut target, exchange, wish, &mut tries, fresh).await?;
         exchange.connected.set(Some(clock::now()));
         exchange.phase.set(Phase::Wait);
         let reused = lease.reused;
         let sent = send(&mut lease, &parts, &mut body, exchange, !repeatable).await;
         let unrouted = lease.wire.is_unrouted();
-        if sent.is_err() && unrouted {
-            tracing::debug!(%endpoint, "the route of an endpoint was withdrawn before its answer");
-            tried.push(endpoint);
-            renew(&mut target, exchange);
-        }
-        match sent {
+        let failure = match sent {
             Ok(mut response) => {
+                let status = response.status().as_u16();
+                if repeatable && on.status(status) && tries.begin_after_answer(&target, exchange, wish) {
+                    exchange.endpoint_answered(status);
+                    exchange.tried(&mut tries.tried);
+                    continue;
+                }
                 lease.wire.answering(true);
                 exchange.first_byte.set(Some(clock::now()));
                 exchange.phase.set(Phase::Response);
@@ -102,35 +107,48 @@ async fn attempt(
                 };
                 return accept(response, first, lease, exchange, upgrade);
             }
-            Err(Failure::Timeout) => {
-                exchange.endpoint_failed();
-                return Err(Refusal::UpstreamTimeout);
-            }
+            Err(failure) => failure,
+        };
+        tries.last = Some(match failure {
             // The request's own fault: its body broke off or did not come.
-            Err(Failure::Request(refusal)) => return Err(refusal),
-            // Never sent: as good as new. Only on a kept connection, or a broken endpoint would be asked for ever.
-            Err(Failure::Unsent) if reused || unrouted => {
-                tracing::debug!(%endpoint, "a connection was closed before the request was sent");
+            Failure::Request(refusal) => return Err(refusal),
+            // Never sent: as good as new.
+            Failure::Unsent if unrouted => (Why::Unrouted, Refusal::UpstreamFailed),
+            // Only on a kept connection, or a broken endpoint would be asked for ever.
+            Failure::Unsent if reused => (Why::Stale, Refusal::UpstreamFailed),
+            Failure::Broken(_) if unrouted && repeatable => (Why::Unrouted, Refusal::UpstreamFailed),
+            // A kept connection may have been closed in order while the request was on its way, and that once.
+            Failure::Broken(error) if reused && repeatable && on.reset && !fresh => {
+                tracing::debug!(%error, "an endpoint closed a kept connection before its answer");
+                fresh = true;
+                (Why::Reset, Refusal::UpstreamFailed)
             }
-            Err(Failure::Broken(error)) => {
-                tracing::debug!(%endpoint, %error, reused, "an endpoint broke off before its answer");
-                if !repeatable || repeated || !(reused || unrouted) {
-                    exchange.endpoint_failed();
-                    return Err(Refusal::UpstreamFailed);
+            Failure::Timeout => {
+                exchange.endpoint_failed(Sign::Late);
+                if !(repeatable && on.timeout) {
+                    return Err(Refusal::UpstreamTimeout);
                 }
-                repeated = true;
+                (Why::Timeout, Refusal::UpstreamTimeout)
             }
-            Err(Failure::Nonsense(error)) => {
-                tracing::debug!(%endpoint, %error, "what an endpoint sent is no answer");
-                exchange.endpoint_failed();
+            Failure::Unsent => {
+                exchange.endpoint_failed(Sign::Broken);
                 return Err(Refusal::UpstreamFailed);
             }
-            Err(Failure::Unsent) => {
-                exchange.endpoint_failed();
+            Failure::Broken(error) | Failure::Nonsense(error) => {
+                tracing::debug!(%error, reused, "an endpoint broke off before its answer, or what it sent is none");
+                if !unrouted {
+                    exchange.endpoint_failed(Sign::Broken);
+                }
                 return Err(Refusal::UpstreamFailed);
             }
+        });
+        if !matches!(tries.last, Some((Why::Stale, _))) {
+            exchange.tried(&mut tries.tried);
         }
-        exchange.retries.set(exchange.retries.get() + 1);
+        if unrouted {
+            tracing::debug!("the route of an endpoint was withdrawn before its answer");
+            renew(&mut target, exchange);
+        }
     }
 }
 

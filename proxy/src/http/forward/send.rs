@@ -58,8 +58,9 @@ pub(super) async fn send(
         if wire.poll_unrouted(cx).is_ready() {
             return Poll::Ready(Some(Err(CallError::Unrouted)));
         }
-        let from = exchange.body_last.get().max(begun);
-        ready!(wire.poll_timer(cx, from + limit));
+        let due = exchange.body_last.get().max(begun) + limit;
+        let due = exchange.answer_due.get().map_or(due, |latest| latest.min(due));
+        ready!(wire.poll_timer(cx, due));
         Poll::Ready(None)
     });
     match head.await {
