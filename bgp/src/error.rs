@@ -25,7 +25,7 @@ pub(crate) struct ListenError {
     pub(crate) source: std::io::Error,
 }
 
-/// Subcodes of Cease (RFC 4486).
+/// Subcodes of Cease (RFC 4486, RFC 9384).
 pub(crate) mod cease {
     /// Maximum number of prefixes reached.
     pub(crate) const PREFIX_LIMIT: u8 = 1;
@@ -39,4 +39,6 @@ pub(crate) mod cease {
     pub(crate) const CONFIGURATION: u8 = 6;
     /// Connection collision resolution.
     pub(crate) const COLLISION: u8 = 7;
+    /// BFD down (RFC 9384).
+    pub(crate) const BFD_DOWN: u8 = 10;
 }

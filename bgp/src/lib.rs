@@ -10,6 +10,7 @@
 //! It does not know what a pod, a Service or a request is.
 
 pub mod announce;
+pub mod bfd;
 mod error;
 pub mod fib;
 mod fsm;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry};
 use sekisho_config::model::PeerName;
 
+use crate::bfd::{Discard, SessionMetrics};
 use crate::wire::Message;
 
 const TYPES: [&str; 5] = ["open", "update", "notification", "keepalive", "route_refresh"];
@@ -20,6 +21,12 @@ pub(crate) struct Metrics {
     notifications: IntCounterVec,
     flaps: IntCounterVec,
     faulty_updates: IntCounterVec,
+    bfd_up: IntGaugeVec,
+    bfd_failures: IntCounterVec,
+    bfd_packets: IntCounterVec,
+    bfd_discarded: IntCounterVec,
+    /// Whether the BFD thread has real-time priority.
+    pub(crate) bfd_real_time: IntGauge,
     /// Connections from addresses that are no peer's, or beyond a limit.
     pub(crate) refused: IntCounterVec,
     /// Paths that were not let in, by reason.
@@ -40,6 +47,11 @@ impl Metrics {
             registry.register(Box::new(vec.clone()))?;
             Ok::<_, prometheus::Error>(vec)
         };
+        let bfd_real_time = IntGauge::new(
+            "sekisho_bfd_real_time",
+            "1 while the BFD thread runs with real-time priority",
+        )?;
+        registry.register(Box::new(bfd_real_time.clone()))?;
         Ok(Self {
             up: gauge(
                 "sekisho_bgp_peer_up",
@@ -76,6 +88,27 @@ impl Metrics {
                 "UPDATEs with faults that did not end the session (RFC 7606)",
                 &["peer"],
             )?,
+            bfd_up: gauge(
+                "sekisho_bfd_up",
+                "1 while the BFD session with the peer is up",
+                &["peer"],
+            )?,
+            bfd_failures: counter(
+                "sekisho_bfd_failures_total",
+                "BFD sessions that were up and failed",
+                &["peer"],
+            )?,
+            bfd_packets: counter(
+                "sekisho_bfd_packets_total",
+                "BFD Control packets of the session",
+                &["peer", "direction"],
+            )?,
+            bfd_discarded: counter(
+                "sekisho_bfd_discarded_packets_total",
+                "BFD Control packets that were discarded",
+                &["reason"],
+            )?,
+            bfd_real_time,
             refused: counter(
                 "sekisho_bgp_refused_connections_total",
                 "Connections that were closed before any message",
@@ -121,10 +154,37 @@ impl Metrics {
         }))
     }
 
+    /// The series of a peer's BFD session.
+    pub(crate) fn bfd(&self, name: &PeerName) -> SessionMetrics {
+        let peer = name.as_str();
+        SessionMetrics {
+            up: self.bfd_up.with_label_values(&[peer]),
+            failures: self.bfd_failures.with_label_values(&[peer]),
+            received: self.bfd_packets.with_label_values(&[peer, "in"]),
+            sent: self.bfd_packets.with_label_values(&[peer, "out"]),
+        }
+    }
+
+    /// Takes the series of a peer's BFD session away.
+    pub(crate) fn remove_bfd(&self, name: &PeerName) {
+        let peer = name.as_str();
+        let _ = self.bfd_up.remove_label_values(&[peer]);
+        let _ = self.bfd_failures.remove_label_values(&[peer]);
+        for direction in ["in", "out"] {
+            let _ = self.bfd_packets.remove_label_values(&[peer, direction]);
+        }
+    }
+
+    /// The counters of each of [`Discard::ALL`].
+    pub(crate) fn bfd_discarded(&self) -> [IntCounter; 4] {
+        Discard::ALL.map(|why| self.bfd_discarded.with_label_values(&[why.as_str()]))
+    }
+
     /// Takes the series of a peer away.
     pub(crate) fn remove(&self, name: &PeerName) {
         let peer = name.as_str();
         // A series that is not there is nothing to complain about.
+        self.remove_bfd(name);
         let _ = self.up.remove_label_values(&[peer]);
         let _ = self.announced.remove_label_values(&[peer]);
         let _ = self.flaps.remove_label_values(&[peer]);

@@ -7,6 +7,7 @@ use jiff::Timestamp;
 use sekisho_config::model::{Asn, PeerName, Prefix, Role, RouterId, Withhold};
 use serde::Serialize;
 
+use crate::bfd::BfdView;
 use crate::fsm::State;
 use crate::rib::Counts;
 use crate::session::{CannotAnnounce, LastError, MessageCounts};
@@ -73,6 +74,8 @@ pub struct PeerView {
     pub notification_sent: Option<LastError>,
     /// The last NOTIFICATION of the peer, in words, with its text or data.
     pub notification_received: Option<LastError>,
+    /// The BFD session with it, once there is one.
+    pub bfd: Option<BfdView>,
     /// The last thing that went wrong, who ended it, and what may help.
     pub last_error: Option<LastError>,
     /// Why the last attempt to connect failed; `None` once a connection stands, and for a peer that is never dialed.

@@ -83,6 +83,18 @@ pub(super) fn peers(value: &Value, out: &mut String) {
                 word(error, "text")
             );
         }
+        let Some(bfd) = peer.get("bfd").filter(|bfd| bfd.is_object()) else {
+            continue;
+        };
+        for (what, key) in [
+            ("BFD cannot work", "error"),
+            ("BFD was last left because of", "last_down"),
+        ] {
+            match word(bfd, key) {
+                text if text.is_empty() => {}
+                text => drop(writeln!(out, "{}: {what}: {text}", word(peer, "name"))),
+            }
+        }
     }
 }
 
@@ -201,7 +213,7 @@ fn kernel(bgp: &Value, out: &mut String) {
 
 fn peers_table(value: &Value) -> Table {
     let mut table = Table::new(&[
-        "PEER", "ADDRESS", "AS", "ROLE", "STATE", "SINCE", "RECEIVED", "USED", "SENT",
+        "PEER", "ADDRESS", "AS", "ROLE", "STATE", "SINCE", "BFD", "RECEIVED", "USED", "SENT",
     ]);
     for row in rows(value) {
         table.row([
@@ -211,12 +223,26 @@ fn peers_table(value: &Value) -> Table {
             word(row, "role"),
             word(row, "state"),
             since(row, "since"),
+            bfd(row),
             received(row).0,
             received(row).1,
             word(row, "announced"),
         ]);
     }
     table
+}
+
+/// State of the BFD session and how long the peer may be silent.
+fn bfd(peer: &Value) -> String {
+    let Some(bfd) = peer.get("bfd").filter(|bfd| bfd.is_object()) else {
+        return "-".into();
+    };
+    let state = word(bfd, "state");
+    match bfd.get("detection_time_microseconds").and_then(Value::as_u64) {
+        Some(time) if state == "up" => format!("up, {} ms", time.div_ceil(1000)),
+        _ if truth(bfd, "holds_session") => format!("{state}, waited for"),
+        _ => state,
+    }
 }
 
 fn vips_table(value: &Value) -> Table {

@@ -141,6 +141,7 @@ impl LastError {
             (2, 11, _) => "; compare the peer's role with `bgp_role` here",
             (6, 1, EndedBy::Peer) => "; the peer takes no more routes of us: raise its limit",
             (6, 2, EndedBy::Peer) => "; an operator of the peer shut the session down",
+            (6, 10, EndedBy::Us) => "; BFD says that the peer, or the way to it, is dead",
             (6, 1, EndedBy::Us) => {
                 "; it is kept away as max_prefixes_action has it: announce less, or raise max_prefixes"
             }

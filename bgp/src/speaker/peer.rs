@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sekisho_config::model::{
-    Asn, Bgp, BgpIdentity, MaxPrefixes, PassOn, Peer as PeerSettings, PeerAs, PeerName, PeerRange,
+    Asn, Bfd, Bgp, BgpIdentity, MaxPrefixes, PassOn, Peer as PeerSettings, PeerAs, PeerName, PeerRange,
     PolicyRule, Prefix, Role, SessionSettings, Transport,
 };
 use tokio::net::TcpStream;
@@ -13,6 +13,8 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::next_hop::interface_to;
+use super::task::Liveness;
+use crate::bfd::BfdView;
 use crate::error::cease;
 use crate::fsm::{Identity, State, Terms};
 use crate::metrics::PeerMetrics;
@@ -48,6 +50,7 @@ pub(super) struct Wanted {
     pub(super) import: Vec<Arc<PolicyRule>>,
     pub(super) export: Vec<Arc<PolicyRule>>,
     pub(super) pass_on: PassOn,
+    pub(super) bfd: Option<Bfd>,
     pub(super) range: Option<Prefix>,
     pub(super) session: SessionSettings,
 }
@@ -68,6 +71,7 @@ impl From<&PeerSettings> for Wanted {
             import: peer.import.clone(),
             export: peer.export.clone(),
             pass_on: peer.pass_on,
+            bfd: peer.bfd,
             range: None,
             session: peer.session.clone(),
         }
@@ -97,6 +101,7 @@ impl Wanted {
             import: range.import.clone(),
             export: range.export.clone(),
             pass_on: range.pass_on,
+            bfd: range.bfd,
             range: Some(range.prefix),
             session: range.session.clone(),
         })
@@ -116,6 +121,7 @@ impl Wanted {
             ..other.pass_on
         };
         as_other.session.shutdown.clone_from(&other.session.shutdown);
+        as_other.bfd = other.bfd;
         as_other == *other
     }
 
@@ -175,6 +181,10 @@ pub(super) struct Peer {
     pub(super) over_limit: bool,
     /// That it comes near that was said.
     pub(super) near_limit: bool,
+    /// The BFD session beside it.
+    pub(super) liveness: Option<Liveness>,
+    /// Its session is kept away until that is up.
+    pub(super) held_by_bfd: bool,
     /// Since when there is no session.
     pub(super) idle_since: Instant,
     pub(super) was_established: bool,
@@ -269,7 +279,7 @@ impl Peer {
         self.established() && self.awaited.is_empty()
     }
 
-    pub(super) fn view(&self, received: Counts, ours: Asn, now: Instant) -> PeerView {
+    pub(super) fn view(&self, received: Counts, ours: Asn, bfd: Option<BfdView>, now: Instant) -> PeerView {
         let status = self.shared.lock();
         let terms = status.terms.as_ref();
         PeerView {
@@ -311,6 +321,7 @@ impl Peer {
             last_error: status.last_error.clone(),
             notification_sent: status.notification_sent.clone(),
             notification_received: status.notification_received.clone(),
+            bfd,
             connect_error: status.connect_error.clone(),
         }
     }

@@ -1,8 +1,10 @@
 mod exports;
+mod liveness;
 mod members;
 mod sessions;
 mod views;
 
+pub(super) use self::liveness::Liveness;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::hash::RandomState;
 use std::net::{IpAddr, SocketAddr};
@@ -26,6 +28,7 @@ use super::peer::Peer;
 use super::thread::SessionThread;
 use super::{Event, Inputs, Query};
 use crate::announce::Plan;
+use crate::bfd;
 use crate::fib;
 use crate::metrics::Metrics;
 use crate::policy::Floor;
@@ -103,6 +106,8 @@ pub(super) struct Speaker {
     strangers: BTreeMap<IpAddr, Instant>,
     converged: bool,
     thread: SessionThread,
+    bfd: bfd::Handle,
+    bfd_priority: Option<bfd::Priority>,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -154,6 +159,8 @@ impl Speaker {
             strangers: BTreeMap::new(),
             converged: false,
             thread,
+            bfd: bfd::Handle::new(bfd::PORTS, metrics.bfd_discarded()),
+            bfd_priority: None,
             dice: RandomState::new(),
             bgp,
             routing,
@@ -221,6 +228,8 @@ impl Speaker {
                     self.spread(delta);
                     self.order_all();
                 }
+                // Before the reports: what a session says may have waited longer.
+                () = self.bfd.news() => self.look_at_bfd(),
                 Some((stream, from)) = self.accepted.recv() => self.connected(stream, from),
                 Some((key, report)) = self.reports.1.recv() => self.reported(key, report),
                 permit = self.events.clone().reserve_owned(), if untold => match permit {
@@ -230,7 +239,10 @@ impl Speaker {
                         self.untold_peers.clear();
                     }
                 },
-                _ = housekeeping.tick() => self.keep_house(),
+                _ = housekeeping.tick() => {
+                    self.check_bfd();
+                    self.keep_house();
+                }
             };
         }
     }
@@ -328,6 +340,8 @@ impl Speaker {
 
     /// Sessions withdraw what they announced, send Cease and close; bounded.
     async fn goodbye(&mut self) {
+        // Peers are told that BFD ends, so that they do not take it for a failure.
+        self.bfd = bfd::Handle::new(bfd::PORTS, self.metrics.bfd_discarded());
         let farewell = Notification::shutdown("Sekisho is stopping");
         let mut tasks = std::mem::take(&mut self.leaving);
         for (_, peer) in std::mem::take(&mut self.peers) {

@@ -35,6 +35,7 @@ fn bgp() -> Bgp {
         export: vec![],
         pass_on: PassOn::default(),
         session: SessionSettings::default(),
+        bfd: None,
     };
     Bgp {
         identity: BgpIdentity {
@@ -538,6 +539,7 @@ async fn configure_touches_only_the_peers_that_differ() {
         export: vec![],
         pass_on: PassOn::default(),
         session: SessionSettings::default(),
+        bfd: None,
     });
     bench.handle.configure(next.clone());
     let end = ended(goes).await.unwrap();

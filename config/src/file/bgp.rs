@@ -10,7 +10,7 @@ use super::process::network;
 use super::rules::{self, Rules};
 use super::session;
 use super::table::{Table, listen_address};
-use super::transport::{self, max_prefixes, peer_address, source_address, transport};
+use super::transport::{self, bfd, max_prefixes, peer_address, source_address, transport};
 use crate::model::{
     Bgp, BgpIdentity, ErrorWait, Invalid, Peer, PeerName, PeerRange, Prefix, Role, RouterId, Transport,
 };
@@ -212,6 +212,7 @@ fn peer(
     let port = table.number("port").map_or(179, |at| at.value);
     let transport = transport(table, log, load);
     let max_prefixes = max_prefixes(table, log);
+    let bfd = bfd(table, transport.as_ref(), log);
     let import = rules::used(table, "import", role, rules);
     let export = rules::used(table, "export", role, rules);
     let source = source_address(table, address.as_ref().map(|at| at.value.0), log);
@@ -253,6 +254,7 @@ fn peer(
         export,
         pass_on: pass_on::read(table, log),
         session,
+        bfd: bfd?,
     };
     // Peers of a range are named by their address: no other may take such a name.
     if peer
@@ -295,6 +297,7 @@ fn range(
     let role = role(table);
     let transport = transport(table, log, load);
     let max_prefixes = max_prefixes(table, log);
+    let bfd = bfd(table, transport.as_ref(), log);
     let import = rules::used(table, "import", role, rules);
     let export = rules::used(table, "export", role, rules);
     Some(At {
@@ -309,6 +312,7 @@ fn range(
             export,
             pass_on: pass_on::read(table, log),
             session: session::settings(table, log),
+            bfd: bfd?,
         },
         place: table.place.clone(),
     })

@@ -73,6 +73,8 @@ pub enum Kind {
     TextOrInteger(&'static str),
     /// AS numbers that a peer may have: one, a list, `internal` or `external`.
     PeerAs,
+    /// `true`, `false` or a table with the keys of this section.
+    Switch(&'static str),
 }
 
 /// What holds where a key is not written.
@@ -114,6 +116,12 @@ pub const SECTIONS: &[Section] = &[
         "Who the box is in BGP. Without this section it speaks no BGP.",
     ),
     section("bgp.peers", true, false, "One BGP peer each."),
+    section(
+        "bgp.peers.bfd",
+        false,
+        false,
+        "BFD with a peer, written inside it: `bfd = { interval = \"100ms\" }`. Ranges have the same keys.",
+    ),
     section(
         "bgp.peer_ranges",
         true,
@@ -235,7 +243,8 @@ pub const KEYS: &[Key] = &[
         "File whose content, without the line end, is the key of TCP MD5 signatures (RFC 2385): 1 to 80 octets. Read again at each reload."),
     key("bgp.peers", "ao_keys", Kind::List("`ID ALGORITHM FILE`"), Absent::Means("no signatures"), "[\"1 hmac-sha-1-96 /etc/sekisho/tor-1.ao\"]", LIVE,
         "Keys of TCP-AO (RFC 5925; Linux 6.7 with CONFIG_TCP_AO), the one to sign with first: an id (`1/2` where ours and the peer's differ), `hmac-sha-1-96`, `aes-128-cmac-96` or `hmac-sha-256-128`, and the file of the key. Not together with `password_file`."),
-    later("bgp.peers", "bfd"),
+    key("bgp.peers", "bfd", Kind::Switch("bgp.peers.bfd"), Absent::Example, "false", LIVE,
+        "BFD session with the peer: its routes go within a second of its death. `true` is a table in which nothing is written."),
     key("bgp.peers", "ttl_security", Kind::Integer { min: 1, max: 254 }, Absent::Means("any distance"), "1", LIVE,
         "Drop what comes from more than so many hops away (GTSM, RFC 5082): 1 is a neighbour on the same network. The peer must do the same, or at least send with TTL 255."),
     key("bgp.peers", "multihop", Kind::Integer { min: 1, max: 255 }, Absent::Means("1 for another AS, the system's inside our AS"), "2", LIVE,
@@ -271,6 +280,17 @@ pub const KEYS: &[Key] = &[
     key("bgp.peers", "advertisement_interval", duration(0, 600_000), Absent::Example, "\"0s\"", LIVE,
         "Least time between two rounds of announcements (MRAI, RFC 4271). Withdrawals never wait."),
 
+    key("bgp.peers.bfd", "interval", duration(10, 60_000), Absent::Example, "\"300ms\"", LIVE,
+        "How often packets go out and may come in, at most; the slower of the two sides counts."),
+    key("bgp.peers.bfd", "multiplier", Kind::Integer { min: 1, max: 255 }, Absent::Example, "3", LIVE,
+        "So many packets in a row may be lost: `interval` times `multiplier` is how long a death goes unnoticed."),
+    key("bgp.peers.bfd", "multihop", Kind::Bool, Absent::Means("whether the peer has `multihop`, or a `ttl_security` above 1"), "false", LIVE,
+        "UDP port 4784 (RFC 5883) for a peer that is not on the same link, instead of 3784 (RFC 5881)."),
+    key("bgp.peers.bfd", "min_ttl", Kind::Integer { min: 1, max: 255 }, Absent::Means("any"), "253", LIVE,
+        "With `multihop`: packets that arrive with a lower TTL are discarded; they are sent with 255. Without it 255 is always demanded."),
+    key("bgp.peers.bfd", "strict", Kind::Bool, Absent::Example, "false", LIVE,
+        "Whether the BGP session waits until the BFD session is up. Otherwise a peer without BFD is a peer all the same."),
+
     key("bgp.peer_ranges", "prefix", Kind::Text("prefix"), Absent::Required, "\"10.0.0.0/24\"", LIVE,
         "Where they are."),
     key("bgp.peer_ranges", "asn", Kind::PeerAs, Absent::Required, "64512", LIVE,
@@ -281,7 +301,8 @@ pub const KEYS: &[Key] = &[
         "Key of TCP MD5 signatures, as for a peer; it holds for every address of the range."),
     key("bgp.peer_ranges", "ao_keys", Kind::List("`ID ALGORITHM FILE`"), Absent::Means("no signatures"), "[\"1 hmac-sha-1-96 /etc/sekisho/tor-1.ao\"]", LIVE,
         "Keys of TCP-AO (RFC 5925; Linux 6.7 with CONFIG_TCP_AO), the one to sign with first: an id (`1/2` where ours and the peer's differ), `hmac-sha-1-96`, `aes-128-cmac-96` or `hmac-sha-256-128`, and the file of the key. Not together with `password_file`."),
-    later("bgp.peer_ranges", "bfd"),
+    key("bgp.peer_ranges", "bfd", Kind::Switch("bgp.peers.bfd"), Absent::Example, "false", LIVE,
+        "As for a peer; a session with each that connects."),
     key("bgp.peer_ranges", "ttl_security", Kind::Integer { min: 1, max: 254 }, Absent::Means("any distance"), "1", LIVE,
         "As for a peer."),
     key("bgp.peer_ranges", "multihop", Kind::Integer { min: 1, max: 255 }, Absent::Means("as for a peer"), "2", LIVE,
@@ -478,18 +499,6 @@ const fn key(
     }
 }
 
-const fn later(section: &'static str, name: &'static str) -> Key {
-    key(
-        section,
-        name,
-        Kind::Text("any"),
-        Absent::NotSupportedYet,
-        "\"\"",
-        LIVE,
-        "Not supported yet: refused.",
-    )
-}
-
 /// Bounds in milliseconds.
 const fn duration(min: u64, max: u64) -> Kind {
     Kind::Duration {
@@ -521,6 +530,7 @@ impl std::fmt::Display for Kind {
             Self::List(what) => write!(f, "list of {what}"),
             Self::OneOf(words) => f.write_str(&one_of(words)),
             Self::Bool => f.write_str("true or false"),
+            Self::Switch(section) => write!(f, "true, false, or a table with the keys of `[{section}]`"),
             Self::PeerAs => f.write_str("AS number, list of AS numbers, `\"internal\"` or `\"external\"`"),
             Self::Integer { min, max } => write!(f, "number, {min} to {max}"),
             Self::Size { min, max } => write!(f, "size, {} to {}", write_size(*min), write_size(*max)),

@@ -260,6 +260,26 @@ impl<'a> Table<'a> {
         value.as_bool()
     }
 
+    /// `true` is a table in which nothing is written, `false` none; `None`: absent, or at fault.
+    pub(super) fn switch(&self, name: &str, empty: &'a DeTable<'a>) -> Option<Option<Self>> {
+        let key = self.key(name)?;
+        let Kind::Switch(section) = key.kind else {
+            return None;
+        };
+        let section = SECTIONS.iter().find(|known| known.name == section)?;
+        let (value, place) = self.entry(key)?;
+        let entries = match value {
+            DeValue::Boolean(false) => return Some(None),
+            DeValue::Boolean(true) => empty,
+            DeValue::Table(entries) => entries,
+            _ => {
+                self.wrong_type(&place, key, value, "true, false or a table");
+                return None;
+            }
+        };
+        Some(Some(Table::new(section, place, entries, self.log, self.base)))
+    }
+
     /// A number or a size within the range of the key.
     pub(super) fn number<T: TryFrom<u64>>(&self, name: &str) -> Option<At<T>> {
         let key = self.key(name)?;

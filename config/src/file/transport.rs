@@ -5,9 +5,11 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 
+use toml::de::DeTable;
+
 use super::fault::{At, Log, Place, quote};
 use super::table::{Table, host_address};
-use crate::model::{AoAlgorithm, AoKey, Invalid, MaxPrefixes, Peer, PeerRange, Secret, Transport};
+use crate::model::{AoAlgorithm, AoKey, Bfd, Invalid, MaxPrefixes, Peer, PeerRange, Secret, Transport};
 
 /// Octets of a key of TCP MD5 signatures (`TCP_MD5SIG_MAXKEYLEN`).
 const LONGEST_PASSWORD: usize = 80;
@@ -143,6 +145,34 @@ pub(super) fn max_prefixes(table: &Table<'_>, log: &Log) -> MaxPrefixes {
             .then(|| restart.map(|at| at.value).or(default.restart))
             .flatten(),
     }
+}
+
+/// The BFD session with a peer or range; `None`: the key has a fault.
+pub(super) fn bfd(table: &Table<'_>, transport: Option<&Transport>, log: &Log) -> Option<Option<Bfd>> {
+    let empty = DeTable::new();
+    let bfd = match table.switch("bfd", &empty) {
+        Some(Some(bfd)) => bfd,
+        Some(None) => return Some(None),
+        None => return (!table.has("bfd")).then_some(None),
+    };
+    let default = Bfd::default();
+    let far = transport.is_some_and(|t| t.multihop.is_some() || t.ttl_security.is_some_and(|hops| hops > 1));
+    let multihop = bfd.bool("multihop").unwrap_or(far);
+    let min_ttl = bfd.number("min_ttl");
+    if let (false, Some(at)) = (multihop, &min_ttl) {
+        log.warn(
+            &at.place,
+            "of a peer on the same link 255 is demanded anyway",
+            "remove it, or write multihop = true",
+        );
+    }
+    Some(Some(Bfd {
+        interval: bfd.duration("interval").map_or(default.interval, |at| at.value),
+        multiplier: bfd.number("multiplier").map_or(default.multiplier, |at| at.value),
+        multihop,
+        min_ttl: min_ttl.map_or(default.min_ttl, |at| at.value),
+        strict: bfd.bool("strict").unwrap_or(default.strict),
+    }))
 }
 
 /// `source_address`, of the peer's family; `None`: it has a fault.

@@ -226,6 +226,8 @@ pub struct Peer {
     pub pass_on: PassOn,
     /// What is agreed on with it beyond addresses.
     pub session: SessionSettings,
+    /// The BFD session with it (RFC 5880), if there is to be one.
+    pub bfd: Option<Bfd>,
 }
 
 /// What a session with a peer is held to.
@@ -324,6 +326,33 @@ pub enum PassedNextHop {
     Own,
     /// As it came.
     Unchanged,
+}
+
+/// A BFD session beside a BGP session (RFC 5880, 5881, 5882, 5883).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Bfd {
+    /// How often packets go out and may come in, whole microseconds.
+    pub interval: Duration,
+    /// Packets that may be lost.
+    pub multiplier: u8,
+    /// The peer is not on the same link: RFC 5883 instead of RFC 5881.
+    pub multihop: bool,
+    /// Of several hops: packets with a lower TTL are not believed.
+    pub min_ttl: u8,
+    /// No BGP session until the BFD session is up.
+    pub strict: bool,
+}
+
+impl Default for Bfd {
+    fn default() -> Self {
+        Self {
+            interval: Duration::from_millis(300),
+            multiplier: 3,
+            multihop: false,
+            min_ttl: 1,
+            strict: false,
+        }
+    }
 }
 
 /// Which AS a peer may be of.
@@ -486,6 +515,8 @@ pub struct PeerRange {
     pub pass_on: PassOn,
     /// As for a peer.
     pub session: SessionSettings,
+    /// As for a peer.
+    pub bfd: Option<Bfd>,
 }
 
 #[cfg(test)]

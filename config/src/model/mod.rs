@@ -26,8 +26,8 @@ mod vip;
 
 pub use as_path::AsPathPattern;
 pub use bgp::{
-    AoAlgorithm, AoKey, Asn, Bgp, BgpIdentity, BgpRole, ErrorWait, MaxPrefixes, PassOn, PassedNextHop, Peer,
-    PeerAs, PeerName, PeerRange, Role, RouterId, SessionSettings, Transport,
+    AoAlgorithm, AoKey, Asn, Bfd, Bgp, BgpIdentity, BgpRole, ErrorWait, MaxPrefixes, PassOn, PassedNextHop,
+    Peer, PeerAs, PeerName, PeerRange, Role, RouterId, SessionSettings, Transport,
 };
 pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet};
 pub use community::{Community, CommunityPattern};

@@ -4,6 +4,7 @@
 //! program started again with `--case NAME`. Without `SEKISHO_REQUIRE_DAEMONS=1` it does nothing but say so, since
 //! `cargo test` alone cannot fetch the daemons: `make test-lab` does.
 
+mod bfd;
 mod calico;
 mod cases;
 mod features;

@@ -195,7 +195,7 @@ pub(crate) fn shown(appliance: &Appliance, name: &str) -> Result<serde_json::Val
 }
 
 /// The object, at any depth, whose `name` is `name`.
-fn find<'a>(value: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
+pub(crate) fn find<'a>(value: &'a serde_json::Value, name: &str) -> Option<&'a serde_json::Value> {
     if value.get("name").and_then(serde_json::Value::as_str) == Some(name) {
         return Some(value);
     }

@@ -124,6 +124,7 @@ impl Bench {
                     role_strict: case.kind == Kind::Lateral,
                     shutdown: None,
                 },
+                bfd: None,
             }
         });
         let bgp = Bgp {

@@ -117,6 +117,7 @@ impl Speaker {
         if client_changed && !self.exports.is_empty() {
             self.pass_on_anew();
         }
+        self.watch(address);
     }
 
     fn add(&mut self, wanted: Wanted) {
@@ -171,12 +172,16 @@ impl Speaker {
             resets: 0,
             over_limit: false,
             near_limit: false,
+            liveness: None,
+            held_by_bfd: false,
             idle_since: Instant::now(),
             was_established: false,
         };
         peer.shut_down_or_start();
-        self.peers.insert(address, peer);
+        let peer = self.peers.entry(address).or_insert(peer);
+        peer.hold_for_bfd();
         self.order(address);
+        self.watch(address);
     }
 
     pub(super) fn remove(&mut self, address: IpAddr, notification: &Notification) {
@@ -185,6 +190,7 @@ impl Speaker {
         };
         info!(peer = %peer.wanted.name, reason = %notification, "BGP peer removed");
         self.keys.remove(&peer.key);
+        self.unwatch(address, &peer);
         peer.orders
             .send_modify(|orders| orders.stop = Some(notification.clone()));
         self.leaving.retain(|task| !task.is_finished());
@@ -216,10 +222,17 @@ impl Speaker {
             }
             self.add(wanted);
         }
-        if let Some(peer) = self.peers.get(&address)
-            && peer.accepted.try_send(stream).is_err()
-        {
-            self.metrics.refused.with_label_values(&["busy"]).inc();
+        let Some(peer) = self.peers.get(&address) else {
+            return;
+        };
+        // Closed without a word: after a NOTIFICATION the peer would wait long before it comes again.
+        let refused = if peer.held_by_bfd {
+            Some("bfd")
+        } else {
+            peer.accepted.try_send(stream).err().map(|_| "busy")
+        };
+        if let Some(reason) = refused {
+            self.metrics.refused.with_label_values(&[reason]).inc();
         }
     }
 

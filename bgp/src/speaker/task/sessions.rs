@@ -68,10 +68,13 @@ impl Speaker {
             self.spread(delta);
         }
         self.order(address);
+        self.watch(address);
     }
 
     fn updates(&mut self, address: IpAddr, updates: &[Update]) {
-        let Some(id) = self.peers.get(&address).and_then(|peer| peer.id) else {
+        // Of a session that BFD has ended some may be on its way still.
+        let established = self.peers.get(&address).filter(|peer| peer.established());
+        let Some(id) = established.and_then(|peer| peer.id) else {
             return;
         };
         for update in updates {
@@ -132,7 +135,7 @@ impl Speaker {
 
     /// RFC 7313 section 4: what the peer does not repeat between beginning and end of a refresh is gone.
     fn refreshed(&mut self, address: IpAddr, family: Family, kind: RouteRefreshKind) {
-        let Some(peer) = self.peers.get_mut(&address) else {
+        let Some(peer) = self.peers.get_mut(&address).filter(|peer| peer.established()) else {
             return;
         };
         let Some(id) = peer.id else {
@@ -160,7 +163,7 @@ impl Speaker {
         }
     }
 
-    fn down(&mut self, address: IpAddr, ended: &Ended) {
+    pub(super) fn down(&mut self, address: IpAddr, ended: &Ended) {
         let Some(peer) = self.peers.get_mut(&address) else {
             return;
         };

@@ -34,6 +34,7 @@ impl Speaker {
             peer.view(
                 peer.id.map(|id| self.rib.counts(id)).unwrap_or_default(),
                 self.bgp.identity.asn,
+                peer.bfd_view(&self.bfd),
                 now,
             )
         };

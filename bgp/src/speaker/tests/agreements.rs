@@ -91,6 +91,7 @@ async fn a_peer_is_shut_down_with_a_text_and_comes_back() {
         import: vec![],
         export: vec![],
         pass_on: PassOn::default(),
+        bfd: None,
         session: SessionSettings {
             shutdown: shutdown.map(Into::into),
             ..SessionSettings::default()

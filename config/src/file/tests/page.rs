@@ -65,7 +65,8 @@ fn file_with(key: &Key, value: &str) -> String {
         let wanted = section.name == key.section;
         let parent = key.section.starts_with("bgp") || key.section == "vips";
         let needed = section.required || (section.name == "bgp" && parent) || section.name == "bgp.peers";
-        if !wanted && !(needed && (section.name != "bgp.peers" || key.section == "vips")) {
+        let above = key.section == "vips" || key.section == "bgp.peers.bfd";
+        if !wanted && !(needed && (section.name != "bgp.peers" || above)) {
             continue;
         }
         text.push_str(&format!("{}\n", section.header()));
@@ -129,6 +130,8 @@ fn every_key_is_read_and_has_a_type() {
         let section = SECTIONS.iter().find(|s| s.name == key.section).unwrap();
         let at = if section.repeated {
             format!("{}[0]", section.name)
+        } else if section.name == "bgp.peers.bfd" {
+            "bgp.peers[0].bfd".to_owned()
         } else {
             section.name.to_owned()
         };
@@ -146,6 +149,7 @@ fn every_key_is_read_and_has_a_type() {
 fn another(key: &Key) -> String {
     match key.kind {
         Kind::PeerAs => "[64512, 65001]".to_owned(),
+        Kind::Switch(_) => "{ interval = \"50ms\" }".to_owned(),
         Kind::Bool => if key.example == "true" { "false" } else { "true" }.to_owned(),
         Kind::Integer { min, .. } if key.example == min.to_string() => (min + 1).to_string(),
         Kind::Integer { .. } => "77".to_owned(),

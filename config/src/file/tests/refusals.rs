@@ -473,7 +473,7 @@ asn = 1.5
 role = "node"
 port = 0
 passive = "no"
-bfd = true
+bfd = { interval = "5ms", multiplier = 0, min_ttl = 254, hops = 2 }
 password_file = "/x"
 import = ["far"]
 multihop = 0
@@ -486,11 +486,13 @@ keepalive = 3
             r#"box.toml:10: bgp.peers[0].role: `node` is none of the words known here; write "cluster" or "upstream""#,
             r"box.toml:11: bgp.peers[0].port: 0 is out of range; write a number from 1 to 65535",
             r"box.toml:12: bgp.peers[0].passive: a string where true or false is expected; write for example: passive = false",
-            r"box.toml:13: bgp.peers[0].bfd: not supported yet; remove it (it would do nothing)",
+            r"box.toml:13: bgp.peers[0].bfd.hops: unknown key; the keys of [bgp.peers.bfd] are interval, multiplier, multihop, min_ttl, strict",
+            r#"box.toml:13: bgp.peers[0].bfd.interval: 5ms is out of range; write "10ms" to "1m""#,
+            r"box.toml:13: bgp.peers[0].bfd.multiplier: 0 is out of range; write a number from 1 to 255",
             r"box.toml:14: bgp.peers[0].password_file: the file cannot be read: entity not found; correct the path, or let the user of the service read it and nobody else (chown, chmod 0400)",
             r"box.toml:15: bgp.peers[0].import[0]: no rule is named `far`; add it as [[bgp.rules]], or correct the name",
             r"box.toml:16: bgp.peers[0].multihop: 0 is out of range; write a number from 1 to 255",
-            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ao_keys, ttl_security, multihop, source_address, max_prefixes, max_prefixes_warning, max_prefixes_action, max_prefixes_restart, enforce_first_as, bgp_role, bgp_role_strict, shutdown, import, export, reannounce, rou…",
+            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ao_keys, bfd, ttl_security, multihop, source_address, max_prefixes, max_prefixes_warning, max_prefixes_action, max_prefixes_restart, enforce_first_as, bgp_role, bgp_role_strict, shutdown, import, export, reannounce…",
             ],
         ),
         (

@@ -8,7 +8,7 @@ use sekisho_tests::lab::BOX;
 use super::{Kind, Setup, digit, family};
 use crate::rig::{PEER_V4, PEER_V6};
 
-pub(super) fn bird(setup: &Setup) -> String {
+pub(crate) fn bird(setup: &Setup) -> String {
     let v2 = setup.kind == Kind::Bird2;
     let the_box = if setup.kind == Kind::Bird16Ipv6 {
         IpAddr::V6(BOX.v6)
@@ -98,7 +98,7 @@ pub(super) fn gobgp(setup: &Setup) -> String {
     )
 }
 
-pub(super) fn frr(setup: &Setup) -> String {
+pub(crate) fn frr(setup: &Setup) -> String {
     let the_box = BOX.v4;
     let mut more = String::new();
     if setup.passive {

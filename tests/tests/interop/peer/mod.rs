@@ -1,12 +1,13 @@
 //! Real daemons as the box's neighbour, behind one set of verbs.
 
-mod configuration;
+pub(crate) mod configuration;
 mod exabgp;
 
 use std::fs;
 use std::io::{Read, Write};
 use std::net::IpAddr;
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -280,30 +281,8 @@ impl Peer {
         run(command.args(["-p", "50051"]).args(words.split_whitespace()))
     }
 
-    /// Speaks to bgpd as vtysh does: each command ends with NUL, each answer with three and a result code. (vtysh itself
-    /// wants PAM, which needs an installed package.)
     pub(crate) fn vtysh(&self, commands: &[&str]) -> Result<String> {
-        let mut stream = UnixStream::connect(self.state.file("bgpd.vty"))?;
-        stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-        let mut said = String::new();
-        for words in ["enable"].iter().chain(commands) {
-            stream.write_all(words.as_bytes())?;
-            stream.write_all(&[0])?;
-            let mut answer = Vec::new();
-            let code = loop {
-                let mut octet = [0; 1];
-                stream.read_exact(&mut octet)?;
-                answer.extend_from_slice(&octet);
-                if let [.., 0, 0, 0, code] = answer[..] {
-                    break code;
-                }
-            };
-            answer.truncate(answer.len() - 4);
-            said.push_str(&String::from_utf8_lossy(&answer));
-            // CMD_SUCCESS, or CMD_WARNING of a command that changes nothing.
-            ensure!(code <= 1, "bgpd answers {code} to {words:?}: {said}");
-        }
-        Ok(said)
+        vty(&self.state.file("bgpd.vty"), commands)
     }
 
     /// Fails unless it says that the session is up.
@@ -370,6 +349,32 @@ impl Peer {
             bail!("it has not heard {prefix}: {}", text.trim())
         }
     }
+}
+
+/// Speaks to a daemon of FRR as vtysh does: each command ends with NUL, each answer with three and a result code. (vtysh itself
+/// wants PAM, which needs an installed package.)
+pub(crate) fn vty(socket: &Path, commands: &[&str]) -> Result<String> {
+    let mut stream = UnixStream::connect(socket)?;
+    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
+    let mut said = String::new();
+    for words in ["enable"].iter().chain(commands) {
+        stream.write_all(words.as_bytes())?;
+        stream.write_all(&[0])?;
+        let mut answer = Vec::new();
+        let code = loop {
+            let mut octet = [0; 1];
+            stream.read_exact(&mut octet)?;
+            answer.extend_from_slice(&octet);
+            if let [.., 0, 0, 0, code] = answer[..] {
+                break code;
+            }
+        };
+        answer.truncate(answer.len() - 4);
+        said.push_str(&String::from_utf8_lossy(&answer));
+        // CMD_SUCCESS, or CMD_WARNING of a command that changes nothing.
+        ensure!(code <= 1, "it answers {code} to {words:?}: {said}");
+    }
+    Ok(said)
 }
 
 fn family(prefix: &str) -> &'static str {
