@@ -14,6 +14,8 @@ pub mod bfd;
 mod error;
 pub mod fib;
 mod fsm;
+#[cfg(any(test, feature = "fuzzing"))]
+pub mod fuzzing;
 mod metrics;
 pub mod policy;
 pub mod rib;

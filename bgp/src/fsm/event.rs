@@ -62,6 +62,9 @@ pub(crate) enum Action {
     Send(LinkId, Message),
     /// Close this connection once what was sent has left, or a short time has passed. No event of it follows.
     Close(LinkId),
+    /// Both OPENs agree: what comes over this connection from now on is read so. A peer may take its session to stand, and
+    /// send UPDATEs, while we still wait for another connection to win.
+    Agreed(LinkId, Arc<Terms>),
     /// The session stands on this connection.
     Up(LinkId, Arc<Terms>),
     /// An UPDATE or ROUTE-REFRESH of the session that stands.

@@ -443,9 +443,11 @@ impl Fsm {
         }
         let hold_until = now + terms.hold_time.unwrap_or(self.timers.open_hold);
         let keepalive_at = terms.keepalive_time().map(|interval| now + self.jitter(interval));
+        let terms = Arc::new(terms);
         if let Some(link) = self.link_mut(id) {
+            out.push(Action::Agreed(id, Arc::clone(&terms)));
             link.phase = Phase::OpenConfirm(Agreed {
-                terms: Arc::new(terms),
+                terms,
                 hold_until: Some(hold_until),
                 keepalive_at,
                 confirmed_until: None,

@@ -130,6 +130,7 @@ impl Bench {
 fn sent(actions: &[Action]) -> Vec<String> {
     actions
         .iter()
+        .filter(|action| !matches!(action, Action::Agreed(..)))
         .map(|action| match action {
             Action::Dial => "dial".to_owned(),
             Action::StopDial => "stop-dial".to_owned(),
@@ -138,6 +139,7 @@ fn sent(actions: &[Action]) -> Vec<String> {
             Action::Send(link, Message::Notification(n)) => format!("{}/{}:{}", n.code, n.subcode, link.0),
             Action::Send(..) => "?".to_owned(),
             Action::Close(link) => format!("close{}", link.0),
+            Action::Agreed(..) => String::new(),
             Action::Up(link, _) => format!("up{}", link.0),
             Action::Deliver(_) => "deliver".to_owned(),
             Action::Down(_) => "down".to_owned(),

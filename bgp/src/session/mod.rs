@@ -471,6 +471,11 @@ impl<S: Stream> Session<S> {
             Action::StopDial => self.dialing = None,
             Action::Send(id, message) => self.send(id, &message),
             Action::Close(id) => self.drop_connection(id),
+            Action::Agreed(id, terms) => {
+                if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
+                    connection.negotiated = terms.wire;
+                }
+            }
             Action::Up(id, terms) => self.up(id, terms),
             Action::Deliver(message) => self.deliver(message),
             Action::Down(ended) => self.down(ended),
@@ -508,11 +513,8 @@ impl<S: Stream> Session<S> {
     }
 
     fn up(&mut self, id: LinkId, terms: Arc<Terms>) {
-        let mut ends = None;
-        if let Some(connection) = self.connections.iter_mut().find(|connection| connection.id == id) {
-            connection.negotiated = terms.wire;
-            ends = connection.stream().ends();
-        }
+        let connection = self.connections.iter().find(|connection| connection.id == id);
+        let ends = connection.and_then(|connection| connection.stream().ends());
         let local = ends.map(|(local, _)| local);
         info!(
             peer = %self.settings.name,

@@ -15,6 +15,8 @@ use crate::metrics::Metrics;
 use crate::policy::export::Export;
 use crate::wire::{Family, NextHop, Nlri, RouteRefresh};
 
+mod simulation;
+
 /// A connection in memory.
 struct Pipe {
     stream: DuplexStream,

@@ -16,6 +16,7 @@ use crate::session::hand::Hand;
 use crate::wire::{self, Family, Message, Notification};
 
 mod agreements;
+mod pressure;
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
