@@ -60,6 +60,10 @@ cells! {
     UpstreamExhausted "sekisho_http_upstream_connects_total" "result" "exhausted" COUNTER "Connections to endpoints by result.";
     UpstreamConnectUnrouted "sekisho_http_upstream_connects_total" "result" "unrouted" COUNTER "Connections to endpoints by result.";
     UpstreamTlsFailed "sekisho_http_upstream_tls_failed_total" "" "" COUNTER "TLS handshakes with endpoints that failed: certificate not believed, other name, no common version.";
+    Http2ControlFlood "sekisho_http2_closed_total" "reason" "control_flood" COUNTER "HTTP/2 connections of clients that the box closed because of what the client sent.";
+    Http2ResetFlood "sekisho_http2_closed_total" "reason" "reset_flood" COUNTER "HTTP/2 connections of clients that the box closed because of what the client sent.";
+    Http2Calm "sekisho_http2_closed_total" "reason" "calm" COUNTER "HTTP/2 connections of clients that the box closed because of what the client sent.";
+    Http2Protocol "sekisho_http2_closed_total" "reason" "protocol" COUNTER "HTTP/2 connections of clients that the box closed because of what the client sent.";
     UpstreamUnrouted "sekisho_http_upstream_unrouted_total" "" "" COUNTER "Connections to endpoints that were open, or being made, when the route was withdrawn.";
     UpstreamReused "sekisho_http_upstream_reused_total" "" "" COUNTER "Requests sent on a kept connection.";
     UpstreamIdle "sekisho_http_upstream_idle_connections" "" "" GAUGE "Kept connections to endpoints.";

@@ -342,6 +342,12 @@ pub(super) fn http(table: &Table<'_>) -> Http {
         max_concurrent_streams: table
             .number("max_concurrent_streams")
             .map_or(default.max_concurrent_streams, |at| at.value),
+        max_control_frames: table
+            .number("max_control_frames")
+            .map_or(default.max_control_frames, |at| at.value),
+        max_resets: table
+            .number("max_resets")
+            .map_or(default.max_resets, |at| at.value),
         max_requests_per_connection: table
             .number("max_requests_per_connection")
             .map_or(default.max_requests_per_connection, |at| at.value),

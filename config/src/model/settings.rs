@@ -124,6 +124,10 @@ pub struct Http {
     pub max_body_bytes: u64,
     /// HTTP/2 streams at a time on one connection (SETTINGS_MAX_CONCURRENT_STREAMS).
     pub max_concurrent_streams: u32,
+    /// HTTP/2 frames in 10 s on one connection that carry nothing and move nothing on, before it is closed.
+    pub max_control_frames: u32,
+    /// HTTP/2 streams in 10 s on one connection that its client resets, before it is closed.
+    pub max_resets: u32,
     /// Requests on one keep-alive connection before it is closed.
     pub max_requests_per_connection: u64,
     /// Idle connections kept to one endpoint by one worker.
@@ -146,6 +150,8 @@ impl Default for Http {
             max_uri_bytes: 16 * 1024,
             max_body_bytes: 0,
             max_concurrent_streams: 100,
+            max_control_frames: 2000,
+            max_resets: 200,
             max_requests_per_connection: 10_000,
             max_idle_per_endpoint: 64,
             max_connections: 100_000,

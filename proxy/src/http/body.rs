@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
-use hyper::body::Incoming;
 use tokio::time::{Instant, Sleep};
 
 use super::call::Call;
 use super::exchange::{Exchange, Fault};
+use super::http2::StreamRequest;
 use super::server::Http1Body;
 use super::upgrade::Switched;
 use crate::clock;
@@ -28,7 +28,7 @@ pub(crate) type Piece = Option<Result<Frame<Bytes>, BodyError>>;
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum BodyError {
     #[error("{0}")]
-    Broken(#[from] hyper::Error),
+    Http2(#[from] h2::Error),
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// Its framing is broken, or its connection ended before it did.
@@ -47,8 +47,8 @@ pub(crate) enum BodyError {
 /// The body of a request as its client sends it, by the protocol of the client.
 #[derive(Debug)]
 pub(crate) enum ClientBody {
-    Hyper(Incoming),
     Http1(Http1Body),
+    Http2(Box<StreamRequest>),
 }
 
 /// The body of an answer as its endpoint sends it, by the protocol of the endpoint.
@@ -72,22 +72,22 @@ impl Body for ClientBody {
 
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         match self.get_mut() {
-            Self::Hyper(body) => Pin::new(body).poll_frame(cx).map_err(BodyError::from),
             Self::Http1(body) => body.poll_frame(cx),
+            Self::Http2(body) => body.poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Hyper(body) => body.is_end_stream(),
             Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Hyper(body) => body.size_hint(),
             Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
         }
     }
 }

@@ -158,7 +158,7 @@ impl Call {
                             return Poll::Ready(Err(CallError::Interim));
                         }
                         headers::strip_hop_by_hop(&mut head.headers);
-                        exchange.client.interim(cx, head.status, &head.headers);
+                        exchange.interim(cx, head.status, &head.headers);
                         continue;
                     }
                 }

@@ -1,28 +1,19 @@
 //! One client connection: handshake, protocol, time-outs, end.
 
-use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
-use std::task::{Context, Poll};
+use std::task::Context;
 
-use http::{HeaderMap, HeaderValue, Request, StatusCode};
-use hyper::body::Incoming;
-use hyper::server::conn::http2;
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioIo, TokioTimer};
+use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::net::TcpStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
-use super::body::ClientBody;
-use super::io::{Activity, ClientIo, ClientStream, Expired};
+use super::http2::serve_http2;
+use super::io::{Activity, ClientIo, ClientStream};
 use super::server::{Conn, serve_http1};
-use super::service::serve;
-use crate::clock;
 use crate::metrics::Cell;
 use crate::proxy_protocol;
 use crate::start::Live;
@@ -130,7 +121,7 @@ pub(crate) async fn run(
         Some(conn) => serve_http1(client, conn).await,
         None => {
             if let Some(stream) = stream {
-                serve_http2(client, TokioIo::new(ClientIo::new(stream, activity))).await;
+                serve_http2(client, ClientIo::new(stream, activity)).await;
             }
         }
     }
@@ -153,146 +144,4 @@ async fn handshake(worker: &Worker, stream: TcpStream, live: &Live) -> Option<Tl
     };
     worker.counters.inc(cell);
     stream
-}
-
-async fn serve_http2(client: Rc<Client>, io: TokioIo<ClientIo>) {
-    let http = &client.live.http;
-    let service = {
-        let client = Rc::clone(&client);
-        service_fn(move |request: Request<Incoming>| {
-            serve(Rc::clone(&client), request.map(ClientBody::Hyper))
-        })
-    };
-    let mut connection = http2::Builder::new(LocalExecutor(Rc::clone(&client.worker)))
-        .timer(TokioTimer::new())
-        .max_concurrent_streams(http.max_concurrent_streams)
-        .max_header_list_size(u32::try_from(http.max_header_bytes).unwrap_or(u32::MAX))
-        .initial_stream_window_size(64 * 1024)
-        .initial_connection_window_size(1024 * 1024)
-        .max_send_buf_size(256 * 1024)
-        .max_pending_accept_reset_streams(20)
-        .max_local_error_reset_streams(128)
-        .serve_connection(io, service);
-    // When a wait is too long the connection is dropped, and with it the socket.
-    let _ = watch(&client, &mut connection).await;
-}
-
-/// Tasks of HTTP/2 streams run on the worker's own thread.
-#[derive(Clone, Debug)]
-struct LocalExecutor(Rc<Worker>);
-
-impl<F: Future + 'static> hyper::rt::Executor<F> for LocalExecutor {
-    fn execute(&self, future: F) {
-        self.0.connections.spawn_local(async move {
-            let mut future = pin!(future);
-            poll_fn(|cx| {
-                clock::turn();
-                future.as_mut().poll(cx).map(drop)
-            })
-            .await;
-        });
-    }
-}
-
-/// A hyper connection that can be asked to end.
-trait Serving: Unpin {
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>>;
-    /// No further request; those that run may finish (GOAWAY).
-    fn end(&mut self);
-}
-
-impl<I, S, R> Serving for http2::Connection<I, S, LocalExecutor>
-where
-    S: hyper::service::HttpService<Incoming, ResBody = R>,
-    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    S::Future: 'static,
-    I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    R: http_body::Body + 'static,
-    R::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
-    Self: Unpin + Future<Output = Result<(), hyper::Error>>,
-    LocalExecutor: hyper::rt::bounds::Http2ServerConnExec<S::Future, R>,
-{
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), hyper::Error>> {
-        Future::poll(Pin::new(self), cx)
-    }
-
-    fn end(&mut self) {
-        Pin::new(self).graceful_shutdown();
-    }
-}
-
-/// Drives a connection until it ends or waits too long. One timer serves every wait; it is set again only when a
-/// deadline comes nearer or when it fires.
-async fn watch(client: &Client, connection: &mut impl Serving) -> Option<Expired> {
-    let timeouts = &client.live.timeouts;
-    let activity = &client.activity;
-    let worker = &client.worker;
-    let (mut stop, mut cut) = (pin!(worker.stop.given()), pin!(worker.cut.given()));
-    let mut listening = false;
-    let old = Instant::now() + timeouts.connection_age;
-    let mut timer = pin!(sleep_until(old));
-    let mut ending = false;
-    poll_fn(|cx| {
-        let now = clock::turn();
-        // The task is woken by them when it has asked once.
-        if !listening {
-            listening = true;
-            let _ = (stop.as_mut().poll(cx), cut.as_mut().poll(cx));
-        }
-        loop {
-            if let Poll::Ready(ended) = connection.poll(cx) {
-                if let Err(error) = ended {
-                    // hyper has answered 400 or 431 by itself.
-                    if error.is_parse() {
-                        let large = error.is_parse_too_large();
-                        client.worker.counters.inc(if large {
-                            Cell::RefusedHeaders
-                        } else {
-                            Cell::RefusedMalformed
-                        });
-                    }
-                    tracing::debug!(%error, client = %client.peer, "a client connection ended");
-                }
-                return Poll::Ready(None);
-            }
-            let enough = worker.stop.is_given() || activity.closing.load(Relaxed) || now >= old;
-            if enough && !ending {
-                ending = true;
-                connection.end();
-                continue;
-            }
-            if worker.cut.is_given() {
-                return Poll::Ready(Some(Expired::Write));
-            }
-            let deadline = activity.deadline(timeouts, ending);
-            let mut due = match deadline {
-                Some((at, _)) if ending => at,
-                Some((at, _)) => at.min(old),
-                None if ending => now + timeouts.response_write,
-                None => old,
-            };
-            if activity.has_streams() {
-                // Streams run in tasks of their own and cannot set this timer: look after them now and then.
-                due = due.min(now + timeouts.response_write);
-            }
-            if ending && deadline.is_none() && !activity.has_streams() {
-                // Only the exchanges that run keep it open, and they have their own time-outs.
-                return Poll::Pending;
-            }
-            if due < timer.deadline() {
-                timer.as_mut().reset(due);
-            }
-            if timer.as_mut().poll(cx).is_pending() {
-                return Poll::Pending;
-            }
-            let now = Instant::now();
-            match deadline {
-                Some((at, expired)) if at <= now => return Poll::Ready(Some(expired)),
-                _ => timer
-                    .as_mut()
-                    .reset(due.max(now + std::time::Duration::from_millis(1))),
-            }
-        }
-    })
-    .await
 }

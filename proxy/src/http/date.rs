@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::time::Duration;
 
+use http::HeaderValue;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use tokio::time::Instant;
@@ -12,24 +13,40 @@ use crate::clock;
 const FRESH: Duration = Duration::from_secs(1);
 
 thread_local! {
-    static LAST: RefCell<Option<(Instant, String)>> = const { RefCell::new(None) };
+    static LAST: RefCell<Option<Last>> = const { RefCell::new(None) };
+}
+
+struct Last {
+    at: Instant,
+    line: String,
+    value: HeaderValue,
 }
 
 /// Appends the field line.
 pub(super) fn write(out: &mut Vec<u8>) {
+    with(|last| out.extend_from_slice(last.line.as_bytes()));
+}
+
+/// The value of the field.
+pub(super) fn value() -> HeaderValue {
+    with(|last| last.value.clone())
+}
+
+fn with<T>(take: impl FnOnce(&Last) -> T) -> T {
     let now = clock::now();
-    LAST.with_borrow_mut(|last| {
-        let line = match last {
-            Some((at, line)) if now.saturating_duration_since(*at) < FRESH => line,
-            _ => {
-                let (wall, line) = line(Timestamp::now());
+    LAST.with_borrow_mut(|last| match last {
+        Some(last) if now.saturating_duration_since(last.at) < FRESH => take(last),
+        _ => {
+            let (wall, line) = line(Timestamp::now());
+            let value = line.trim_start_matches("date: ").trim_end();
+            take(last.insert(Last {
                 // As old as the second that it names.
-                let (_, line) = last.insert((now.checked_sub(wall).unwrap_or(now), line));
-                line
-            }
-        };
-        out.extend_from_slice(line.as_bytes());
-    });
+                at: now.checked_sub(wall).unwrap_or(now),
+                value: HeaderValue::from_str(value).unwrap_or(HeaderValue::from_static("")),
+                line,
+            }))
+        }
+    })
 }
 
 /// How old the second is, and the line that names it (RFC 9110 section 5.6.7).

@@ -6,11 +6,12 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderValue, Method, Version};
+use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
 use sekisho_config::model::{Balance, LogFormat, ObjectName, Revision};
 use tokio::time::Instant;
 
 use super::connection::Client;
+use super::http2::Respond;
 use crate::access_log::Combined;
 use crate::balance::Tried;
 use crate::health::{Sign, passive};
@@ -140,6 +141,8 @@ pub(crate) struct Exchange {
     /// Its place in a trace, where it is recorded.
     pub(crate) trace: Option<Context>,
     pub(crate) request_id: HeaderValue,
+    /// Where interim answers go on HTTP/2.
+    pub(crate) respond: Option<Respond>,
     pub(crate) target: RefCell<Option<Rc<Target>>>,
     pub(crate) endpoint: RefCell<Option<At>>,
     /// Its place in the pool, where places are counted.
@@ -179,6 +182,16 @@ impl Exchange {
     pub(crate) fn tried(&self, tried: &mut Tried) {
         if let Some(endpoint) = self.endpoint.borrow().as_ref().and_then(At::endpoint) {
             tried.add(endpoint);
+        }
+    }
+
+    /// Passes an interim answer of an endpoint on, if the client takes it.
+    pub(crate) fn interim(&self, cx: &mut std::task::Context<'_>, status: StatusCode, fields: &HeaderMap) {
+        match &self.respond {
+            // 100 was said, or not asked for; 101 is none of HTTP/2.
+            Some(_) if status.as_u16() < 102 => {}
+            Some(respond) => respond.interim(status, fields),
+            None => self.client.interim(cx, status, fields),
         }
     }
 

@@ -3,8 +3,8 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Version};
 use sekisho_config::model::Prefix;
@@ -148,6 +148,16 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, version: Version, forward
     if let Some(host) = forwarding.host {
         headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
     }
+}
+
+/// Removes from a trailer section what must not come so late: framing, routing, authentication and what the box itself says
+/// (RFC 9110 section 6.5.1).
+pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+    strip_hop_by_hop(trailers);
+    for name in [HOST, CONTENT_LENGTH, TE, EXPECT, COOKIE, AUTHORIZATION, TRAILER] {
+        trailers.remove(name);
+    }
+    drop_suspect(trailers, false);
 }
 
 /// Drops names with an underscore, which some servers read as a dash and so as a header that was removed, and, from

@@ -9,10 +9,12 @@ mod exchange;
 mod forward;
 mod headers;
 mod host;
+mod http2;
 mod io;
 mod output;
 mod server;
 mod service;
+mod stream_body;
 mod upgrade;
 
 pub(crate) use exchange::Target;

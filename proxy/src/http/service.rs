@@ -15,7 +15,8 @@ use super::answer::{Refusal, refuse, text_response};
 use super::body::{ClientBody, Reply};
 use super::connection::Client;
 use super::exchange::{Exchange, Phase};
-use super::{forward, headers, host};
+use super::http2::Respond;
+use super::{forward, headers, host, http2};
 use crate::path::normalise;
 use crate::route::Asked;
 use crate::snapshot::Snapshot;
@@ -32,7 +33,11 @@ pub(crate) async fn serve(
 ) -> Result<Response<Reply>, Infallible> {
     let (parts, body) = request.into_parts();
     let snapshot = client.worker.snapshot();
-    let exchange = begin(&client, &parts, &snapshot);
+    let respond = match &body {
+        ClientBody::Http1(_) => None,
+        ClientBody::Http2(body) => Some(body.respond()),
+    };
+    let exchange = begin(&client, &parts, &snapshot, respond);
     let http2 = parts.version == Version::HTTP_2;
     let mut response = match judge(&exchange, &snapshot, parts) {
         Ok(Judged::Forward(forward)) => forward::forward(*forward, body, &exchange).await,
@@ -56,7 +61,7 @@ pub(crate) fn refused(
     parts: &http::request::Parts,
     refusal: Refusal,
 ) -> Response<Reply> {
-    let exchange = begin(client, parts, &client.worker.snapshot());
+    let exchange = begin(client, parts, &client.worker.snapshot(), None);
     parts.uri.path().clone_into(&mut exchange.path.borrow_mut());
     let mut response = refuse(refusal, exchange);
     finish(client, false, &mut response);
@@ -87,7 +92,12 @@ fn finish(client: &Client, http2: bool, response: &mut Response<Reply>) {
     }
 }
 
-fn begin(client: &Rc<Client>, parts: &http::request::Parts, snapshot: &Snapshot) -> Rc<Exchange> {
+fn begin(
+    client: &Rc<Client>,
+    parts: &http::request::Parts,
+    snapshot: &Snapshot,
+    respond: Option<Respond>,
+) -> Rc<Exchange> {
     let worker = &client.worker;
     client.activity.request_began();
     worker.counters.inc(metrics::Cell::InFlight);
@@ -133,6 +143,7 @@ fn begin(client: &Rc<Client>, parts: &http::request::Parts, snapshot: &Snapshot)
             )
         }),
         request_id: request_id.unwrap_or_else(|| worker.request_id()),
+        respond,
         target: RefCell::default(),
         endpoint: RefCell::default(),
         place: RefCell::default(),
@@ -250,6 +261,9 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
 
 /// Whatever else of the header section decides by itself.
 fn check_fields(client: &Client, parts: &http::request::Parts) -> Result<(), Refusal> {
+    if parts.version == Version::HTTP_2 {
+        http2::check(&parts.headers, client.live.http.max_header_bytes)?;
+    }
     if parts.headers.len() > client.live.http.max_headers {
         return Err(Refusal::Headers);
     }

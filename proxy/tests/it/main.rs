@@ -9,7 +9,9 @@
 mod access_log;
 mod backend_tls;
 mod balancing;
+mod frames;
 mod framing;
+mod http2;
 mod lifecycle;
 mod proxy_protocol;
 mod proxying;

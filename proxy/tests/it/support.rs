@@ -475,7 +475,12 @@ async fn read_request(stream: &mut TcpStream) -> Option<String> {
         stream.read_exact(&mut body).await.ok()?;
         octets.extend_from_slice(&body);
     } else if head.contains("\r\ntransfer-encoding: chunked") {
-        while !octets.ends_with(b"0\r\n\r\n") {
+        // Trailers may stand between the last chunk and the end.
+        let body = octets.len() - 2;
+        let ends = |octets: &[u8]| {
+            octets.ends_with(b"\r\n\r\n") && octets[body..].windows(5).any(|line| line == b"\r\n0\r\n")
+        };
+        while !ends(&octets) {
             let mut octet = [0];
             if stream.read(&mut octet).await.ok()? == 0 {
                 break;

@@ -75,7 +75,7 @@ impl ServerCertVerifier for Witness {
 }
 
 /// A TLS connection with this SNI (`None`: by address) and the leaf that was served.
-async fn connect(
+pub(crate) async fn connect(
     plane: &Plane,
     sni: Option<&str>,
     alpn: &[&str],

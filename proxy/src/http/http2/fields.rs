@@ -1,0 +1,62 @@
+//! Header fields of requests on HTTP/2.
+
+use http::header::CONTENT_LENGTH;
+use http::{HeaderMap, HeaderValue};
+
+use crate::http::answer::Refusal;
+
+/// What the parser lets through and a request must not have (RFC 9113 sections 8.2.1 and 8.1.1), and its size.
+pub(crate) fn check(fields: &HeaderMap, most: usize) -> Result<(), Refusal> {
+    let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
+    let padded = |value: &HeaderValue| {
+        let octets = value.as_bytes();
+        blank(octets.first()) || blank(octets.last())
+    };
+    if fields.values().any(padded) {
+        return Err(Refusal::Malformed);
+    }
+    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    if lengths.next().is_some() && lengths.next().is_some() {
+        return Err(Refusal::Framing);
+    }
+    // As SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113 section 6.5.2).
+    let size: usize = fields
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len() + 32)
+        .sum();
+    if size > most {
+        return Err(Refusal::Headers);
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use http::HeaderName;
+
+    use super::*;
+
+    #[test]
+    fn fields() {
+        for (fields, want) in [
+            (&[("a", "b"), ("content-length", "1")][..], Ok(())),
+            (&[("a", "")], Ok(())),
+            (&[("a", " b")], Err(Refusal::Malformed)),
+            (&[("a", "b\t")], Err(Refusal::Malformed)),
+            (
+                &[("content-length", "1"), ("content-length", "1")],
+                Err(Refusal::Framing),
+            ),
+            (&[("a", "0123456789"), ("b", "0123456789")], Err(Refusal::Headers)),
+        ] {
+            let mut map = HeaderMap::new();
+            for (name, value) in fields {
+                map.append(
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_str(value).unwrap(),
+                );
+            }
+            assert_eq!(check(&map, 85), want, "{fields:?}");
+        }
+    }
+}

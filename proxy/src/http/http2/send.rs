@@ -1,0 +1,32 @@
+//! Sending over a stream as flow control allows.
+
+use std::task::{Context, Poll, ready};
+
+use bytes::Bytes;
+use h2::SendStream;
+
+/// The other side has reset the stream, or the connection has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Gone;
+
+/// Sends `rest` to its end; `last`: nothing follows it.
+pub(crate) fn poll_send(
+    stream: &mut SendStream<Bytes>,
+    cx: &mut Context<'_>,
+    rest: &mut Bytes,
+    last: bool,
+) -> Poll<Result<(), Gone>> {
+    while !rest.is_empty() {
+        stream.reserve_capacity(rest.len());
+        while stream.capacity() == 0 {
+            match ready!(stream.poll_capacity(cx)) {
+                Some(Ok(_)) => {}
+                Some(Err(_)) | None => return Poll::Ready(Err(Gone)),
+            }
+        }
+        let piece = rest.split_to(stream.capacity().min(rest.len()));
+        let end = last && rest.is_empty();
+        stream.send_data(piece, end).map_err(|_| Gone)?;
+    }
+    Poll::Ready(Ok(()))
+}
