@@ -26,6 +26,9 @@ pub enum BadPath {
     Character,
 }
 
+/// How a slash is encoded in normal form.
+const ENCODED_SLASH: &str = "%2F";
+
 /// Whether `path` is already in normal form, seen without building anything.
 fn is_normal(path: &[u8]) -> bool {
     let mut last = 0;
@@ -41,18 +44,54 @@ fn is_normal(path: &[u8]) -> bool {
     path.first() == Some(&b'/')
 }
 
-/// Brings a request path (without query) into normal form; borrows when it already is.
+/// A path in normal form.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Normal<'a> {
+    /// The path.
+    pub path: Cow<'a, str>,
+    /// Whether it holds `%2F`, which only a route that asks for such paths may take.
+    pub encoded_slash: bool,
+}
+
+/// Brings a request path (without query) into normal form; borrows when it already is. An encoded slash is refused.
 ///
 /// # Errors
 /// [`BadPath`] when it must be refused.
 pub fn normalise(path: &str) -> Result<Cow<'_, str>, BadPath> {
+    match normal_form(path)? {
+        Normal {
+            encoded_slash: true, ..
+        } => Err(BadPath::Ambiguous),
+        Normal { path, .. } => Ok(path),
+    }
+}
+
+/// As [`normalise`], but says whether there is an encoded slash instead of refusing it. What stands between encoded
+/// slashes must not be empty or a dot segment, so that a server that decodes them comes to no other place.
+///
+/// # Errors
+/// [`BadPath`] when it must be refused.
+pub fn normal_form(path: &str) -> Result<Normal<'_>, BadPath> {
     if is_normal(path.as_bytes()) {
-        return Ok(Cow::Borrowed(path));
+        return Ok(Normal {
+            path: Cow::Borrowed(path),
+            encoded_slash: false,
+        });
     }
     if !path.starts_with('/') {
         return Err(BadPath::NoSlash);
     }
     let decoded = decode(path.as_bytes())?;
+    let encoded_slash = decoded.contains(ENCODED_SLASH);
+    if encoded_slash {
+        let mut pieces = decoded
+            .split('/')
+            .filter(|segment| segment.contains(ENCODED_SLASH))
+            .flat_map(|segment| segment.split(ENCODED_SLASH));
+        if pieces.any(|piece| matches!(piece, "" | "." | "..")) {
+            return Err(BadPath::Ambiguous);
+        }
+    }
     let mut out = String::with_capacity(decoded.len());
     let mut rest = decoded.as_str();
     // Invariant: `out` is empty or a normal path without trailing slash; `rest` is empty or begins with a slash.
@@ -79,7 +118,10 @@ pub fn normalise(path: &str) -> Result<Cow<'_, str>, BadPath> {
         }
         rest = next;
     }
-    Ok(Cow::Owned(out))
+    Ok(Normal {
+        path: Cow::Owned(out),
+        encoded_slash,
+    })
 }
 
 fn decode(path: &[u8]) -> Result<String, BadPath> {
@@ -101,7 +143,7 @@ fn decode(path: &[u8]) -> Result<String, BadPath> {
                 };
                 let octet = u8::try_from(high * 16 + low).map_err(|_| BadPath::Percent)?;
                 match octet {
-                    b'/' | b'\\' | 0 => return Err(BadPath::Ambiguous),
+                    b'\\' | 0 => return Err(BadPath::Ambiguous),
                     b'-' | b'.' | b'_' | b'~' => out.push(char::from(octet)),
                     octet if octet.is_ascii_alphanumeric() => out.push(char::from(octet)),
                     octet => encode(&mut out, octet),
@@ -181,6 +223,31 @@ mod tests {
             ("a", Err(BadPath::NoSlash)),
         ] {
             assert_eq!(normalise(input).as_deref(), want.as_ref().copied(), "{input:?}");
+        }
+    }
+
+    #[test]
+    fn encoded_slashes() {
+        for (input, want) in [
+            ("/a%2fb", Ok("/a%2Fb")),
+            ("/@scope%2Fname/x", Ok("/@scope%2Fname/x")),
+            ("/a/../b%2fc", Ok("/b%2Fc")),
+            ("/a%2f..%2fb", Err(BadPath::Ambiguous)),
+            ("/..%2fb", Err(BadPath::Ambiguous)),
+            ("/a%2f%2e%2e", Err(BadPath::Ambiguous)),
+            ("/%2fb", Err(BadPath::Ambiguous)),
+            ("/a%2f", Err(BadPath::Ambiguous)),
+            ("/a%2f%2fb", Err(BadPath::Ambiguous)),
+            ("/a%5cb%2fc", Err(BadPath::Ambiguous)),
+        ] {
+            let got = normal_form(input);
+            assert_eq!(
+                got.as_ref().map(|normal| &*normal.path),
+                want.as_ref().copied(),
+                "{input}"
+            );
+            assert!(got.is_err() || got.is_ok_and(|normal| normal.encoded_slash));
+            assert_eq!(normalise(input), Err(BadPath::Ambiguous));
         }
     }
 

@@ -22,6 +22,7 @@ use crate::alarm::{self, Alarms};
 use crate::balance::Dice;
 use crate::http::Target;
 use crate::metrics::{Counters, Metrics};
+use crate::route::Winner;
 use crate::snapshot::{Snapshot, Withdrawn};
 use crate::start::Live;
 use crate::trace::export;
@@ -147,8 +148,8 @@ struct Current {
 #[derive(Debug)]
 pub(crate) struct World {
     snapshot: Arc<Snapshot>,
-    /// By the place of the route in the snapshot.
-    targets: RefCell<HashMap<*const Route, Rc<Target>>>,
+    /// By the place of the route in the snapshot, and that of its action, of which one may have several.
+    targets: RefCell<HashMap<(*const Route, *const Action), Rc<Target>>>,
 }
 
 impl World {
@@ -159,16 +160,23 @@ impl World {
         })
     }
 
-    /// Where a route of this snapshot leads.
-    pub(crate) fn target(&self, route: &Route) -> Rc<Target> {
+    /// Where a route of this snapshot leads; the die is rolled where it leads to several places.
+    pub(crate) fn target(&self, winner: &Winner<'_>, dice: &RefCell<Dice>) -> Rc<Target> {
+        let route = winner.route;
+        let action = match &route.action {
+            split @ Action::Split(_) => split.rolled(dice.borrow_mut().roll()),
+            other => other,
+        };
         let mut targets = self.targets.borrow_mut();
-        let target = targets.entry(std::ptr::from_ref(route)).or_insert_with(|| {
+        let place = (std::ptr::from_ref(route), std::ptr::from_ref(action));
+        let target = targets.entry(place).or_insert_with(|| {
             Rc::new(Target {
                 ingress: route.id.ingress.clone(),
-                pool: match &route.action {
+                pool: match action {
                     Action::Forward(id) => self.snapshot.pool(id).cloned(),
-                    Action::Unavailable(_) => None,
+                    Action::Split(_) | Action::Unavailable(_) => None,
                 },
+                filters: winner.filters.cloned(),
             })
         });
         Rc::clone(target)

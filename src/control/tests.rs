@@ -44,6 +44,7 @@ fn part(addresses: &[&str]) -> ClusterPart {
         },
         path: PathMatch::Prefix("/".into()),
         conditions: Conditions::default(),
+        filters: None,
         action: Action::Forward(id.clone()),
     };
     let endpoints = addresses

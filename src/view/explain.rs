@@ -1,7 +1,7 @@
 use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
 use sekisho_bgp::VipView;
-use sekisho_config::model::{Action, HostName, ListenerState, VipPurpose};
-use sekisho_proxy::path::normalise;
+use sekisho_config::model::{Action, Filters, HostName, ListenerState, PoolId, VipPurpose};
+use sekisho_proxy::path::normal_form;
 use sekisho_proxy::route::{self, Found, WonBy};
 use serde::Serialize;
 
@@ -96,6 +96,15 @@ pub(crate) fn view(
         },
     );
     explanation.steps.push(rule(&found));
+    let filters = found.winner.and_then(|winner| winner.route.filters.as_deref());
+    if let Some(filters) = filters {
+        let names = filters.names().join(", ");
+        explanation.steps.push(Step::new("filters", true, names));
+    }
+    if let Some(answer) = answered(filters, &asked) {
+        explanation.answer = answer;
+        return Ok(explanation);
+    }
     explanation.answer = match found.winner.map(|winner| &winner.route.action) {
         None => "404: no rule takes this host and path, and there is no default backend".into(),
         Some(Action::Unavailable(why)) => {
@@ -104,31 +113,62 @@ pub(crate) fn view(
                 .push(Step::new("service", false, why.to_string()));
             format!("503: {why}")
         }
-        Some(Action::Forward(id)) => match picture.snapshot.pool(id) {
-            None => format!("503: Service {id} has no endpoint"),
-            Some(pool) => {
-                explanation.endpoints = endpoints::of_pool(picture, pool);
-                let used = explanation.endpoints.iter().filter(|row| row.in_use).count();
-                let (eligible, known) = (pool.eligible(), pool.endpoints().len());
-                let mut step = Step::new(
-                    "service",
-                    eligible > 0,
-                    format!("{id}: {used} of {known} endpoints are in use"),
-                );
-                step.detail.push(format!("balanced by {}", word(&pool.balance())));
-                explanation.steps.push(step);
-                match used {
-                    _ if eligible == 0 => {
-                        format!("503: Service {id} has no endpoint that is ready and routed")
-                    }
-                    0 => "forwarded straight to an endpoint although all are ejected".into(),
-                    1 => "forwarded straight to the one endpoint in use".into(),
-                    n => format!("forwarded straight to one of {n} endpoints"),
-                }
+        Some(Action::Forward(id)) => service(picture, id, &mut explanation),
+        Some(Action::Split(shares)) => {
+            let sum: u32 = shares.iter().map(|share| u32::from(share.weight)).sum();
+            let mut answers = Vec::new();
+            for share in shares.iter() {
+                let answer = match &share.action {
+                    Action::Forward(id) => format!("{id}: {}", service(picture, id, &mut explanation)),
+                    Action::Unavailable(why) => format!("503: {why}"),
+                    Action::Split(_) => continue,
+                };
+                answers.push(format!("{} of {sum} to {answer}", share.weight));
             }
-        },
+            answers.join("; ")
+        }
     };
     Ok(explanation)
+}
+
+/// What the box answers by itself, whatever the Service is.
+fn answered(filters: Option<&Filters>, asked: &Asked) -> Option<String> {
+    if asked.path.contains("%2F") && !filters.is_some_and(|filters| filters.encoded_slash) {
+        return Some("400: the path holds an encoded slash, and the rule does not allow one".into());
+    }
+    let filters = filters?;
+    if filters.https_only && !asked.https {
+        return Some("308: to the same place over TLS".into());
+    }
+    if let Some(answer) = &filters.answer {
+        return Some(format!("{}: {}", answer.status, answer.text));
+    }
+    let redirect = filters.redirect.as_ref()?;
+    Some(format!("{}: redirected elsewhere", redirect.status))
+}
+
+/// The step of one Service, its endpoints, and what becomes of a request for it.
+fn service(picture: &Picture, id: &PoolId, explanation: &mut Explanation) -> String {
+    let Some(pool) = picture.snapshot.pool(id) else {
+        return format!("503: Service {id} has no endpoint");
+    };
+    let rows = endpoints::of_pool(picture, pool);
+    let used = rows.iter().filter(|row| row.in_use).count();
+    explanation.endpoints.extend(rows);
+    let (eligible, known) = (pool.eligible(), pool.endpoints().len());
+    let mut step = Step::new(
+        "service",
+        eligible > 0,
+        format!("{id}: {used} of {known} endpoints are in use"),
+    );
+    step.detail.push(format!("balanced by {}", word(&pool.balance())));
+    explanation.steps.push(step);
+    match used {
+        _ if eligible == 0 => format!("503: Service {id} has no endpoint that is ready and routed"),
+        0 => "forwarded straight to an endpoint although all are ejected".into(),
+        1 => "forwarded straight to the one endpoint in use".into(),
+        n => format!("forwarded straight to one of {n} endpoints"),
+    }
 }
 
 fn read(request: &Request<'_>) -> Result<Asked, String> {
@@ -152,8 +192,9 @@ fn read(request: &Request<'_>) -> Result<Asked, String> {
         Some(host) => Some(host.parse::<HostName>().map_err(|error| error.to_string())?),
         None => None,
     };
-    let path = normalise(uri.path())
+    let path = normal_form(uri.path())
         .map_err(|error| format!("400: the path {} is refused: {error}", uri.path().escape_debug()))?
+        .path
         .into_owned();
     let method = request.method.unwrap_or("GET");
     let method = Method::from_bytes(method.as_bytes())

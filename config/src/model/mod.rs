@@ -9,6 +9,7 @@ mod certificate;
 mod community;
 mod condition;
 mod desired;
+mod filter;
 mod finding;
 mod host;
 mod ids;
@@ -33,6 +34,9 @@ pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet}
 pub use community::{Community, CommunityPattern};
 pub use condition::{Conditions, FieldCondition, ValueMatch};
 pub use desired::{ClusterPart, Desired, TcpRoute};
+pub use filter::{
+    Cors, Filters, FixedAnswer, HeaderChanges, Origin, PathTemplate, Redirect, TemplatePiece, Waits,
+};
 pub use finding::{Finding, FindingKind};
 pub use host::{HostName, HostPattern};
 pub use ids::{Invalid, NodeName, ObjectName, PoolId, Revision, RouteId, ServiceStatus};
@@ -46,7 +50,7 @@ pub use pool_policy::{
     Affinity, HashBy, HealthCheck, Limits, Outlier, PoolPolicy, Probe, Retry, RetryOn, SameSite,
 };
 pub use prefix::Prefix;
-pub use route::{Action, PathMatch, Route, Unavailable, VirtualHost};
+pub use route::{Action, PathMatch, Route, Share, Unavailable, VirtualHost};
 pub use secret::Secret;
 pub use settings::{
     AccessLog, Acme, Appliance, Http, Listen, LogFormat, Routing, Settings, Source, SourceKind, Timeouts,

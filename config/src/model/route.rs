@@ -2,7 +2,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{Conditions, HostPattern, ObjectName, Pattern, PoolId, RouteId};
+use super::{Conditions, Filters, HostPattern, ObjectName, Pattern, PoolId, RouteId};
 
 /// All routes of one host, in the order in which they are tried.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
@@ -26,6 +26,8 @@ pub struct Route {
     pub path: PathMatch,
     /// What else a request has to have.
     pub conditions: Conditions,
+    /// What is done with its requests and answers beside forwarding them.
+    pub filters: Option<Arc<Filters>>,
     /// Where they go.
     pub action: Action,
 }
@@ -69,8 +71,50 @@ impl std::fmt::Display for PathMatch {
 pub enum Action {
     /// To an endpoint of this pool; 503 when it has none that is eligible.
     Forward(PoolId),
+    /// Shared out by chance among several. A share that is unavailable answers 503 and is not given to the others.
+    Split(Arc<[Share]>),
     /// 503: the route exists and its backend cannot be resolved. It never falls through to another route.
     Unavailable(Unavailable),
+}
+
+/// One of several that share the requests of a route.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Share {
+    /// How much of the sum of all weights; none when it is 0.
+    pub weight: u16,
+    /// What happens with it; never a split again.
+    pub action: Action,
+}
+
+impl Action {
+    /// Every pool that requests may go to.
+    pub fn pools(&self) -> impl Iterator<Item = &PoolId> {
+        let (one, many) = match self {
+            Self::Forward(pool) => (Some(pool), &[][..]),
+            Self::Split(shares) => (None, &shares[..]),
+            Self::Unavailable(_) => (None, &[][..]),
+        };
+        one.into_iter()
+            .chain(many.iter().filter_map(|share| match &share.action {
+                Self::Forward(pool) => Some(pool),
+                Self::Split(_) | Self::Unavailable(_) => None,
+            }))
+    }
+
+    /// What is done with a request for which the die shows `roll`: everything shares alike over many rolls.
+    pub fn rolled(&self, roll: u64) -> &Self {
+        let Self::Split(shares) = self else { return self };
+        let sum: u64 = shares.iter().map(|share| u64::from(share.weight)).sum();
+        let mut left = roll.checked_rem(sum).unwrap_or(0);
+        for share in shares.iter() {
+            let weight = u64::from(share.weight);
+            if left < weight {
+                return &share.action;
+            }
+            left -= weight;
+        }
+        shares.first().map_or(self, |share| &share.action)
+    }
 }
 
 /// Why a route has no pool.

@@ -10,7 +10,7 @@ use sekisho_config::model::{
 };
 
 use super::findings::Findings;
-use super::{annotations, backends, pools};
+use super::{annotations, backends, filters, pools};
 use crate::text::printable;
 use crate::world::{Ingress, Kind, PathType, RulePath, World};
 
@@ -35,8 +35,9 @@ pub(super) fn hosts<'a>(
     let mut drafts: BTreeMap<HostPattern, Draft> = BTreeMap::new();
     for ingress in ingresses {
         let conditions = conditions(ingress);
+        let filters = filters::of(ingress, findings);
         let mut note = |action: &Action| {
-            if let Action::Forward(pool) = action {
+            for pool in action.pools() {
                 wanted.add(pool.clone(), Some(ingress));
             }
         };
@@ -83,6 +84,7 @@ pub(super) fn hosts<'a>(
                     &format!("{place}.backend"),
                     findings,
                 );
+                let action = filters::split(world, ingress, &path.backend, action, findings);
                 note(&action);
                 draft.taken.insert(key.clone(), id.clone());
                 let (path, conditions) = key;
@@ -90,6 +92,7 @@ pub(super) fn hosts<'a>(
                     id,
                     path,
                     conditions,
+                    filters: filters.clone(),
                     action,
                 });
             }
@@ -98,6 +101,7 @@ pub(super) fn hosts<'a>(
             continue;
         };
         let action = backends::resolve(world, ingress, backend, "spec.defaultBackend", findings);
+        let action = filters::split(world, ingress, backend, action, findings);
         if ingress.rules.is_empty() {
             named.push(HostPattern::Any);
         }
@@ -108,6 +112,7 @@ pub(super) fn hosts<'a>(
             },
             path: PathMatch::Prefix("/".into()),
             conditions: Conditions::default(),
+            filters,
             action,
         };
         for host in named {

@@ -8,6 +8,7 @@ mod backends;
 mod balancers;
 mod certificates;
 mod class;
+mod filters;
 mod findings;
 mod hosts;
 mod pools;

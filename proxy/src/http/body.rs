@@ -219,7 +219,7 @@ impl Body for RequestBody {
                         if let Some(data) = frame.data_ref() {
                             let count = exchange.bytes_in.get() + data.len() as u64;
                             exchange.bytes_in.set(count);
-                            let most = exchange.client.live.http.max_body_bytes;
+                            let most = exchange.max_body_bytes();
                             if most != 0 && count > most {
                                 exchange.blame(Fault::Proxy);
                                 return Poll::Ready(Some(Err(BodyError::TooLarge)));
@@ -349,7 +349,7 @@ impl Reply {
         lease: Lease,
         exchange: Rc<Exchange>,
     ) -> Self {
-        let limit = exchange.client.live.timeouts.response_read;
+        let limit = exchange.response_read_wait();
         let mut download = Box::new(Download {
             body,
             first,

@@ -19,7 +19,7 @@ use crate::moment::Moment;
 use crate::snapshot::{CompiledEndpoint, CompiledPool, Finished, Place};
 use crate::trace::Span;
 use crate::trace::context::Context;
-use crate::{clock, metrics};
+use crate::{clock, filter, metrics};
 
 /// Who ended an exchange before its end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -71,6 +71,7 @@ impl Phase {
 pub(crate) struct Target {
     pub(crate) ingress: ObjectName,
     pub(crate) pool: Option<Arc<CompiledPool>>,
+    pub(crate) filters: Option<Arc<filter::Compiled>>,
 }
 
 /// The endpoint in use, which counts the request as its own until this is dropped.
@@ -143,6 +144,8 @@ pub(crate) struct Exchange {
     pub(crate) request_id: HeaderValue,
     /// Where interim answers go on HTTP/2.
     pub(crate) respond: Option<Respond>,
+    /// That of a request for which it matters.
+    pub(crate) origin: RefCell<Option<HeaderValue>>,
     pub(crate) target: RefCell<Option<Rc<Target>>>,
     pub(crate) endpoint: RefCell<Option<At>>,
     /// Its place in the pool, where places are counted.
@@ -166,6 +169,29 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
+    /// What the filters of the route say, where there are any.
+    fn of_filters<T>(&self, ask: impl Fn(&filter::Compiled) -> Option<T>) -> Option<T> {
+        self.target.borrow().as_ref()?.filters.as_deref().and_then(ask)
+    }
+
+    /// How long a connection to an endpoint may take.
+    pub(crate) fn connect_wait(&self) -> Duration {
+        self.of_filters(filter::Compiled::connect_wait)
+            .unwrap_or(self.client.live.timeouts.connect)
+    }
+
+    /// How long an answer may take to begin, and between two reads of it.
+    pub(crate) fn response_read_wait(&self) -> Duration {
+        self.of_filters(filter::Compiled::response_read_wait)
+            .unwrap_or(self.client.live.timeouts.response_read)
+    }
+
+    /// Octets of the request's body at most; 0 for any number.
+    pub(crate) fn max_body_bytes(&self) -> u64 {
+        self.of_filters(filter::Compiled::max_body_bytes)
+            .unwrap_or(self.client.live.http.max_body_bytes)
+    }
+
     /// The request is now at this endpoint of the target.
     pub(crate) fn at(&self, target: &Rc<Target>, address: SocketAddr) {
         *self.endpoint.borrow_mut() = At::enter(target, address);

@@ -220,6 +220,13 @@ pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: &[Prefix]) -> I
     client
 }
 
+/// Whether a trusted proxy says that the client came over TLS.
+pub(crate) fn forwarded_over_tls(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(X_FORWARDED_PROTO).iter();
+    let first = values.next();
+    values.next().is_none() && first.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"))
+}
+
 /// Whether a request id of a client is kept: short, and nothing that could confuse a log.
 pub(crate) fn good_request_id(value: &HeaderValue) -> bool {
     let text = value.as_bytes();

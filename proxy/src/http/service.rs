@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, REFERER, SERVER, USER_AGENT};
+use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, REFERER, SERVER, USER_AGENT};
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use sekisho_config::model::LogFormat;
@@ -17,12 +17,12 @@ use super::connection::Client;
 use super::exchange::{Exchange, Phase};
 use super::http2::Respond;
 use super::{forward, headers, host, http2};
-use crate::path::normalise;
+use crate::path::{Normal, normal_form};
 use crate::route::Asked;
 use crate::snapshot::Snapshot;
 use crate::trace::context::{Context, Parent, TRACEPARENT};
 use crate::worker::World;
-use crate::{clock, metrics};
+use crate::{clock, filter, metrics};
 
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
 
@@ -41,6 +41,7 @@ pub(crate) async fn serve(
     let http2 = parts.version == Version::HTTP_2;
     let mut response = match judge(&exchange, &snapshot, parts) {
         Ok(Judged::Forward(forward)) => forward::forward(*forward, body, &exchange).await,
+        Ok(Judged::Answer(answer)) => own(answer, &exchange),
         Ok(Judged::Challenge(answer)) => {
             client.worker.counters.inc(metrics::Cell::ChallengeAnswered);
             let mut response = text_response(StatusCode::OK, Bytes::from(answer), Rc::clone(&exchange));
@@ -52,6 +53,14 @@ pub(crate) async fn serve(
         Err(refusal) => refuse(refusal, Rc::clone(&exchange)),
     };
     finish(&client, http2, &mut response);
+    if let Some(filters) = exchange
+        .target
+        .borrow()
+        .as_ref()
+        .and_then(|target| target.filters.as_deref())
+    {
+        filters.response(response.headers_mut(), exchange.origin.borrow().as_ref());
+    }
     Ok(response)
 }
 
@@ -90,6 +99,26 @@ fn finish(client: &Client, http2: bool, response: &mut Response<Reply>) {
                 .insert(CONNECTION, HeaderValue::from_static("close"));
         }
     }
+}
+
+/// An answer that a filter gives.
+fn own(answer: filter::Answer, exchange: &Rc<Exchange>) -> Response<Reply> {
+    let filter::Answer {
+        status,
+        headers,
+        text,
+    } = answer;
+    let mut response = text_response(status, text, Rc::clone(exchange));
+    let fields = response.headers_mut();
+    if status == StatusCode::NO_CONTENT {
+        // Such an answer has no content and says nothing of its length (RFC 9110 section 8.6).
+        fields.remove(CONTENT_LENGTH);
+        fields.remove(CONTENT_TYPE);
+    }
+    for (name, value) in headers {
+        fields.insert(name, value);
+    }
+    response
 }
 
 fn begin(
@@ -144,6 +173,7 @@ fn begin(
         }),
         request_id: request_id.unwrap_or_else(|| worker.request_id()),
         respond,
+        origin: RefCell::default(),
         target: RefCell::default(),
         endpoint: RefCell::default(),
         place: RefCell::default(),
@@ -166,6 +196,7 @@ fn begin(
 /// What is to be done with a request that may pass.
 enum Judged {
     Challenge(String),
+    Answer(filter::Answer),
     Forward(Box<forward::Forward>),
 }
 
@@ -193,11 +224,11 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
     }
     let asterisk = parts.method == Method::OPTIONS && parts.uri.path() == "*";
     let normal = if asterisk {
-        Ok("/".into())
+        normal_form("/")
     } else {
-        normalise(parts.uri.path())
+        normal_form(parts.uri.path())
     };
-    let Ok(path) = normal else {
+    let Ok(Normal { path, encoded_slash }) = normal else {
         return refuse(parts.uri.path(), Refusal::Path);
     };
     path.as_ref().clone_into(&mut exchange.path.borrow_mut());
@@ -220,14 +251,32 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
         },
     );
     let Some(winner) = found.winner else {
-        return Err(if snapshot.source_ready() {
+        return Err(if encoded_slash {
+            Refusal::Path
+        } else if snapshot.source_ready() {
             Refusal::NoRoute
         } else {
             Refusal::NotReady
         });
     };
-    let target = snapshot.target(winner.route);
+    if encoded_slash && !winner.filters.is_some_and(|filters| filters.encoded_slash()) {
+        return Err(Refusal::Path);
+    }
+    let target = snapshot.target(&winner, &client.worker.dice);
     *exchange.target.borrow_mut() = Some(Rc::clone(&target));
+    let filters = target.filters.as_deref();
+    if let Some(filters) = filters
+        && let Some(answer) = filtered(exchange, filters, &parts, host.as_ref(), &path)
+    {
+        return Ok(Judged::Answer(answer));
+    }
+    let rewritten = match filters.and_then(|filters| filters.path(&path)) {
+        Some(rewritten) if !asterisk => match normal_form(&rewritten) {
+            Ok(normal) if encoded_slash || !normal.encoded_slash => Some(normal.path.into_owned()),
+            _ => return Err(Refusal::Path),
+        },
+        _ => None,
+    };
     if target.pool.is_none() {
         return Err(Refusal::Unavailable);
     }
@@ -251,12 +300,42 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
     {
         parts.headers.insert(TRACEPARENT, field);
     }
-    parts.uri = target_uri(&parts.uri, &path, asterisk)?;
+    if let Some(filters) = filters {
+        filters.request(&mut parts.headers);
+    }
+    parts.uri = target_uri(&parts.uri, rewritten.as_deref().unwrap_or(&path), asterisk)?;
     Ok(Judged::Forward(Box::new(forward::Forward {
         parts,
         target,
         upgrade,
     })))
+}
+
+/// What the filters of a route answer by themselves.
+fn filtered(
+    exchange: &Exchange,
+    filters: &filter::Compiled,
+    parts: &http::request::Parts,
+    host: Option<&HeaderValue>,
+    path: &str,
+) -> Option<filter::Answer> {
+    let client = &exchange.client;
+    if filters.wants_origin() {
+        *exchange.origin.borrow_mut() = parts.headers.get(ORIGIN).cloned();
+    }
+    let seen = filter::Seen {
+        method: &parts.method,
+        scheme: if client.trusted && headers::forwarded_over_tls(&parts.headers) {
+            "https"
+        } else {
+            client.scheme()
+        },
+        host: host.and_then(|host| host.to_str().ok()),
+        path,
+        query: parts.uri.query(),
+        headers: &parts.headers,
+    };
+    filters.first_answer(&seen).or_else(|| filters.redirect(&seen))
 }
 
 /// Whatever else of the header section decides by itself.

@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::Asked;
 use super::conditions::Compiled;
-use crate::path;
+use crate::{filter, path};
 
 /// Children of a node that are kept in a sorted list; more are hashed.
 const FEW: usize = 16;
@@ -27,6 +27,8 @@ pub struct CompiledHost {
     wished: Arc<VirtualHost>,
     /// By place.
     conditions: Vec<Option<Box<Compiled>>>,
+    /// By place; the last one is that of the fallback.
+    filters: Vec<Option<Arc<filter::Compiled>>>,
     nodes: Vec<Node>,
 }
 
@@ -163,6 +165,12 @@ impl CompiledHost {
         let mut host = Self {
             wished: Arc::clone(wished),
             conditions: Vec::with_capacity(wished.routes.len()),
+            filters: wished
+                .routes
+                .iter()
+                .chain(&wished.fallback)
+                .map(filter::Compiled::compile)
+                .collect(),
             nodes: vec![Node::default()],
         };
         let mut patterns: HashMap<u32, Vec<(u32, Pattern)>> = HashMap::new();
@@ -246,8 +254,14 @@ impl CompiledHost {
         }
     }
 
+    /// The default backend of this host.
+    pub(crate) fn fallback(&self) -> Option<(&Route, Option<&Arc<filter::Compiled>>)> {
+        let filters = self.filters.get(self.wished.routes.len());
+        Some((self.wished.fallback.as_ref()?, filters.and_then(Option::as_ref)))
+    }
+
     /// The best route for a request.
-    pub(crate) fn route(&self, asked: &Asked<'_>) -> Option<&Route> {
+    pub(crate) fn route(&self, asked: &Asked<'_>) -> Option<(&Route, Option<&Arc<filter::Compiled>>)> {
         let mut best = u32::MAX;
         let offer = |places: &Places, best: &mut u32| {
             for place in places {
@@ -289,6 +303,10 @@ impl CompiledHost {
                 met
             });
         }
-        self.wished.routes.get(best as usize)
+        let filters = self.filters.get(best as usize);
+        Some((
+            self.wished.routes.get(best as usize)?,
+            filters.and_then(Option::as_ref),
+        ))
     }
 }

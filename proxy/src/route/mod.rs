@@ -13,10 +13,13 @@ mod host;
 #[cfg(test)]
 mod tests;
 
+use std::sync::Arc;
+
 use http::{HeaderMap, Method};
 use sekisho_config::model::{HostPattern, Route};
 use serde::Serialize;
 
+use crate::filter;
 pub use explain::{Loser, Lost, takes};
 pub use host::CompiledHost;
 
@@ -54,6 +57,8 @@ pub struct Winner<'a> {
     pub route: &'a Route,
     /// How it came to win.
     pub by: WonBy,
+    #[serde(skip)]
+    pub(crate) filters: Option<&'a Arc<filter::Compiled>>,
 }
 
 /// How a route came to win.
@@ -91,10 +96,11 @@ pub(crate) fn find<'a>(
         let host = &table.wished().host;
         table
             .route(&asked)
-            .map(|route| Winner {
+            .map(|(route, filters)| Winner {
                 host,
                 route,
                 by: WonBy::Path,
+                filters,
             })
             .or_else(|| {
                 let by = if *host == HostPattern::Any {
@@ -102,15 +108,21 @@ pub(crate) fn find<'a>(
                 } else {
                     WonBy::HostFallback
                 };
-                let fallback = table.wished().fallback.as_ref();
-                fallback.map(|route| Winner { host, route, by })
+                table.fallback().map(|(route, filters)| Winner {
+                    host,
+                    route,
+                    by,
+                    filters,
+                })
             })
             .or_else(|| {
-                let wished = any?.wished();
+                let any = any?;
+                let (route, filters) = any.fallback()?;
                 Some(Winner {
-                    host: &wished.host,
-                    route: wished.fallback.as_ref()?,
+                    host: &any.wished().host,
+                    route,
                     by: WonBy::DefaultBackend,
+                    filters,
                 })
             })
     });

@@ -17,6 +17,7 @@ fn route(index: u32, path: PathMatch, conditions: Conditions) -> Route {
         },
         path,
         conditions,
+        filters: None,
         action: Action::Unavailable(Unavailable::UnsupportedBackend),
     }
 }
@@ -87,7 +88,7 @@ fn paths() {
     ] {
         let parsed: Vec<PathMatch> = rules.iter().map(|text| rule(text)).collect();
         let got = host("a.b", &parsed, false);
-        let got = got.route(&Asked::get(path)).map(|route| route.path.clone());
+        let got = got.route(&Asked::get(path)).map(|(route, _)| route.path.clone());
         assert_eq!(got, want.map(rule), "{rules:?} {path}");
     }
 }
@@ -276,10 +277,10 @@ fn ten_thousand_paths() {
     let host = host("a.b", &rules, false);
     for index in (0..10_000).step_by(617) {
         let path = format!("/p{index}/x/y");
-        let found = host.route(&Asked::get(&path)).unwrap();
+        let found = host.route(&Asked::get(&path)).unwrap().0;
         assert_eq!(found.id.place, Some((0, index)));
     }
-    let found = host.route(&Asked::get("/r/19-abc")).unwrap();
+    let found = host.route(&Asked::get("/r/19-abc")).unwrap().0;
     assert_eq!(found.id.place, Some((0, 10_019)));
     assert!(host.route(&Asked::get("/p10000/x")).is_none());
 }
@@ -357,7 +358,7 @@ proptest! {
         let naive = compiled.wished().routes.iter().find(|route| takes(route, &asked).is_ok());
         let got = compiled.route(&asked);
         prop_assert_eq!(
-            got.map(|route| &route.id),
+            got.map(|(route, _)| &route.id),
             naive.map(|route| &route.id),
             "{:?} {:?}",
             compiled.wished().routes,

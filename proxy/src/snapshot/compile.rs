@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
 use sekisho_config::model::{
-    Action, ClusterPart, Desired, HostPattern, Observed, Pool, PoolId, Revision, Route, Routing, VirtualHost,
+    ClusterPart, Desired, HostPattern, Observed, Pool, PoolId, Revision, Routing, VirtualHost,
 };
 
 use super::{ListenerKind, Snapshot, pools};
@@ -193,15 +193,11 @@ impl Snapshot {
 
     fn count_routes(&mut self, old: Option<&Arc<VirtualHost>>, new: Option<&Arc<VirtualHost>>) {
         let targets = |host: Option<&Arc<VirtualHost>>| -> Vec<PoolId> {
-            let target = |route: &Route| match &route.action {
-                Action::Forward(id) => Some(id.clone()),
-                Action::Unavailable(_) => None,
-            };
             host.map(|host| {
                 host.routes
                     .iter()
                     .chain(&host.fallback)
-                    .filter_map(target)
+                    .flat_map(|route| route.action.pools().cloned())
                     .collect()
             })
             .unwrap_or_default()

@@ -89,6 +89,7 @@ fn world(seed: u64) -> (Desired, Observed, Routing) {
         },
         path: PathMatch::Prefix(["/", "/a", "/a/b", "x", ""][dice.below(5)].into()),
         conditions: Conditions::default(),
+        filters: None,
         action: match dice.below(5) {
             0 => Action::Unavailable(Unavailable::UnsupportedBackend),
             index => Action::Forward(pool_id(index)),

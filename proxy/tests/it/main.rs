@@ -9,6 +9,7 @@
 mod access_log;
 mod backend_tls;
 mod balancing;
+mod filters;
 mod frames;
 mod framing;
 mod http2;

@@ -223,6 +223,7 @@ impl Plane {
                 },
                 path: PathMatch::Prefix((*path).into()),
                 conditions: Conditions::default(),
+                filters: None,
                 action: action.clone(),
             })
             .collect();

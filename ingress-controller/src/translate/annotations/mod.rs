@@ -5,11 +5,8 @@
 //! that the annotation counts as absent, but for those without which more would pass than is meant
 //! ([`Annotation::strictly_of`]).
 
+mod filters;
 mod policy;
-#[cfg_attr(
-    not(test),
-    expect(dead_code, reason = "not every kind of value has a row yet")
-)]
 pub(super) mod read;
 mod routing;
 mod table;
@@ -23,6 +20,7 @@ use crate::ANNOTATION_PREFIX;
 use crate::text::printable;
 use crate::world::{Annotations, Kind};
 
+pub(super) use filters::*;
 pub(super) use policy::{POLICY, WEIGHT, policy};
 pub(super) use routing::*;
 pub(super) use table::*;
@@ -65,7 +63,10 @@ impl<T> Annotation<T> {
 
 /// Every row, in the order of the page.
 fn rows() -> impl Iterator<Item = &'static dyn Row> {
-    [TABLE, routing::ROWS].into_iter().flatten().copied()
+    [TABLE, routing::ROWS, filters::ROWS]
+        .into_iter()
+        .flatten()
+        .copied()
 }
 
 /// An annotation that cannot be read, and that must not count as absent.

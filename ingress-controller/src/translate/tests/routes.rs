@@ -8,6 +8,7 @@ fn taken_by(manifests: &str, host: &str, path: &str) -> String {
     match find(&part, host, path).map(|route| route.action.clone()) {
         None => "404".to_owned(),
         Some(Action::Forward(PoolId { service, port })) => format!("{}:{port}", service.name),
+        Some(Action::Split(shares)) => format!("{shares:?}"),
         Some(Action::Unavailable(why)) => format!("503 {why}"),
     }
 }

@@ -77,7 +77,7 @@ pub(super) async fn connect(
         if !fresh && let Some(lease) = worker.upstreams.kept(&dial) {
             return Ok(lease);
         }
-        let limit = exchange.client.live.timeouts.connect;
+        let limit = exchange.connect_wait();
         let limit = due.map_or(limit, |due| {
             limit.min(due.saturating_duration_since(clock::now()))
         });
@@ -170,5 +170,6 @@ pub(super) fn renew(target: &mut Rc<Target>, exchange: &Exchange) {
     *target = Rc::new(Target {
         ingress: target.ingress.clone(),
         pool: Some(Arc::clone(pool)),
+        filters: target.filters.clone(),
     });
 }

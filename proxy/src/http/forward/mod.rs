@@ -73,7 +73,7 @@ async fn attempt(
     // Extensions are the client connection's own; nothing of them is the endpoint's business.
     parts.extensions.clear();
     let repeatable = body.is_empty() && is_idempotent(&parts.method) && upgrade.is_none();
-    let most = live.http.max_body_bytes;
+    let most = exchange.max_body_bytes();
     if most != 0 && body.size_hint().lower() > most {
         return Err(Refusal::TooLarge);
     }

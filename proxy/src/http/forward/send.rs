@@ -47,7 +47,7 @@ pub(super) async fn send(
     if careful && lease.reused && !stream.is_open() {
         return Err(Failure::Unsent);
     }
-    let limit = exchange.client.live.timeouts.response_read;
+    let limit = exchange.response_read_wait();
     let wire = Rc::clone(&lease.wire);
     let begun = clock::now();
     let mut call = Box::new(Call::new(stream));

@@ -1,0 +1,152 @@
+//! What the annotations of an Ingress ask to be done with requests and answers on their way.
+
+use std::sync::Arc;
+
+use sekisho_config::model::{
+    Action, Cors, Filters, FindingKind, HeaderChanges, Origin, PathTemplate, Redirect, Share, Waits,
+};
+
+use super::annotations;
+use super::backends;
+use super::findings::Findings;
+use crate::world::{Backend, Ingress, Kind, PathType, World};
+
+/// The filters of all routes of an Ingress; `None` when it has none.
+pub(super) fn of(ingress: &Ingress, findings: &mut Findings) -> Option<Arc<Filters>> {
+    let written = &ingress.annotations;
+    let mut report = |place: String, message: &str| {
+        findings.add(
+            FindingKind::InvalidValue,
+            (Kind::Ingress, &ingress.name),
+            place,
+            message,
+        );
+    };
+    let regex = annotations::USE_REGEX.of(written) == Some(true)
+        && ingress
+            .rules
+            .iter()
+            .flat_map(|rule| &rule.paths)
+            .any(|path| path.path_type == PathType::ImplementationSpecific);
+    for row in [&annotations::REWRITE_PATH, &annotations::REDIRECT_PATH] {
+        if !regex && row.of(written).as_ref().is_some_and(PathTemplate::has_groups) {
+            report(
+                row.place(),
+                "names groups ($1), and no path of the Ingress is a regular expression: they are empty; annotate sekisho.io/use-regex",
+            );
+        }
+    }
+    let filters = Filters {
+        https_only: annotations::SSL_REDIRECT.of(written).unwrap_or_default(),
+        answer: annotations::MAINTENANCE.of(written),
+        redirect: redirect(ingress),
+        cors: cors(ingress, &mut report),
+        rewrite_path: annotations::REWRITE_PATH.of(written),
+        rewrite_host: annotations::REWRITE_HOST
+            .of(written)
+            .map(|host| host.as_str().into()),
+        request_headers: HeaderChanges {
+            remove: annotations::REQUEST_HEADER_REMOVE.of(written).unwrap_or_default(),
+            set: annotations::REQUEST_HEADER_SET.of(written).unwrap_or_default(),
+            add: annotations::REQUEST_HEADER_ADD.of(written).unwrap_or_default(),
+        },
+        response_headers: HeaderChanges {
+            remove: annotations::RESPONSE_HEADER_REMOVE
+                .of(written)
+                .unwrap_or_default(),
+            set: annotations::RESPONSE_HEADER_SET.of(written).unwrap_or_default(),
+            add: annotations::RESPONSE_HEADER_ADD.of(written).unwrap_or_default(),
+        },
+        waits: Waits {
+            connect: annotations::CONNECT_TIMEOUT.of(written),
+            response_read: annotations::RESPONSE_TIMEOUT.of(written),
+        },
+        max_body_bytes: annotations::MAX_BODY_BYTES.of(written),
+        encoded_slash: annotations::ALLOW_ENCODED_SLASH.of(written).unwrap_or_default(),
+    };
+    (!filters.is_empty()).then(|| Arc::new(filters))
+}
+
+fn redirect(ingress: &Ingress) -> Option<Redirect> {
+    let written = &ingress.annotations;
+    let redirect = Redirect {
+        status: annotations::REDIRECT_STATUS.of(written).unwrap_or(302),
+        scheme: annotations::REDIRECT_SCHEME.of(written).map(Into::into),
+        host: annotations::REDIRECT_HOST
+            .of(written)
+            .map(|host| host.as_str().into()),
+        port: annotations::REDIRECT_PORT.of(written),
+        path: annotations::REDIRECT_PATH.of(written),
+    };
+    let any = redirect.scheme.is_some()
+        || redirect.host.is_some()
+        || redirect.port.is_some()
+        || redirect.path.is_some();
+    any.then_some(redirect)
+}
+
+fn cors(ingress: &Ingress, report: &mut impl FnMut(String, &str)) -> Option<Cors> {
+    let written = &ingress.annotations;
+    let origins = annotations::CORS_ORIGINS.of(written);
+    let credentials = annotations::CORS_CREDENTIALS.of(written).unwrap_or_default();
+    let Some(origins) = origins else {
+        for name in written.keys().filter(|name| name.starts_with("sekisho.io/cors-")) {
+            if **name != *annotations::CORS_ORIGINS.name {
+                report(
+                    format!("metadata.annotations[{name}]"),
+                    "has no effect without sekisho.io/cors-origins; name the origins",
+                );
+            }
+        }
+        return None;
+    };
+    if credentials && origins.contains(&Origin::Any) {
+        report(
+            annotations::CORS_CREDENTIALS.place(),
+            "has no effect with the origin `*`: any page could act in the name of its visitor; name the origins",
+        );
+    }
+    Some(Cors {
+        credentials: credentials && !origins.contains(&Origin::Any),
+        origins,
+        methods: annotations::CORS_METHODS
+            .of(written)
+            .unwrap_or_else(|| vec!["PUT".into(), "PATCH".into(), "DELETE".into()]),
+        headers: annotations::CORS_HEADERS.of(written).unwrap_or_default(),
+        expose: annotations::CORS_EXPOSE_HEADERS.of(written).unwrap_or_default(),
+        max_age: annotations::CORS_MAX_AGE.of(written),
+    })
+}
+
+/// `action` with what `sekisho.io/split` gives to other Services, at the port that `backend` names.
+pub(super) fn split(
+    world: &World,
+    ingress: &Ingress,
+    backend: &Backend,
+    action: Action,
+    findings: &mut Findings,
+) -> Action {
+    let Some(wished) = annotations::SPLIT.of(&ingress.annotations) else {
+        return action;
+    };
+    let Backend::Service { port, .. } = backend else {
+        return action;
+    };
+    let given: u16 = wished.iter().map(|(_, percent)| *percent).sum();
+    let mut shares = vec![Share {
+        weight: 100u16.saturating_sub(given),
+        action,
+    }];
+    for (name, percent) in wished {
+        let other = Backend::Service {
+            name,
+            port: port.clone(),
+        };
+        let place = annotations::SPLIT.place();
+        shares.push(Share {
+            weight: percent,
+            action: backends::resolve(world, ingress, &other, &place, findings),
+        });
+    }
+    Action::Split(shares.into())
+}

@@ -1,0 +1,46 @@
+//! Changes of header sections.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use sekisho_config::model::HeaderChanges;
+
+#[derive(Debug, Default)]
+pub(super) struct Edits {
+    remove: Box<[HeaderName]>,
+    set: Box<[(HeaderName, HeaderValue)]>,
+    add: Box<[(HeaderName, HeaderValue)]>,
+}
+
+impl Edits {
+    /// What cannot stand in a header section was refused when it was read, and is left out here.
+    pub(super) fn compile(changes: &HeaderChanges) -> Self {
+        let fields = |list: &[(std::sync::Arc<str>, std::sync::Arc<str>)]| {
+            list.iter()
+                .filter_map(|(name, value)| {
+                    let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+                    Some((name, HeaderValue::from_str(value).ok()?))
+                })
+                .collect()
+        };
+        Self {
+            remove: changes
+                .remove
+                .iter()
+                .filter_map(|name| HeaderName::from_bytes(name.as_bytes()).ok())
+                .collect(),
+            set: fields(&changes.set),
+            add: fields(&changes.add),
+        }
+    }
+
+    pub(super) fn apply(&self, headers: &mut HeaderMap) {
+        for name in &self.remove {
+            headers.remove(name);
+        }
+        for (name, value) in &self.set {
+            headers.insert(name, value.clone());
+        }
+        for (name, value) in &self.add {
+            headers.append(name, value.clone());
+        }
+    }
+}

@@ -1,0 +1,179 @@
+//! What is done with a request of a route before it goes on, and with the answer before it goes back. Compiled once for
+//! each route; a route without filters costs one look at a pointer.
+
+mod cors;
+mod edit;
+mod place;
+mod rewrite;
+#[cfg(test)]
+mod tests;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::header::{CONTENT_TYPE, LOCATION};
+use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use sekisho_config::model::{Filters, Route};
+
+use self::edit::Edits;
+use self::rewrite::Base;
+
+/// The filters of one route.
+#[derive(Debug)]
+pub(crate) struct Compiled {
+    wished: Arc<Filters>,
+    base: Base,
+    request: Edits,
+    response: Edits,
+    cors: Option<cors::Compiled>,
+    host: Option<HeaderValue>,
+}
+
+/// What of a request the filters look at.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Seen<'a> {
+    pub(crate) method: &'a Method,
+    /// `http` or `https`, as the client sees it.
+    pub(crate) scheme: &'a str,
+    /// The host and port that it asks for, where it names one.
+    pub(crate) host: Option<&'a str>,
+    /// In normal form.
+    pub(crate) path: &'a str,
+    pub(crate) query: Option<&'a str>,
+    pub(crate) headers: &'a HeaderMap,
+}
+
+/// An answer of the box itself that a filter gives.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) text: Bytes,
+}
+
+impl Answer {
+    pub(crate) fn new(status: StatusCode) -> Self {
+        Self {
+            status,
+            headers: Vec::new(),
+            text: Bytes::new(),
+        }
+    }
+
+    fn text(status: StatusCode, text: &str) -> Self {
+        Self {
+            status,
+            headers: vec![(
+                CONTENT_TYPE,
+                HeaderValue::from_static("text/plain; charset=utf-8"),
+            )],
+            text: Bytes::copy_from_slice(text.as_bytes()),
+        }
+    }
+}
+
+impl Compiled {
+    /// The filters of `route`; `None` when it has none.
+    pub(crate) fn compile(route: &Route) -> Option<Arc<Self>> {
+        let wished = route.filters.as_ref().filter(|filters| !filters.is_empty())?;
+        Some(Arc::new(Self {
+            base: Base::compile(&route.path),
+            request: Edits::compile(&wished.request_headers),
+            response: Edits::compile(&wished.response_headers),
+            cors: wished.cors.as_ref().map(cors::Compiled::compile),
+            host: wished
+                .rewrite_host
+                .as_deref()
+                .and_then(|host| HeaderValue::from_str(host).ok()),
+            wished: Arc::clone(wished),
+        }))
+    }
+
+    /// Whether `%2F` may stand in a path.
+    pub(crate) fn encoded_slash(&self) -> bool {
+        self.wished.encoded_slash
+    }
+
+    /// Octets of a request body at most, where the route says.
+    pub(crate) fn max_body_bytes(&self) -> Option<u64> {
+        self.wished.max_body_bytes
+    }
+
+    /// For one connection to an endpoint.
+    pub(crate) fn connect_wait(&self) -> Option<Duration> {
+        self.wished.waits.connect
+    }
+
+    /// For an answer to begin, and between two reads of it.
+    pub(crate) fn response_read_wait(&self) -> Option<Duration> {
+        self.wished.waits.response_read
+    }
+
+    /// What has to be said before anybody is asked who they are: over TLS only, preflights, maintenance.
+    pub(crate) fn first_answer(&self, seen: &Seen<'_>) -> Option<Answer> {
+        if self.wished.https_only && seen.scheme == "http" {
+            return Some(match place::over_tls(seen) {
+                Some(location) => redirect(StatusCode::PERMANENT_REDIRECT, location),
+                // HTTP/1.0 without a host: there is no place to send it to.
+                None => Answer::text(StatusCode::BAD_REQUEST, "This is served over TLS only.\n"),
+            });
+        }
+        if let Some(answer) = self.cors.as_ref().and_then(|cors| cors.preflight(seen)) {
+            return Some(answer);
+        }
+        let fixed = self.wished.answer.as_ref()?;
+        let status = StatusCode::from_u16(fixed.status).ok()?;
+        let text = if fixed.text.is_empty() || status == StatusCode::NO_CONTENT {
+            String::new()
+        } else {
+            format!("{}\n", fixed.text)
+        };
+        Some(Answer::text(status, &text))
+    }
+
+    /// Where the request is sent instead of a Service.
+    pub(crate) fn redirect(&self, seen: &Seen<'_>) -> Option<Answer> {
+        let wished = self.wished.redirect.as_ref()?;
+        let status = StatusCode::from_u16(wished.status).ok()?;
+        let path = wished
+            .path
+            .as_ref()
+            .map(|template| self.base.replace(seen.path, template));
+        let location = place::elsewhere(wished, seen, path.as_deref().unwrap_or(seen.path))?;
+        Some(redirect(status, location))
+    }
+
+    /// The path that the Service sees, if it is another one; not in normal form yet.
+    pub(crate) fn path(&self, path: &str) -> Option<String> {
+        let template = self.wished.rewrite_path.as_ref()?;
+        Some(self.base.replace(path, template))
+    }
+
+    /// Changes the header section of a request on its way to a Service.
+    pub(crate) fn request(&self, headers: &mut HeaderMap) {
+        if let Some(host) = &self.host {
+            headers.insert(http::header::HOST, host.clone());
+        }
+        self.request.apply(headers);
+    }
+
+    /// Changes the header section of an answer, whoever wrote it. `origin` is that of the request.
+    pub(crate) fn response(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
+        if let Some(cors) = &self.cors {
+            cors.response(headers, origin);
+        }
+        self.response.apply(headers);
+    }
+
+    /// Whether answers depend on the origin of the request.
+    pub(crate) fn wants_origin(&self) -> bool {
+        self.cors.is_some()
+    }
+}
+
+fn redirect(status: StatusCode, location: HeaderValue) -> Answer {
+    let mut answer = Answer::new(status);
+    answer.headers.push((LOCATION, location));
+    answer
+}
