@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use jiff::Timestamp;
-use sekisho_config::model::{Role, Settings};
+use sekisho_config::model::{Prefix, Role, Settings};
 use sekisho_ingress_controller::Context;
 use sekisho_proxy::Live;
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -150,6 +150,10 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
     )
     .context("cannot start the source of objects")?;
     joints.forward("source", source_events, from_source);
+    joints.guard(
+        "pod networks",
+        pod_networks(source.pod_networks(), changes.clone(), stop.clone()),
+    );
 
     let (picture, pictures) = watch::channel(control::first_picture(&settings));
     let outputs = Outputs {
@@ -312,6 +316,27 @@ fn from_source(event: sekisho_ingress_controller::Event) -> Option<Change> {
         part,
         findings,
     })
+}
+
+/// Tells control of the networks of pods that the cluster names.
+async fn pod_networks(
+    mut known: watch::Receiver<Vec<Prefix>>,
+    changes: mpsc::Sender<Change>,
+    stop: CancellationToken,
+) {
+    loop {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = known.changed() => if changed.is_err() {
+                // A directory names none.
+                return stop.cancelled().await;
+            }
+        }
+        let networks = known.borrow_and_update().clone();
+        if changes.send(Change::PodNetworks(networks)).await.is_err() {
+            return;
+        }
+    }
 }
 
 /// Keeps control's heartbeat going when nothing else happens.

@@ -15,8 +15,8 @@ use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 use sekisho_bgp::announce::{self, Plan};
 use sekisho_config::model::{
-    Certificate, CertificateSource, ClusterPart, Desired, Finding, HostPattern, NameSet, Observed, PoolId,
-    Revision, Settings, Vip, VipPurpose, VipServing,
+    Bgp, Certificate, CertificateSource, ClusterPart, Desired, Finding, HostPattern, NameSet, Observed,
+    PoolId, Prefix, Revision, Settings, Vip, VipPurpose, VipServing,
 };
 use sekisho_ingress_controller::Context;
 use sekisho_proxy::Snapshot;
@@ -61,6 +61,8 @@ pub(crate) enum Change {
     },
     /// The interfaces of the box have these addresses now.
     OwnAddresses(Arc<BTreeSet<IpAddr>>),
+    /// Networks of pods that the cluster names, ordered.
+    PodNetworks(Vec<Prefix>),
     /// Withdraw the VIPs: the box is about to stop.
     Stopping,
     /// A second has passed.
@@ -98,6 +100,7 @@ type Obtained = OrdMap<Arc<NameSet>, Arc<Certificate>>;
 struct Control {
     settings: Arc<Settings>,
     own_addresses: Arc<BTreeSet<IpAddr>>,
+    pod_networks: Arc<[Prefix]>,
     desired: Desired,
     observed: Observed,
     findings: Arc<[Finding]>,
@@ -125,6 +128,7 @@ impl Control {
     fn new(settings: Settings, own_addresses: Arc<BTreeSet<IpAddr>>) -> Self {
         let mut control = Self {
             own_addresses,
+            pod_networks: Arc::from([]),
             desired: Desired::default(),
             observed: Observed::default(),
             findings: Arc::from([]),
@@ -204,6 +208,7 @@ impl Control {
                 self.observed.listeners.remove(&address);
             }
             Change::OwnAddresses(addresses) => self.own_addresses = addresses,
+            Change::PodNetworks(networks) => self.pod_networks = networks.into(),
             Change::Stopping => self.stopping = true,
             Change::Tick => {}
         }
@@ -221,13 +226,12 @@ impl Control {
             self.revision,
         );
         self.snapshot = Arc::new(snapshot);
-        let mut plan = announce::plan(&self.serving(), self.desired.cluster.is_some(), self.stopping);
-        plan.pools = self
-            .settings
-            .vips
-            .iter()
-            .flat_map(|pool| pool.addresses.iter().copied())
-            .collect();
+        let plan = announce::plan(
+            &self.serving(),
+            &self.settings.vips,
+            self.desired.cluster.is_some(),
+            self.stopping,
+        );
         let outcome = Outcome {
             plan: plan != *self.plan,
             wanted: self.look_at_certificates(),
@@ -356,6 +360,7 @@ pub(crate) async fn run(
         generation: None,
         settings: Arc::clone(&control.settings),
         own_addresses: Arc::clone(&control.own_addresses),
+        pod_networks: Arc::clone(&control.pod_networks),
     };
     shell.publish(&mut control, Vec::new());
     while let Some(change) = changes.recv().await {
@@ -377,6 +382,19 @@ pub(crate) async fn run(
     debug!("control ends");
 }
 
+/// The file's networks of pods and the cluster's together, unless the file says not to look.
+fn with_pod_networks(bgp: &Bgp, networks: &[Prefix]) -> Bgp {
+    let mut bgp = bgp.clone();
+    if bgp.discover_pod_prefixes {
+        let more = networks
+            .iter()
+            .filter(|prefix| !bgp.pod_prefixes.contains(prefix));
+        let more: Vec<_> = more.copied().collect();
+        bgp.pod_prefixes.extend(more);
+    }
+    bgp
+}
+
 /// The hands of the loop: remembers what each room was told last.
 struct Shell {
     outputs: Outputs,
@@ -384,13 +402,18 @@ struct Shell {
     generation: Option<u64>,
     settings: Arc<Settings>,
     own_addresses: Arc<BTreeSet<IpAddr>>,
+    pod_networks: Arc<[Prefix]>,
 }
 
 impl Shell {
     fn publish(&mut self, control: &mut Control, waiting: Vec<oneshot::Sender<Revision>>) {
+        let networks_differ = self.pod_networks != control.pod_networks;
+        self.pod_networks = Arc::clone(&control.pod_networks);
         if !Arc::ptr_eq(&self.settings, &control.settings) {
             self.settings = Arc::clone(&control.settings);
             self.configure();
+        } else if networks_differ {
+            self.configure_bgp();
         }
         if !Arc::ptr_eq(&self.own_addresses, &control.own_addresses) {
             self.own_addresses = Arc::clone(&control.own_addresses);
@@ -434,14 +457,19 @@ impl Shell {
         }
     }
 
+    /// What the file says, with the networks of pods that the cluster names.
+    fn configure_bgp(&self) {
+        if let (Some(handle), Some(bgp)) = (&self.outputs.bgp, &self.settings.bgp) {
+            handle.configure(with_pod_networks(bgp, &self.pod_networks));
+        }
+    }
+
     /// Hands a new file to the rooms.
     fn configure(&self) {
         let settings = &self.settings;
         self.outputs.proxy.configure(crate::appliance::live(settings));
         self.outputs.source.configure(self.context());
-        if let (Some(handle), Some(bgp)) = (&self.outputs.bgp, &settings.bgp) {
-            handle.configure(bgp.clone());
-        }
+        self.configure_bgp();
         if let (Some(handle), Some(acme)) = (&self.outputs.acme, &settings.acme) {
             handle.configure(acme.clone());
         }

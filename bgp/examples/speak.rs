@@ -45,10 +45,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
                     announce_to: vec![AnnounceTo::Role(Role::Upstream)],
                     purpose: VipPurpose::Ingress,
                 };
-                let planned = PlannedVip {
-                    vip: Arc::new(vip),
-                    announce: Ok(()),
-                };
+                let planned = PlannedVip::host(Arc::new(vip), Ok(()));
                 plan.vips.insert(address, planned);
             }
             "track" => drop(tracked.insert(value.parse()?)),

@@ -212,6 +212,7 @@ mod tests {
             name: "public".into(),
             addresses: texts.iter().map(|text| text.parse().unwrap()).collect(),
             announce_to: Vec::new(),
+            announcement: Default::default(),
         }]
     }
 

@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use sekisho_config::model::{ClusterPart, Finding, Source, SourceKind};
+use sekisho_config::model::{ClusterPart, Finding, Prefix, Source, SourceKind};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -11,6 +11,7 @@ use tokio_util::task::TaskTracker;
 
 use crate::addresses;
 use crate::metrics::{Metrics, register_view};
+use crate::pod_networks::PodNetworks;
 use crate::source::{Cluster, Connect, Directory, Published};
 use crate::status::writer::Writer;
 use crate::translate::{Context, Translation, retain_shared, translate};
@@ -59,6 +60,7 @@ pub enum Event {
 pub struct Handle {
     context: watch::Sender<Context>,
     published: Arc<watch::Sender<u64>>,
+    pod_networks: watch::Receiver<Vec<Prefix>>,
     health: Health,
 }
 
@@ -83,6 +85,11 @@ impl Handle {
             }
             newer
         });
+    }
+
+    /// The networks of pods, as Calico's IP pools name them: ordered, empty where none are known.
+    pub fn pod_networks(&self) -> watch::Receiver<Vec<Prefix>> {
+        self.pod_networks.clone()
     }
 
     /// The state of the source.
@@ -124,6 +131,7 @@ pub(crate) fn begin(
     let (publish, views) = watch::channel(None);
     let (published_sender, published) = watch::channel(0);
     let (translated_sender, translated) = watch::channel(Arc::new(Translated::default()));
+    let (pod_networks_sender, pod_networks) = watch::channel(Vec::new());
     let location = match &source.kind {
         SourceKind::Manifests(path) | SourceKind::Kubeconfig(path) => path.display().to_string(),
         SourceKind::InCluster => "in-cluster".to_owned(),
@@ -154,6 +162,12 @@ pub(crate) fn begin(
                 stop: stop.clone(),
             };
             tasks.spawn(cluster.run());
+            let networks = PodNetworks {
+                client: client.clone(),
+                known: pod_networks_sender,
+                stop: stop.clone(),
+            };
+            tasks.spawn(networks.run());
             let writer = Writer {
                 client,
                 translated,
@@ -182,6 +196,7 @@ pub(crate) fn begin(
     let handle = Handle {
         context: context_sender,
         published: Arc::new(published_sender),
+        pod_networks,
         health,
     };
     Ok((handle, receiver))

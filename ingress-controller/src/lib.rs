@@ -13,6 +13,7 @@ pub mod addresses;
 mod backoff;
 mod controller;
 mod metrics;
+mod pod_networks;
 mod source;
 pub mod status;
 #[cfg(test)]

@@ -15,7 +15,7 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use sekisho_config::model::Prefix;
 
-use super::planner::{Key, Op, Target};
+use super::planner::{Key, LOCAL_TABLE, Op, Target};
 use super::{METRIC, PROTOCOL};
 use crate::rib::Gateway;
 
@@ -120,6 +120,7 @@ impl Route {
         match (self.kind, gateways) {
             _ if self.metric != METRIC => Target::Foreign,
             (Kind::Local, _) => Target::Local,
+            (Kind::Reject, _) if self.table == LOCAL_TABLE => Target::Unreachable,
             (Kind::Unicast, Some(mut gateways)) if !gateways.is_empty() => {
                 gateways.sort_unstable();
                 gateways.dedup();
@@ -157,6 +158,7 @@ pub(super) fn write(op: &Op, loopback: u32, sequence: u32, buffer: &mut Vec<u8>)
         Op::Replace(_, target) => {
             match target {
                 Target::Via(gateways) => route.attributes.extend(via(gateways, key.prefix.is_ipv4())),
+                Target::Unreachable => route.header.kind = RouteType::Unreachable,
                 Target::Local | Target::Foreign => {
                     route.header.kind = RouteType::Local;
                     route.header.scope = RouteScope::Host;

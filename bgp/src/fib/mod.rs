@@ -92,6 +92,7 @@ struct Shared {
 struct Inbox {
     routes: BTreeMap<Prefix, Option<Gateways>>,
     vips: Option<BTreeSet<IpAddr>>,
+    unreachable: Option<BTreeSet<Prefix>>,
     settings: Option<Settings>,
     converged: bool,
     finish: bool,
@@ -120,6 +121,13 @@ impl Handle {
     /// The whole wanted set of local service addresses.
     pub fn vips(&self, addresses: BTreeSet<IpAddr>) {
         self.shared.inbox().vips = Some(addresses);
+        self.shared.wake.notify_one();
+    }
+
+    /// The whole wanted set of prefixes whose addresses lead nowhere, unless they are service addresses of ours: a router that
+    /// sends us all of them must not get packets back.
+    pub fn unreachable(&self, prefixes: BTreeSet<Prefix>) {
+        self.shared.inbox().unreachable = Some(prefixes);
         self.shared.wake.notify_one();
     }
 

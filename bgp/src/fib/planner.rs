@@ -27,6 +27,8 @@ pub(super) enum Target {
     Via(Gateways),
     /// To the box itself, on `lo`.
     Local,
+    /// Nowhere: whoever sends hears so.
+    Unreachable,
     /// It is ours by number, but leads to something that we never write.
     Foreign,
 }
@@ -61,6 +63,7 @@ pub(super) struct Planner {
     settings: Settings,
     routes: BTreeMap<Prefix, Gateways>,
     vips: BTreeSet<IpAddr>,
+    unreachable: BTreeSet<Prefix>,
     /// As the kernel last said, by answers, events and dumps.
     installed: BTreeMap<Key, Target>,
     /// Keys to compare.
@@ -87,6 +90,7 @@ impl Planner {
             settings,
             routes: BTreeMap::new(),
             vips: BTreeSet::new(),
+            unreachable: BTreeSet::new(),
             installed: BTreeMap::new(),
             dirty: BTreeSet::new(),
             counts: [0; 3],
@@ -122,6 +126,14 @@ impl Planner {
         let differ: Vec<IpAddr> = old.symmetric_difference(&self.vips).copied().collect();
         for address in differ {
             self.touch(local_key(address));
+        }
+    }
+
+    pub(super) fn unreachable(&mut self, prefixes: BTreeSet<Prefix>) {
+        let old = std::mem::replace(&mut self.unreachable, prefixes);
+        let differ: Vec<Prefix> = old.symmetric_difference(&self.unreachable).copied().collect();
+        for prefix in differ {
+            self.touch(unreachable_key(prefix));
         }
     }
 
@@ -302,8 +314,11 @@ impl Planner {
             return None;
         }
         if key.table == LOCAL_TABLE {
-            let wanted = key.prefix.is_host() && self.vips.contains(&key.prefix.address());
-            return wanted.then_some(Target::Local);
+            if key.prefix.is_host() && self.vips.contains(&key.prefix.address()) {
+                return Some(Target::Local);
+            }
+            let wanted = self.unreachable.contains(&key.prefix);
+            return wanted.then_some(Target::Unreachable);
         }
         if key.table != self.settings.table {
             return None;
@@ -329,6 +344,7 @@ impl Planner {
             })
             .collect();
         keys.extend(self.vips.iter().map(|address| local_key(*address)));
+        keys.extend(self.unreachable.iter().map(|prefix| unreachable_key(*prefix)));
         keys.extend(self.installed.keys().filter(|key| !self.left_over.contains(key)));
         for key in keys {
             self.touch(key);
@@ -343,6 +359,14 @@ impl Planner {
         } else {
             self.left_over.insert(key);
         }
+    }
+}
+
+/// In the kernel's own table, which is asked before all others.
+fn unreachable_key(prefix: Prefix) -> Key {
+    Key {
+        table: LOCAL_TABLE,
+        prefix,
     }
 }
 

@@ -142,6 +142,7 @@ impl Task {
         let Inbox {
             routes,
             vips,
+            unreachable,
             settings,
             converged,
             finish,
@@ -156,6 +157,9 @@ impl Task {
         self.route(routes);
         if let Some(vips) = vips {
             self.planner.vips(vips);
+        }
+        if let Some(prefixes) = unreachable {
+            self.planner.unreachable(prefixes);
         }
         if converged && !self.planner.has_converged() {
             self.planner.converged();

@@ -98,13 +98,7 @@ mod tests {
             announce_to: vec![],
             purpose: VipPurpose::Ingress,
         };
-        plan.vips.insert(
-            address,
-            PlannedVip {
-                vip: Arc::new(vip),
-                announce: Ok(()),
-            },
-        );
+        plan.vips.insert(address, PlannedVip::host(Arc::new(vip), Ok(())));
         plan.pools = vec!["203.0.113.0/28".parse().unwrap()];
         let connected = |interface| KernelRoute {
             target: KernelTarget::Connected { interface },

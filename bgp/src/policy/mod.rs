@@ -77,7 +77,7 @@ impl fmt::Display for Rejected {
             Self::OwnVip => "inside [[vips]], which belong to the box",
             Self::Connected => "inside a network that the box is connected to",
             Self::Infrastructure => "would lead a peer's or the box's own address elsewhere",
-            Self::NotPodPrefix => "inside none of bgp.pod_prefixes; add it there if it is a network of pods",
+            Self::NotPodPrefix => "inside none of bgp.pod_prefixes or Calico's IP pools; add it there if it is a network of pods",
             Self::Rule => "an import rule of the peer rejects it",
             Self::FirstAs => {
                 "the peer's AS does not stand first in its AS_PATH; for a route server write enforce_first_as = false"

@@ -13,7 +13,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use imbl::OrdSet;
-use sekisho_config::model::{Bgp, PathChange, PeerName, Prefix, Reach, Routing};
+use sekisho_config::model::{Bgp, PeerName, Reach, Routing};
 use tokio::net::TcpStream;
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
@@ -205,6 +205,7 @@ impl Speaker {
                     self.plan = plan;
                     self.raise_floor();
                     self.kernel.vips(self.plan.local().collect::<BTreeSet<_>>());
+                    self.kernel.unreachable(self.plan.wholes());
                     if pools_changed {
                         self.pass_on_anew();
                     } else {
@@ -291,8 +292,8 @@ impl Speaker {
         let export = peer.export(&self.bgp.identity, draining);
         let announced = self.plan.announced_to(&peer.wanted.name, peer.wanted.role);
         let mut vips = Adverts::new();
-        for prefix in announced.map(Prefix::host) {
-            if let Ok(advert) = export.vip(&prefix, &PathChange::default()) {
+        for (prefix, set) in announced {
+            if let Ok(advert) = export.vip(&prefix, set) {
                 vips.insert(vip_key(prefix), Arc::new(advert));
             }
         }

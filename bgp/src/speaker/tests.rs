@@ -50,6 +50,7 @@ fn bgp() -> Bgp {
         table: 254,
         pod_prefixes: vec![],
         error_wait: ErrorWait::default(),
+        discover_pod_prefixes: true,
         peers: vec![],
         peer_ranges: vec![
             range("127.0.1.0/24", Role::Cluster),
@@ -195,10 +196,7 @@ fn plan(address: &str, announce: Result<(), Withhold>) -> Arc<Plan> {
         announce_to: vec![AnnounceTo::Role(Role::Upstream)],
         purpose: VipPurpose::Ingress,
     };
-    let planned = PlannedVip {
-        vip: Arc::new(vip),
-        announce,
-    };
+    let planned = PlannedVip::host(Arc::new(vip), announce);
     Arc::new(Plan {
         vips: [(address, planned)].into(),
         ..Plan::default()

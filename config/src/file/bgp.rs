@@ -27,6 +27,7 @@ pub(super) struct Read {
     table: u32,
     pod_prefixes: Vec<Prefix>,
     error_wait: ErrorWait,
+    discover_pod_prefixes: bool,
 }
 
 impl Read {
@@ -39,6 +40,7 @@ impl Read {
             table: self.table,
             pod_prefixes: self.pod_prefixes,
             error_wait: self.error_wait,
+            discover_pod_prefixes: self.discover_pod_prefixes,
             peers: self.peers.into_iter().map(|at| at.value).collect(),
             peer_ranges: self.ranges.into_iter().map(|at| at.value).collect(),
         })
@@ -123,6 +125,7 @@ pub(super) fn read(
         }),
         install_routes: table.bool("install_routes").unwrap_or(true),
         table: kernel_table(table, log),
+        discover_pod_prefixes: table.bool("discover_pod_prefixes").unwrap_or(true),
         pod_prefixes: table
             .list("pod_prefixes", network)
             .map(|at| at.value.into_iter().map(|at| at.value).collect())

@@ -141,8 +141,8 @@ fn rule(table: &Table<'_>, log: &Log) -> Option<PolicyRule> {
     })
 }
 
-/// What a rule or a pool changes of a path.
-pub(super) fn change(table: &Table<'_>) -> PathChange {
+/// What a rule changes of a path.
+fn change(table: &Table<'_>) -> PathChange {
     let mut communities = Vec::new();
     if table.has("set_communities") {
         communities.push(CommunityChange::Clear);
@@ -162,12 +162,27 @@ pub(super) fn change(table: &Table<'_>) -> PathChange {
             .map(CommunityChange::Add),
     );
     PathChange {
+        communities,
+        ..plain_change(table)
+    }
+}
+
+/// What a pool gives its VIPs.
+pub(super) fn pool_change(table: &Table<'_>) -> PathChange {
+    let communities = values(table.list("communities", str::parse));
+    PathChange {
+        communities: communities.into_iter().map(CommunityChange::Add).collect(),
+        ..plain_change(table)
+    }
+}
+
+fn plain_change(table: &Table<'_>) -> PathChange {
+    PathChange {
         local_preference: table.number("local_preference").map(|at| at.value),
         med: table.number("med").map(|at| at.value),
-        add_med: 0,
         prepend: table.number("prepend").map_or(0, |at| at.value),
-        communities,
         next_hop: table.text("next_hop", next_hop).map(|at| at.value),
+        ..PathChange::default()
     }
 }
 

@@ -5,14 +5,18 @@ use std::sync::Arc;
 use super::bgp;
 use super::fault::{At, Log, Place, quote};
 use super::process::{ReadListen, label, network};
+use super::rules;
 use super::table::Table;
-use crate::model::{AddressPool, AnnounceTo, Invalid, Peer, Prefix, Role};
+use crate::model::{
+    AddressPool, AggregateWhen, AnnounceTo, Announcement, Invalid, Peer, Prefix, Role, RuleNextHop,
+};
 
 /// A `[[vips]]` pool as read; only made when name and addresses are sound.
 pub(super) struct Pool {
     name: At<Arc<str>>,
     addresses: Vec<At<Prefix>>,
     announce_to: Vec<AnnounceTo>,
+    announcement: Announcement,
 }
 
 impl Pool {
@@ -21,6 +25,7 @@ impl Pool {
             name: self.name.value,
             addresses: self.addresses.into_iter().map(|at| at.value).collect(),
             announce_to: self.announce_to,
+            announcement: self.announcement,
         }
     }
 }
@@ -100,11 +105,40 @@ fn pool(table: &Table<'_>, bgp: Option<&bgp::Read>, log: &Log) -> Option<Pool> {
     if let (Some(words), Some(bgp)) = (words, bgp) {
         announce_to.extend(words.value.iter().filter_map(|word| target(word, bgp, log)));
     }
+    let announcement = announcement(table, log);
     Some(Pool {
+        announcement,
         name: name?,
         addresses: addresses?.value,
         announce_to,
     })
+}
+
+fn announcement(table: &Table<'_>, log: &Log) -> Announcement {
+    let aggregate = table.word("announce").is_some_and(|at| at.value == "aggregate");
+    let when = table.word("aggregate_while");
+    if let (false, Some(at)) = (aggregate, &when) {
+        log.warn(
+            &at.place,
+            "it is about announce = \"aggregate\", which is not written",
+            "write that too, or remove it",
+        );
+    }
+    let set = rules::pool_change(table);
+    if set.next_hop == Some(RuleNextHop::Unchanged) {
+        log.fault(
+            &table.place_of("next_hop"),
+            "a VIP has no next hop that could stay",
+            "write \"self\" or an IP address",
+        );
+    }
+    Announcement {
+        set,
+        aggregate: aggregate.then(|| match when.map(|at| at.value) {
+            Some("all") => AggregateWhen::All,
+            _ => AggregateWhen::Any,
+        }),
+    }
 }
 
 /// One word of `announce_to`: the role `upstream`, or the name of a peer that has it.

@@ -189,6 +189,8 @@ pub struct Bgp {
     pub pod_prefixes: Vec<Prefix>,
     /// Waits after errors. Changing them ends and reopens every session.
     pub error_wait: ErrorWait,
+    /// Whether the cluster's own word on its networks of pods (Calico's IP pools) counts as well.
+    pub discover_pod_prefixes: bool,
     /// Peers by name.
     pub peers: Vec<Peer>,
     /// Ranges from which connections are accepted.

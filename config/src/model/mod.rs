@@ -57,4 +57,4 @@ pub use settings::{
     Tracing,
 };
 pub use upstream::{ProxyProtocol, Roots, Trust, Upstream, UpstreamProtocol, UpstreamTls};
-pub use vip::{AddressPool, AnnounceTo, Vip, VipPurpose, Withhold};
+pub use vip::{AddressPool, AggregateWhen, AnnounceTo, Announcement, Vip, VipPurpose, Withhold};

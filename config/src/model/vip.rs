@@ -3,7 +3,7 @@ use std::sync::Arc;
 
 use serde::Serialize;
 
-use super::{ObjectName, PeerName, PoolId, Prefix, Role};
+use super::{ObjectName, PathChange, PeerName, PoolId, Prefix, Role};
 
 /// A `[[vips]]` pool: addresses for Services of type LoadBalancer and for the Ingress listeners.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -14,6 +14,26 @@ pub struct AddressPool {
     pub addresses: Vec<Prefix>,
     /// To whom its addresses are announced.
     pub announce_to: Vec<AnnounceTo>,
+    /// How.
+    pub announcement: Announcement,
+}
+
+/// How the addresses of a pool are announced.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct Announcement {
+    /// What their paths have; rules of the peers come after.
+    pub set: PathChange,
+    /// Whether the prefixes of the pool are announced in place of the addresses in use.
+    pub aggregate: Option<AggregateWhen>,
+}
+
+/// When the prefix of a pool is announced.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum AggregateWhen {
+    /// While one address in use inside it can serve.
+    Any,
+    /// While all addresses in use inside it can serve, and there is one.
+    All,
 }
 
 /// One entry of `announce_to`.
@@ -69,6 +89,13 @@ pub enum Withhold {
     },
     /// The first complete view of the cluster or directory is not there yet.
     SourceNotReady,
+    /// Its prefix is announced only while all addresses in use inside it can serve, and one cannot.
+    Together {
+        /// The prefix.
+        prefix: Prefix,
+        /// The address that cannot.
+        address: IpAddr,
+    },
     /// The box is stopping.
     Stopping,
 }
@@ -86,6 +113,12 @@ impl std::fmt::Display for Withhold {
                 error: None,
             } => write!(f, "{listener} is not bound yet"),
             Self::SourceNotReady => f.write_str("the first complete view of the source is not there yet"),
+            Self::Together { prefix, address } => {
+                write!(
+                    f,
+                    "{prefix} is announced as a whole, and {address} inside it cannot serve"
+                )
+            }
             Self::Stopping => f.write_str("the box is stopping"),
         }
     }

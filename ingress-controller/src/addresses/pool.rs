@@ -127,6 +127,7 @@ mod tests {
                 name: "p".into(),
                 addresses: vec![prefix],
                 announce_to: Vec::new(),
+                announcement: Default::default(),
             }];
             let family = Family::of(prefix.address());
             let mut free = Free::new(&pools);
@@ -140,6 +141,7 @@ mod tests {
             name: "p".into(),
             addresses: vec!["::/0".parse().unwrap()],
             announce_to: Vec::new(),
+            announcement: Default::default(),
         }];
         assert_eq!(
             first_usable(&everything, Family::V6),

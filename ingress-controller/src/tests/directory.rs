@@ -177,6 +177,7 @@ async fn addresses_survive_a_restart_and_no_status_is_written() {
         name: "public".into(),
         addresses: vec!["192.0.2.0/29".parse().unwrap()],
         announce_to: Vec::new(),
+        announcement: Default::default(),
     };
     let context = Context {
         vips: vec![pool],

@@ -175,6 +175,7 @@ async fn a_service_gets_its_address() {
         name: "public".into(),
         addresses: vec!["192.0.2.0/29".parse().unwrap()],
         announce_to: Vec::new(),
+        announcement: Default::default(),
     };
     let mut running = cluster(
         &server,

@@ -41,6 +41,11 @@ pub(crate) fn all() -> Vec<Case> {
         extended_next_hop,
     ));
     cases.push(case("bird-2: limits of prefixes, on either side", prefix_limits));
+    cases.push(case(
+        "bird-2: a pool announced as a whole, with attributes of its own",
+        whole_pool,
+    ));
+    cases.push(case("bird-2: import rules by path and community", import_rules));
     cases.push(case("bird-2: a hundred peers at once", hundred_peers));
     cases
 }
@@ -313,14 +318,11 @@ fn life_of_a_vip(state: &State, kind: Kind) -> Result<()> {
 
     // On its way out the box says so before it withdraws (RFC 8326).
     appliance.daemon.signal(Signal::SIGTERM)?;
-    let going = match kind {
-        Kind::GoBgp => "65535:0",
-        Kind::Frr => "graceful-shutdown",
-        _ => "(65535,0)",
-    };
-    wait_for("GRACEFUL_SHUTDOWN", PATIENCE, || {
+    // Each has its own word for 65535:0.
+    let going = ["65535:0", "(65535,0)", "graceful-shutdown", "planned-shut"];
+    wait_for("GRACEFUL_SHUTDOWN", Duration::from_secs(15), || {
         let told = told(&peer, kind)?;
-        ensure!(told.contains(going) || told.contains("65535:0"), "{told}");
+        ensure!(going.iter().any(|word| told.contains(word)), "{told}");
         Ok(())
     })?;
     wait_for("the VIP to be withdrawn", PATIENCE, || {
@@ -502,5 +504,170 @@ fn hundred_peers(state: &State) -> Result<()> {
         ensure!(up == 100, "{up} sessions");
         Ok(())
     })?;
+    Ok(())
+}
+
+fn whole_pool(state: &State) -> Result<()> {
+    let rig = Rig::new(state)?;
+    let pod = rig.serve()?;
+    let router = format!(
+        "protocol bgp box {{ local as 64500; neighbor {} as 64512; source address {PEER_V4}; hold time 9; connect delay time 1; connect retry time 2;\n\
+         ipv4 {{ import all; export none; }}; ipv6 {{ import all; export none; }}; }}\n",
+        BOX.v4
+    );
+    let bird = bird2(state, &rig, &router)?;
+    let text = |more: &str| {
+        format!(
+            "{}[[vips]]\nname = \"public\"\naddresses = [\"203.0.113.0/28\", \"2001:db8:1::/112\"]\nannounce_to = [\"upstream\"]\n{more}",
+            neighbour(Kind::Bird2, 64500, "upstream", "")
+        )
+    };
+    let whole = text(
+        "announce = \"aggregate\"\nmed = 30\nprepend = 1\ncommunities = [\"64512:5\", \"64512:1:5\", \"rt:64512:5\"]\nnext_hop = \"10.0.0.99\"\n",
+    );
+    let appliance = rig.start_with("off", "9s", &whole)?;
+    wait_for("the whole pool with its attributes", PATIENCE, || {
+        let told = bird.birdc("show route 203.0.113.0/28 all")?;
+        for wanted in [
+            "BGP.med: 30",
+            "BGP.as_path: 64512 64512\n",
+            "BGP.next_hop: 10.0.0.99",
+            "(64512,5)",
+            "(64512, 1, 5)",
+            "(rt, 64512, 5)",
+        ] {
+            ensure!(told.contains(wanted), "no {wanted:?} in {told}");
+        }
+        bird.need_route("2001:db8:1::/112", "box")
+    })?;
+    ensure!(
+        bird.need_route("203.0.113.1/32", "box").is_err(),
+        "the address is announced as well"
+    );
+    // What is not in use of it leads nowhere, and never back to the router.
+    let table = rig.the_box.ip("-4 route show table local")?;
+    ensure!(table.contains("unreachable 203.0.113.0/28"), "{table}");
+    ensure!(table.contains("local 203.0.113.1"), "{table}");
+    ensure!(
+        rig.the_box.ip("route get 203.0.113.9").is_err(),
+        "an unused address of the pool leads somewhere"
+    );
+    ensure!(
+        rig.the_box
+            .ip("-6 route show table local")?
+            .contains("unreachable 2001:db8:1::/112"),
+        "IPv6 lacks it"
+    );
+    rig.manifests.write(
+        "web.yaml",
+        &sekisho_tests::lab::Manifests::service("web", "ClusterIP", &[]),
+    )?;
+    wait_for("it to be withdrawn", PATIENCE, || {
+        match bird.need_route("203.0.113.0/28", "box") {
+            Err(_) => Ok(()),
+            Ok(()) => bail!("still there"),
+        }
+    })?;
+    rig.manifests.write(
+        "web.yaml",
+        &sekisho_tests::lab::Manifests::service("web", "ClusterIP", &[pod]),
+    )?;
+    wait_for("it to be back", PATIENCE, || {
+        bird.need_route("203.0.113.0/28", "box")
+    })?;
+    // By address again, without a new session.
+    rig.reload(&appliance, "off", "9s", &text(""))?;
+    wait_for("the address alone", PATIENCE, || {
+        bird.need_route("203.0.113.1/32", "box")?;
+        ensure!(
+            bird.need_route("203.0.113.0/28", "box").is_err(),
+            "the pool is still there"
+        );
+        let table = rig.the_box.ip("-4 route show table local")?;
+        ensure!(!table.contains("unreachable"), "{table}");
+        Ok(())
+    })?;
+    let flaps = shown(&appliance, "peer")?
+        .get("flaps")
+        .cloned()
+        .unwrap_or_default();
+    ensure!(flaps == 0, "the session was lost on the way");
+    appliance.stop(PATIENCE)?;
+    Ok(())
+}
+
+fn import_rules(state: &State) -> Result<()> {
+    let rig = Rig::new(state)?;
+    let routes = [
+        (
+            "10.244.1.0/26",
+            "bgp_path.prepend(65010); bgp_path.prepend(65001);",
+        ),
+        (
+            "10.244.2.0/26",
+            "bgp_path.prepend(65020); bgp_path.prepend(65002);",
+        ),
+        (
+            "10.244.3.0/26",
+            "bgp_community.add((65000,7)); bgp_large_community.add((1,2,3));",
+        ),
+        ("10.244.4.0/26", "bgp_ext_community.add((rt,65000,9));"),
+        ("10.244.5.0/26", "bgp_next_hop = 10.0.0.21;"),
+    ];
+    let mut text = String::from("protocol static { ipv4;\n");
+    for (prefix, set) in routes {
+        text.push_str(&format!("route {prefix} blackhole {{ {set} }};\n"));
+    }
+    text.push_str(&format!(
+        "}}\nprotocol bgp box {{ local as 64512; neighbor {} as 64512; source address {PEER_V4}; hold time 9; connect delay time 1; connect retry time 2;\n\
+         ipv4 {{ import all; export where source = RTS_STATIC; }}; }}\n",
+        BOX.v4
+    ));
+    let bird = bird2(state, &rig, &text)?;
+    let rules = |last: &str| {
+        format!(
+            "cluster_import = [\"no-65020\", \"no-targets\", \"marked\", \"rest\"]\n\
+             [[bgp.rules]]\nname = \"no-65020\"\nas_path = \"^65002 .* 65020$\"\nthen = \"reject\"\nreason = \"another zone\"\n\
+             [[bgp.rules]]\nname = \"no-targets\"\ncommunities = [\"rt:65000:*\"]\nthen = \"reject\"\n\
+             [[bgp.rules]]\nname = \"marked\"\nall_communities = [\"65000:1-9\", \"1:*:3\"]\nremove_communities = [\"*:*:*\"]\nadd_communities = [\"65000:99\"]\nlocal_preference = 300\nthen = \"accept\"\n\
+             [[bgp.rules]]\nname = \"rest\"\n{last}\n{}",
+            neighbour(Kind::Bird2, 64512, "cluster", "")
+        )
+    };
+    let mut appliance = rig.start_with("required", "9s", &rules("then = \"accept\""))?;
+    for prefix in ["10.244.1.0/26", "10.244.3.0/26"] {
+        rig.wait_route(&mut appliance, prefix, PEER_V4)?;
+    }
+    rig.wait_route(&mut appliance, "10.244.5.0/26", crate::rig::OTHER_V4)?;
+    let rejected = appliance.json(&["routes", "--rejected"])?.to_string();
+    for wanted in ["10.244.2.0/26", "another zone", "10.244.4.0/26", "no-targets"] {
+        ensure!(rejected.contains(wanted), "no {wanted} in {rejected}");
+    }
+    let routes = appliance.json(&["routes"])?.to_string();
+    for (wanted, there) in [
+        ("65000:99", true),
+        ("\"local_preference\":300", true),
+        ("1:2:3", false),
+    ] {
+        ensure!(
+            routes.contains(wanted) == there,
+            "{wanted} in {routes}: {}",
+            !there
+        );
+    }
+    // Other rules under the same session: a next hop of their own.
+    rig.reload(
+        &appliance,
+        "required",
+        "9s",
+        &rules("next_hop = \"10.0.0.21\"\nthen = \"accept\""),
+    )?;
+    rig.wait_route(&mut appliance, "10.244.1.0/26", crate::rig::OTHER_V4)?;
+    let flaps = shown(&appliance, "peer")?
+        .get("flaps")
+        .cloned()
+        .unwrap_or_default();
+    ensure!(flaps == 0, "the session was lost on the way");
+    drop(bird);
     Ok(())
 }

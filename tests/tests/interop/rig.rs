@@ -102,12 +102,13 @@ impl Rig {
     fn text(&self, routing: &str, hold: &str, more: &str) -> String {
         let directory = self.state.file("appliance");
         let dir = directory.display();
+        let pool = "[[vips]]\nname = \"public\"\naddresses = [\"203.0.113.0/28\", \"2001:db8:1::/112\"]\nannounce_to = [\"upstream\"]\n";
+        let pool = if more.contains("[[vips]]") { "" } else { pool };
         format!(
             "[appliance]\nname = \"edge-1\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nadmin = \"127.0.0.1:9901\"\nworkers = 1\n\
              [listen]\nhttp = [\"0.0.0.0:80\", \"[::]:80\"]\nhttps = [\"0.0.0.0:443\", \"[::]:443\"]\n\
              [source]\nmanifests = \"{}\"\nrouting = \"{routing}\"\n\
-             [bgp]\nasn = 64512\nrouter_id = \"10.0.0.10\"\nlisten = [\"0.0.0.0:179\", \"[::]:179\"]\nhold_time = \"{hold}\"\n{more}\
-             [[vips]]\nname = \"public\"\naddresses = [\"203.0.113.0/28\", \"2001:db8:1::/112\"]\nannounce_to = [\"upstream\"]\n",
+             [bgp]\nasn = 64512\nrouter_id = \"10.0.0.10\"\nlisten = [\"0.0.0.0:179\", \"[::]:179\"]\nhold_time = \"{hold}\"\n{more}{pool}",
             self.manifests.path().display()
         )
     }

@@ -139,6 +139,7 @@ impl Bench {
             table: 254,
             pod_prefixes: vec![],
             error_wait: ErrorWait::default(),
+            discover_pod_prefixes: true,
             peers: peers.collect(),
             peer_ranges: vec![],
         };

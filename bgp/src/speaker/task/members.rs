@@ -51,7 +51,7 @@ impl Speaker {
         }
         self.match_peers();
         if pods_changed {
-            info!("bgp.pod_prefixes has changed; cluster peers are asked for their routes again");
+            info!("the networks of pods have changed; cluster peers are asked for their routes again");
             let cluster = |peer: &&mut Peer| peer.wanted.role == Role::Cluster;
             self.peers.values_mut().filter(cluster).for_each(Peer::ask_again);
         }

@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use sekisho_config::model::{PathChange, Prefix};
+use sekisho_config::model::Prefix;
 use tokio::time::Instant;
 
 use super::super::Query;
@@ -63,7 +63,7 @@ impl Speaker {
                 .filter(|peer| planned.goes_to(&peer.wanted.name, peer.wanted.role))
             {
                 let export = peer.export(&self.bgp.identity, *self.wishes.draining.borrow());
-                if let Err(rule) = export.vip(&prefix, &PathChange::default()) {
+                if let Err(rule) = export.vip(&planned.prefix, &planned.set) {
                     missing.push(MissingView {
                         peer: peer.wanted.name.clone(),
                         why: Missing::ExportRule,
@@ -72,7 +72,7 @@ impl Speaker {
                     continue;
                 }
                 let status = peer.shared.lock();
-                if status.announced.contains_key(&vip_key(prefix)) {
+                if status.announced.contains_key(&vip_key(planned.prefix)) {
                     announced_to.push(peer.wanted.name.clone());
                     continue;
                 }

@@ -177,6 +177,7 @@ fn another(key: &Key) -> String {
         Kind::Text("email address") => "\"other@example.com\"".to_owned(),
         Kind::Text("path") if key.name == "kubeconfig" => "\"in-cluster\"".to_owned(),
         Kind::Text("path") => "\"/etc/other\"".to_owned(),
+        Kind::Text(_) if key.name == "next_hop" => "\"self\"".to_owned(),
         Kind::Text(_) => "\"other\"".to_owned(),
     }
 }
@@ -192,6 +193,8 @@ fn a_restart_is_asked_for_exactly_where_the_page_says_so() {
         if key.section == "bgp.rules"
             || key.name.ends_with("_file")
             || key.name.ends_with("import")
+            // Nothing without announce = "aggregate".
+            || key.name == "aggregate_while"
             || key.name.ends_with("export")
         {
             continue;

@@ -8,6 +8,7 @@ pub(super) fn pools(prefixes: &[&str]) -> Vec<AddressPool> {
         name: "public".into(),
         addresses: prefixes.iter().map(|prefix| prefix.parse().unwrap()).collect(),
         announce_to: Vec::new(),
+        announcement: Default::default(),
     }]
 }
 
