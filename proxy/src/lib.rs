@@ -6,7 +6,7 @@
 //!   connections to endpoints. A request loads one snapshot and keeps it to its end; nothing on its way is locked.
 //!
 //! It does not decide what is wished or which endpoint is reachable; it speaks HTTP/1.1 and HTTP/2 to clients and
-//! HTTP/1.1 to endpoints. HTTP/3, and HTTP/2 or TLS to endpoints, are not here yet.
+//! to endpoints, in the clear and over TLS. HTTP/3 is not here yet.
 
 mod accept;
 mod access_log;

@@ -66,6 +66,7 @@ cells! {
     Http2Protocol "sekisho_http2_closed_total" "reason" "protocol" COUNTER "HTTP/2 connections of clients that the box closed because of what the client sent.";
     UpstreamUnrouted "sekisho_http_upstream_unrouted_total" "" "" COUNTER "Connections to endpoints that were open, or being made, when the route was withdrawn.";
     UpstreamReused "sekisho_http_upstream_reused_total" "" "" COUNTER "Requests sent on a kept connection.";
+    UpstreamHttp2Connections "sekisho_http_upstream_http2_connections" "" "" GAUGE "HTTP/2 connections to endpoints.";
     UpstreamIdle "sekisho_http_upstream_idle_connections" "" "" GAUGE "Kept connections to endpoints.";
     RetriedConnect "sekisho_http_retried_total" "reason" "connect" COUNTER "Tries beyond the first, by what was before them.";
     RetriedStale "sekisho_http_retried_total" "reason" "stale" COUNTER "Tries beyond the first, by what was before them.";

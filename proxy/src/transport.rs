@@ -3,6 +3,7 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, LazyLock};
 
+use http::uri::Scheme;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::crypto::CryptoProvider;
 use rustls::{ClientConfig, RootCertStore};
@@ -51,6 +52,20 @@ impl Transport {
             proxy_protocol: wished.proxy_protocol,
             tls: wished.tls.as_ref().map(|tls| Tls::compile(tls, wished.protocol)),
         })
+    }
+
+    /// Whether requests share connections.
+    pub(crate) fn is_multiplexed(&self) -> bool {
+        self.protocol == UpstreamProtocol::Http2
+    }
+
+    /// How URIs of requests begin.
+    pub(crate) fn scheme(&self) -> Scheme {
+        if self.tls.is_some() {
+            Scheme::HTTPS
+        } else {
+            Scheme::HTTP
+        }
     }
 
     /// Makes the TLS handshake over a new connection, where there is one to make.

@@ -1,6 +1,8 @@
 //! Connections to endpoints: HTTP/1.1, kept alive, one pool for each worker, so that nothing is shared.
 
-use std::cell::RefCell;
+mod multiplex;
+
+use std::cell::{OnceCell, RefCell};
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
@@ -11,11 +13,15 @@ use std::time::Duration;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout};
+use tokio_util::task::TaskTracker;
 
+pub(crate) use self::multiplex::Handle;
+use self::multiplex::{Asked, Multiplexed};
 use crate::clock;
 use crate::metrics::{Cell, Counters};
 use crate::proxy_protocol::{self, Ends};
 use crate::snapshot::Withdrawn;
+use crate::start::Live;
 use crate::stream::{EndpointStream, Stream};
 use crate::transport::Transport;
 use crate::wire::{Wire, Wires};
@@ -88,6 +94,7 @@ pub(crate) struct Dial<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) transport: &'a Transport,
     pub(crate) guest: &'a Rc<Guest>,
+    pub(crate) live: &'a Live,
 }
 
 impl Dial<'_> {
@@ -99,6 +106,11 @@ impl Dial<'_> {
     fn is_personal(&self) -> bool {
         self.transport.proxy_protocol.is_some()
     }
+
+    /// Whether requests share connections.
+    fn is_multiplexed(&self) -> bool {
+        self.transport.is_multiplexed()
+    }
 }
 
 /// The connection of a client, as far as endpoints hear of it.
@@ -107,6 +119,7 @@ pub(crate) struct Guest {
     ends: Ends,
     /// Connections that were opened with a PROXY header in its name. They end with it.
     kept: RefCell<Vec<(Key, Idle)>>,
+    multiplexed: OnceCell<Rc<Multiplexed>>,
 }
 
 impl Guest {
@@ -114,6 +127,7 @@ impl Guest {
         Rc::new(Self {
             ends,
             kept: RefCell::default(),
+            multiplexed: OnceCell::new(),
         })
     }
 }
@@ -157,6 +171,9 @@ impl Drop for Counted {
 #[derive(Debug)]
 pub(crate) struct Upstreams {
     idle: RefCell<HashMap<Key, Vec<Idle>>>,
+    multiplexed: Rc<Multiplexed>,
+    /// Tasks that drive HTTP/2 connections, and bodies of requests that are longer than their answers' headers.
+    pub(crate) drivers: TaskTracker,
     counters: Arc<Counters>,
     pub(crate) wires: Rc<Wires>,
 }
@@ -166,6 +183,8 @@ pub(crate) struct Upstreams {
 #[derive(Debug)]
 pub(crate) struct Lease {
     pub(crate) stream: Option<EndpointStream>,
+    /// The stream of a connection that others use, too.
+    pub(crate) handle: Option<Handle>,
     pub(crate) reused: bool,
     pub(crate) wire: Rc<Wire>,
     key: Key,
@@ -178,6 +197,8 @@ impl Upstreams {
     pub(crate) fn new(counters: Arc<Counters>, wires: Rc<Wires>) -> Rc<Self> {
         Rc::new(Self {
             idle: RefCell::default(),
+            multiplexed: Rc::default(),
+            drivers: TaskTracker::new(),
             counters,
             wires,
         })
@@ -185,6 +206,13 @@ impl Upstreams {
 
     /// A kept connection that is known to be good at this moment; the one used last comes first.
     pub(crate) fn kept(self: &Rc<Self>, dial: &Dial<'_>) -> Option<Lease> {
+        if dial.is_multiplexed() {
+            let handle = self
+                .set(dial)
+                .stream(dial.key(), dial.live.http.max_upstream_streams)?;
+            self.counters.inc(Cell::UpstreamReused);
+            return Some(self.shared(dial, handle, true));
+        }
         let (key, now) = (dial.key(), clock::now());
         let idle = if dial.is_personal() {
             let mut kept = dial.guest.kept.borrow_mut();
@@ -209,11 +237,83 @@ impl Upstreams {
     ) -> Lease {
         Lease {
             stream: Some(stream),
+            handle: None,
             reused,
             wire,
             key: dial.key(),
             guest: dial.is_personal().then(|| Rc::clone(dial.guest)),
             pool: Rc::clone(self),
+        }
+    }
+
+    /// A stream of a connection that others use, too. It has a wire of its own, for its own waits.
+    fn shared(self: &Rc<Self>, dial: &Dial<'_>, handle: Handle, reused: bool) -> Lease {
+        Lease {
+            stream: None,
+            handle: Some(handle),
+            reused,
+            wire: self.wires.add(dial.address),
+            key: dial.key(),
+            guest: None,
+            pool: Rc::clone(self),
+        }
+    }
+
+    /// The HTTP/2 connections among which one for `dial` is looked for.
+    fn set<'a>(&'a self, dial: &Dial<'a>) -> &'a Rc<Multiplexed> {
+        if dial.is_personal() {
+            dial.guest.multiplexed.get_or_init(Rc::default)
+        } else {
+            &self.multiplexed
+        }
+    }
+
+    /// A stream of an HTTP/2 connection. Whoever finds none makes one; those that come meanwhile wait for it.
+    async fn open_shared(self: &Rc<Self>, dial: &Dial<'_>, limit: Duration) -> Result<Lease, ConnectError> {
+        let http = &dial.live.http;
+        let set = self.set(dial);
+        let due = Instant::now() + limit;
+        loop {
+            let dialer = match set.ask(dial.key(), http.max_upstream_streams) {
+                Asked::Stream(handle) => return Ok(self.shared(dial, handle, false)),
+                Asked::Wait(waiting) => match tokio::time::timeout_at(due, waiting.over()).await {
+                    Ok(true) => continue,
+                    Ok(false) => {
+                        let what = "the connection that others were making failed";
+                        return Err(ConnectError::Failed(io::Error::other(what)));
+                    }
+                    Err(_) => return Err(ConnectError::Timeout),
+                },
+                Asked::Dial(dialer) => dialer,
+            };
+            let wire = self.wires.add(dial.address);
+            let stream = match self
+                .dial(dial, due.saturating_duration_since(Instant::now()), &wire)
+                .await
+            {
+                Ok(stream) => stream,
+                Err(error) => {
+                    dialer.failed();
+                    return Err(error);
+                }
+            };
+            let limits = multiplex::Limits {
+                streams: http.max_upstream_streams,
+                idle: dial.live.timeouts.upstream_idle,
+                ping: dial.live.timeouts.connect,
+            };
+            let begun = dialer.begin(
+                stream,
+                dial.transport.scheme(),
+                wire,
+                limits,
+                &self.drivers,
+                &self.counters,
+            );
+            return match begun.await {
+                Ok(handle) => Ok(self.shared(dial, handle, false)),
+                Err(error) => Err(ConnectError::Failed(io::Error::other(error))),
+            };
         }
     }
 
@@ -252,8 +352,10 @@ impl Upstreams {
         dial: &Dial<'_>,
         limit: Duration,
     ) -> Result<Lease, ConnectError> {
-        let address = dial.address;
-        let wire = self.wires.add(address);
+        if dial.is_multiplexed() {
+            return self.open_shared(dial, limit).await;
+        }
+        let wire = self.wires.add(dial.address);
         let stream = self.dial(dial, limit, &wire).await?;
         Ok(self.lease(dial, stream, wire, false))
     }
@@ -265,6 +367,7 @@ impl Upstreams {
             list.retain_mut(|idle| idle.is_good(now));
             !list.is_empty()
         });
+        self.multiplexed.sweep(now);
     }
 
     /// Ends what leads to endpoints that were withdrawn: kept connections at once, others by whoever uses them.
@@ -274,11 +377,13 @@ impl Upstreams {
         self.idle
             .borrow_mut()
             .retain(|_, list| list.first().is_some_and(|idle| idle.wire.is_good()));
+        self.multiplexed.sweep(Instant::now());
     }
 
     /// Closes every kept connection.
     pub(crate) fn clear(&self) {
         self.idle.borrow_mut().clear();
+        self.multiplexed.clear();
     }
 }
 

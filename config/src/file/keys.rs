@@ -427,6 +427,8 @@ pub const KEYS: &[Key] = &[
         "HTTP/2: streams of one connection that its client resets in 10 s, if it resets more than every other one, or provokes the box to reset in all; beyond it GOAWAY."),
     key("http", "max_requests_per_connection", Kind::Integer { min: 1, max: 1_000_000_000 }, Absent::Example, "10000", LIVE,
         "Requests on one client connection before it is closed."),
+    key("http", "max_upstream_streams", Kind::Integer { min: 1, max: 10_000 }, Absent::Example, "100", LIVE,
+        "Requests at a time on one HTTP/2 connection to an endpoint, or as many as the endpoint allows; more of them open another connection."),
     key("http", "max_idle_per_endpoint", Kind::Integer { min: 0, max: 65_535 }, Absent::Example, "64", LIVE,
         "Idle connections kept to one endpoint by one worker."),
     key("http", "max_connections", Kind::Integer { min: 1, max: 10_000_000 }, Absent::Example, "100000", LIVE,

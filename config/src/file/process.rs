@@ -351,6 +351,9 @@ pub(super) fn http(table: &Table<'_>) -> Http {
         max_requests_per_connection: table
             .number("max_requests_per_connection")
             .map_or(default.max_requests_per_connection, |at| at.value),
+        max_upstream_streams: table
+            .number("max_upstream_streams")
+            .map_or(default.max_upstream_streams, |at| at.value),
         max_idle_per_endpoint: table
             .number("max_idle_per_endpoint")
             .map_or(default.max_idle_per_endpoint, |at| at.value),

@@ -130,6 +130,8 @@ pub struct Http {
     pub max_resets: u32,
     /// Requests on one keep-alive connection before it is closed.
     pub max_requests_per_connection: u64,
+    /// Requests at a time on one HTTP/2 connection to an endpoint; more of them open another one.
+    pub max_upstream_streams: u32,
     /// Idle connections kept to one endpoint by one worker.
     pub max_idle_per_endpoint: usize,
     /// Connections at a time in total; further ones wait in the kernel's queue.
@@ -153,6 +155,7 @@ impl Default for Http {
             max_control_frames: 2000,
             max_resets: 200,
             max_requests_per_connection: 10_000,
+            max_upstream_streams: 100,
             max_idle_per_endpoint: 64,
             max_connections: 100_000,
             max_connections_per_address: 0,

@@ -50,7 +50,7 @@ pub(super) fn upstream<'a>(
                     FindingKind::Unsupported,
                     (Kind::Service, &service.name),
                     annotations::place(name),
-                    "has no effect without TLS; write sekisho.io/backend-protocol: https, or take it out",
+                    "has no effect without TLS; write sekisho.io/backend-protocol: https or grpcs, or take it out",
                 );
             }
         }
@@ -92,10 +92,12 @@ fn app_protocol<'a>(
 
 /// The names that Kubernetes defines, and the IANA names in use. Others are somebody else's business and say nothing here.
 fn read_app_protocol(text: &str) -> Option<Spoken> {
-    use UpstreamProtocol::Http1;
+    use UpstreamProtocol::{Http1, Http2};
     match text {
         "http" | "kubernetes.io/ws" => Some((Http1, false)),
         "https" | "kubernetes.io/wss" => Some((Http1, true)),
+        "kubernetes.io/h2c" | "h2c" | "grpc" => Some((Http2, false)),
+        "grpcs" => Some((Http2, true)),
         _ => None,
     }
 }

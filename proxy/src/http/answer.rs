@@ -8,6 +8,7 @@ use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::body::Reply;
 use super::exchange::{self, Exchange};
+use super::grpc;
 use crate::h1::Fault;
 use crate::metrics::Cell;
 
@@ -152,6 +153,9 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
         Refusal::RequestTimeout => exchange::Fault::Client,
         _ => exchange::Fault::Proxy,
     });
+    if let Some(content_type) = exchange.grpc.clone() {
+        return grpc::status_response(status, text, content_type, exchange);
+    }
     let mut response = text_response(status, Bytes::from_static(text.as_bytes()), exchange);
     let headers = response.headers_mut();
     if status == StatusCode::SERVICE_UNAVAILABLE {

@@ -13,6 +13,7 @@ use super::call::Call;
 use super::exchange::{Exchange, Fault};
 use super::http2::StreamRequest;
 use super::server::Http1Body;
+use super::stream_body::StreamBody;
 use super::upgrade::Switched;
 use crate::clock;
 use crate::h1::body::BadBody;
@@ -55,6 +56,7 @@ pub(crate) enum ClientBody {
 #[derive(Debug)]
 pub(crate) enum EndpointBody {
     Http1(Box<Call>),
+    Http2(Box<StreamBody>),
 }
 
 impl EndpointBody {
@@ -62,6 +64,7 @@ impl EndpointBody {
     fn reclaim(&mut self) -> Option<EndpointStream> {
         match self {
             Self::Http1(call) => call.reclaim(),
+            Self::Http2(_) => None,
         }
     }
 }
@@ -99,18 +102,21 @@ impl Body for EndpointBody {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         match self.get_mut() {
             Self::Http1(call) => Pin::new(&mut **call).poll_frame(cx),
+            Self::Http2(body) => Pin::new(&mut **body).poll_frame(cx),
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match self {
             Self::Http1(body) => body.is_end_stream(),
+            Self::Http2(body) => body.is_end_stream(),
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match self {
             Self::Http1(body) => body.size_hint(),
+            Self::Http2(body) => body.size_hint(),
         }
     }
 }
@@ -301,6 +307,8 @@ struct Download {
     /// Until when something must come although the endpoint is unrouted.
     grace: Option<Instant>,
     limit: Duration,
+    /// When the whole exchange has to be over.
+    deadline: Option<Instant>,
     /// A piece was handed over and the next one not asked for yet.
     handed: bool,
 }
@@ -357,6 +365,7 @@ impl Reply {
             due: None,
             grace: None,
             limit,
+            deadline: exchange.deadline,
             handed: false,
         });
         if download.first.is_none() && download.body.is_end_stream() {
@@ -386,6 +395,7 @@ impl Download {
             return piece;
         }
         let due = *self.due.get_or_insert_with(|| clock::now() + self.limit);
+        let due = self.deadline.map_or(due, |deadline| deadline.min(due));
         loop {
             if self.grace.is_none() && lease.wire.poll_unrouted(cx).is_ready() {
                 self.grace = Some(Instant::now() + GRACE);
@@ -472,10 +482,12 @@ impl Body for Reply {
                     }
                     Some(Err(error)) => {
                         exchange.blame(Fault::Upstream);
-                        exchange.endpoint_failed(match error {
-                            BodyError::Timeout => Sign::Late,
-                            _ => Sign::Broken,
-                        });
+                        if !exchange.is_late() {
+                            exchange.endpoint_failed(match error {
+                                BodyError::Timeout => Sign::Late,
+                                _ => Sign::Broken,
+                            });
+                        }
                         Poll::Ready(Some(Err(error)))
                     }
                     None => {

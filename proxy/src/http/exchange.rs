@@ -142,6 +142,10 @@ pub(crate) struct Exchange {
     /// Its place in a trace, where it is recorded.
     pub(crate) trace: Option<Context>,
     pub(crate) request_id: HeaderValue,
+    /// Content type of a gRPC call: what the box answers itself is a status of gRPC.
+    pub(crate) grpc: Option<HeaderValue>,
+    /// When a gRPC call has to be over.
+    pub(crate) deadline: Option<Instant>,
     /// Where interim answers go on HTTP/2.
     pub(crate) respond: Option<Respond>,
     /// That of a request for which it matters.
@@ -219,6 +223,11 @@ impl Exchange {
             Some(respond) => respond.interim(status, fields),
             None => self.client.interim(cx, status, fields),
         }
+    }
+
+    /// Whether the client's own time for the call is over: no endpoint's fault.
+    pub(crate) fn is_late(&self) -> bool {
+        self.deadline.is_some_and(|deadline| deadline <= Instant::now())
     }
 
     /// Notes whose fault the end is; the first one counts.

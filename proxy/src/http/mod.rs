@@ -7,6 +7,7 @@ pub(crate) mod connection;
 mod date;
 mod exchange;
 mod forward;
+mod grpc;
 mod headers;
 mod host;
 mod http2;
@@ -15,6 +16,7 @@ mod output;
 mod server;
 mod service;
 mod stream_body;
+mod stream_call;
 mod upgrade;
 
 pub(crate) use exchange::Target;

@@ -16,7 +16,7 @@ use super::body::{ClientBody, Reply};
 use super::connection::Client;
 use super::exchange::{Exchange, Phase};
 use super::http2::Respond;
-use super::{forward, headers, host, http2};
+use super::{forward, grpc, headers, host, http2};
 use crate::path::{Normal, normal_form};
 use crate::route::Asked;
 use crate::snapshot::Snapshot;
@@ -146,6 +146,7 @@ fn begin(
         client.peer.ip()
     };
     let now = clock::now();
+    let grpc = grpc::content_type(parts.version, &parts.headers);
     Rc::new(Exchange {
         client: Rc::clone(client),
         address,
@@ -172,6 +173,11 @@ fn begin(
             )
         }),
         request_id: request_id.unwrap_or_else(|| worker.request_id()),
+        deadline: grpc
+            .as_ref()
+            .and_then(|_| grpc::timeout(&parts.headers))
+            .and_then(|timeout| now.checked_add(timeout)),
+        grpc,
         respond,
         origin: RefCell::default(),
         target: RefCell::default(),

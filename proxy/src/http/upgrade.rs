@@ -31,7 +31,9 @@ pub(crate) fn switch(
     exchange: &Rc<Exchange>,
 ) -> Option<Response<Reply>> {
     let (mut parts, body) = response.into_parts();
-    let EndpointBody::Http1(call) = body;
+    let EndpointBody::Http1(call) = body else {
+        return None;
+    };
     let (stream, first) = call.into_tunnel()?;
     let protocol = parts.headers.get(UPGRADE).cloned();
     headers::strip_hop_by_hop(&mut parts.headers);

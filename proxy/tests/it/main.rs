@@ -7,6 +7,7 @@
 )]
 
 mod access_log;
+mod backend_http2;
 mod backend_tls;
 mod balancing;
 mod filters;

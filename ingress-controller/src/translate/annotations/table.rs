@@ -74,11 +74,18 @@ pub(in crate::translate) static BACKEND_CA: Annotation<String> = Annotation {
 pub(in crate::translate) static BACKEND_PROTOCOL: Annotation<Spoken> = Annotation {
     name: "sekisho.io/backend-protocol",
     on: SERVICE,
-    values: "`http` (default), `https`",
+    values: "`http` (default), `https`, `h2c`, `grpc`, `grpcs`",
     does: "what the endpoints speak, before `appProtocol`; see [protocols](http.md#protocols-to-the-backend)",
     read: |value| {
-        use UpstreamProtocol::Http1;
-        one_of(value, &[("http", (Http1, false)), ("https", (Http1, true))])
+        use UpstreamProtocol::{Http1, Http2};
+        let words = [
+            ("http", (Http1, false)),
+            ("https", (Http1, true)),
+            ("h2c", (Http2, false)),
+            ("grpc", (Http2, false)),
+            ("grpcs", (Http2, true)),
+        ];
+        one_of(value, &words)
     },
 };
 

@@ -67,12 +67,13 @@ pub(super) async fn connect(
         exchange.phase.set(Phase::Connect);
         exchange.at(target, address);
         exchange.chosen.set(Some(clock::now()));
-        let due = tries.due();
+        let due = [tries.due(), exchange.deadline].into_iter().flatten().min();
         exchange.answer_due.set(due);
         let dial = Dial {
             address,
             transport: pool.transport(),
             guest: &exchange.client.guest,
+            live: &exchange.client.live,
         };
         if !fresh && let Some(lease) = worker.upstreams.kept(&dial) {
             return Ok(lease);
@@ -86,6 +87,9 @@ pub(super) async fn connect(
             Err(error) => error,
         };
         tracing::debug!(endpoint = %address, %error, "an endpoint cannot be connected to");
+        if exchange.is_late() {
+            return Err(Refusal::UpstreamTimeout);
+        }
         if let Some(sign) = retry::sign(&error) {
             exchange.endpoint_failed(sign);
         }

@@ -54,7 +54,12 @@ async fn attempt(
     let mut body = RequestBody::new(body, exchange, live.timeouts.request_body);
     parts.version = Version::HTTP_11;
     // An upgrade with a body would leave open whose the octets after it are.
-    let upgrade = upgrade.filter(|_| body.is_empty());
+    let shared = target
+        .pool
+        .as_ref()
+        .is_some_and(|pool| pool.transport().is_multiplexed());
+    // A connection that others use, too, cannot change its protocol.
+    let upgrade = upgrade.filter(|_| body.is_empty() && !shared);
     if let Some(protocol) = &upgrade {
         parts
             .headers
@@ -116,6 +121,7 @@ async fn attempt(
             Failure::Unsent if unrouted => (Why::Unrouted, Refusal::UpstreamFailed),
             // Only on a kept connection, or a broken endpoint would be asked for ever.
             Failure::Unsent if reused => (Why::Stale, Refusal::UpstreamFailed),
+            Failure::Refused if on.connect => (Why::Connect, Refusal::UpstreamFailed),
             Failure::Broken(_) if unrouted && repeatable => (Why::Unrouted, Refusal::UpstreamFailed),
             // A kept connection may have been closed in order while the request was on its way, and that once.
             Failure::Broken(error) if reused && repeatable && on.reset && !fresh => {
@@ -123,6 +129,7 @@ async fn attempt(
                 fresh = true;
                 (Why::Reset, Refusal::UpstreamFailed)
             }
+            Failure::Timeout if exchange.is_late() => return Err(Refusal::UpstreamTimeout),
             Failure::Timeout => {
                 exchange.endpoint_failed(Sign::Late);
                 if !(repeatable && on.timeout) {
@@ -130,7 +137,7 @@ async fn attempt(
                 }
                 (Why::Timeout, Refusal::UpstreamTimeout)
             }
-            Failure::Unsent => {
+            Failure::Unsent | Failure::Refused => {
                 exchange.endpoint_failed(Sign::Broken);
                 return Err(Refusal::UpstreamFailed);
             }

@@ -1,6 +1,7 @@
 //! A request over one connection, and the beginning of its answer.
 
 use std::future::poll_fn;
+use std::io;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
@@ -14,6 +15,7 @@ use crate::http::answer::Refusal;
 use crate::http::body::{BodyError, EndpointBody, Piece, RequestBody};
 use crate::http::call::{Call, CallError};
 use crate::http::exchange::Exchange;
+use crate::http::stream_call::{StreamCall, StreamError, Upload, head};
 use crate::upstream::Lease;
 
 /// Why no answer came.
@@ -24,6 +26,8 @@ pub(super) enum Failure {
     Request(Refusal),
     /// Nothing of it was sent.
     Unsent,
+    /// The endpoint has not looked at it, although the connection is new, and says so.
+    Refused,
     /// The connection broke off before an octet of the answer, or the way to the endpoint was withdrawn.
     Broken(CallError),
     /// What came is no answer.
@@ -41,6 +45,9 @@ pub(super) async fn send(
     exchange: &Exchange,
     careful: bool,
 ) -> Result<Response<EndpointBody>, Failure> {
+    if lease.handle.is_some() {
+        return send_shared(lease, parts, body, exchange).await;
+    }
     let Some(mut stream) = lease.stream.take() else {
         return Err(Failure::Unsent);
     };
@@ -73,14 +80,101 @@ pub(super) async fn send(
             Ok(response)
         }
         Some(Err(CallError::Unsent)) => Err(Failure::Unsent),
-        Some(Err(CallError::Request(error))) => Err(Failure::Request(match error {
-            BodyError::Timeout => Refusal::RequestTimeout,
-            BodyError::TooLarge => Refusal::TooLarge,
-            _ => Refusal::Malformed,
-        })),
+        Some(Err(CallError::Request(error))) => Err(Failure::Request(refusal(&error))),
         Some(Err(error @ (CallError::Closed(_) | CallError::Unrouted))) => Err(Failure::Broken(error)),
         Some(Err(error)) => Err(Failure::Nonsense(error)),
         None => Err(Failure::Timeout),
+    }
+}
+
+/// What a client hears whose request's body is broken.
+fn refusal(error: &BodyError) -> Refusal {
+    match error {
+        BodyError::Timeout => Refusal::RequestTimeout,
+        BodyError::TooLarge => Refusal::TooLarge,
+        _ => Refusal::Malformed,
+    }
+}
+
+/// As [`send`], over a stream of HTTP/2.
+async fn send_shared(
+    lease: &mut Lease,
+    parts: &Parts,
+    body: &mut RequestBody,
+    exchange: &Exchange,
+) -> Result<Response<EndpointBody>, Failure> {
+    let Some(handle) = &mut lease.handle else {
+        return Err(Failure::Unsent);
+    };
+    let Some(head) = head(parts, handle.scheme(), handle.address()) else {
+        return Err(Failure::Request(Refusal::Malformed));
+    };
+    let end = body.is_end_stream();
+    let (answer, stream) = match handle.sender.send_request(head, end) {
+        Ok(sent) => sent,
+        Err(error) => {
+            tracing::debug!(%error, "a connection takes no further stream");
+            handle.retire();
+            return Err(if lease.reused {
+                Failure::Unsent
+            } else {
+                Failure::Refused
+            });
+        }
+    };
+    let limit = exchange.response_read_wait();
+    let wire = Rc::clone(&lease.wire);
+    let begun = clock::now();
+    let mut call = StreamCall::new(answer, (!end).then(|| Upload::new(stream)));
+    let answered = poll_fn(|cx| {
+        if let Poll::Ready(answered) = call.poll_head(cx, body, exchange) {
+            return Poll::Ready(Ok(answered));
+        }
+        if wire.poll_unrouted(cx).is_ready() {
+            return Poll::Ready(Err(Failure::Broken(CallError::Unrouted)));
+        }
+        let due = exchange.body_last.get().max(begun) + limit;
+        let due = exchange.answer_due.get().map_or(due, |latest| latest.min(due));
+        ready!(wire.poll_timer(cx, due));
+        Poll::Ready(Err(Failure::Timeout))
+    });
+    match answered.await {
+        Ok(Ok(response)) => {
+            // Both directions go on, whatever the other one waits for.
+            if let Some(mut upload) = call.into_upload() {
+                let mut rest = std::mem::take(body);
+                let drivers = &exchange.client.worker.upstreams.drivers;
+                drivers.spawn_local(async move {
+                    if let Err(error) = poll_fn(|cx| upload.poll(cx, &mut rest)).await {
+                        tracing::debug!(%error, "a request broke off while it was answered");
+                    }
+                });
+            }
+            Ok(response.map(|body| EndpointBody::Http2(Box::new(body))))
+        }
+        Ok(Err(StreamError::Request(error))) => Err(Failure::Request(refusal(&error))),
+        Ok(Err(StreamError::Refused(error))) => {
+            tracing::debug!(%error, "an endpoint refuses a stream");
+            handle.retire();
+            if call.take_back(body) {
+                Err(if lease.reused {
+                    Failure::Unsent
+                } else {
+                    Failure::Refused
+                })
+            } else {
+                Err(Failure::Broken(CallError::Closed(io::Error::other(error))))
+            }
+        }
+        Ok(Err(StreamError::Broken(error))) => {
+            Err(Failure::Broken(CallError::Closed(io::Error::other(error))))
+        }
+        Err(failure) => {
+            if matches!(failure, Failure::Timeout) {
+                handle.suspect();
+            }
+            Err(failure)
+        }
     }
 }
 
