@@ -28,4 +28,4 @@ pub use error::StartError;
 pub use fsm::State;
 pub use session::{CannotAnnounce, EndedBy, LastError, MessageCounts};
 pub use speaker::{Event, Handle, Inputs, start};
-pub use view::{ListenerView, Missing, MissingView, PeerView, VipView};
+pub use view::{ListenerView, Missing, MissingView, PeerView, RatesView, VipView};

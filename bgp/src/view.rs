@@ -62,6 +62,8 @@ pub struct PeerView {
     pub messages_received: MessageCounts,
     /// Messages sent.
     pub messages_sent: MessageCounts,
+    /// How much comes and goes.
+    pub rates: RatesView,
     /// UPDATEs with faults that did not end the session (RFC 7606).
     pub faulty_updates: u64,
     /// Until when its routes are kept although it is away, seconds from now (RFC 4724).
@@ -80,6 +82,21 @@ pub struct PeerView {
     pub last_error: Option<LastError>,
     /// Why the last attempt to connect failed; `None` once a connection stands, and for a peer that is never dialed.
     pub connect_error: Option<LastError>,
+}
+
+/// Per second, over the last minute.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Serialize)]
+pub struct RatesView {
+    /// Messages from the peer.
+    pub messages_received: f64,
+    /// Messages to the peer.
+    pub messages_sent: f64,
+    /// UPDATEs from the peer.
+    pub updates_received: f64,
+    /// UPDATEs to the peer.
+    pub updates_sent: f64,
+    /// Prefixes that the peer announced or withdrew.
+    pub prefixes_received: f64,
 }
 
 /// One service address.

@@ -1,11 +1,10 @@
 //! `/api/v1/…`: one function a page, each from one picture.
 
 use http::StatusCode;
-use sekisho_bgp::rib::{Relation, RouteQuery};
 use serde::Serialize;
 use serde_json::Value;
 
-use super::Admin;
+use super::{Admin, routes};
 use crate::view;
 
 /// Why there is no page.
@@ -15,7 +14,7 @@ pub(super) struct Refused {
 }
 
 impl Refused {
-    fn bad(why: impl Into<String>) -> Self {
+    pub(super) fn bad(why: impl Into<String>) -> Self {
         Self {
             status: StatusCode::BAD_REQUEST,
             why: why.into(),
@@ -50,15 +49,14 @@ pub(super) async fn answer(admin: &Admin, what: &str, query: &str) -> Result<Val
         }
         "peers" => page(&peers(admin).await),
         "routes" => {
-            let wanted = match parameter(query, "prefix")? {
-                Some(text) => route_query(&text)?,
-                None => RouteQuery::default(),
-            };
-            match (&admin.bgp, parameter(query, "rejected")?.as_deref()) {
-                (Some(bgp), Some("true")) => page(&bgp.rejected(wanted).await),
-                (Some(bgp), None | Some("false")) => page(&bgp.routes(wanted).await),
-                (Some(_), Some(_)) => Err(Refused::bad("rejected is true or false")),
-                (None, _) => page(&Value::Array(Vec::new())),
+            let wanted = routes::query(query)?;
+            let (rejected, count) = (routes::truth(query, "rejected")?, routes::truth(query, "count")?);
+            match &admin.bgp {
+                None if count => page(&sekisho_bgp::rib::RouteCount::default()),
+                None => page(&Value::Array(Vec::new())),
+                Some(bgp) if rejected => page(&bgp.rejected(wanted).await),
+                Some(bgp) if count => page(&bgp.count(wanted).await),
+                Some(bgp) => page(&bgp.routes(wanted).await),
             }
         }
         "vips" => page(&view::vips::view(&picture, &vips(admin).await)),
@@ -115,23 +113,8 @@ fn page(value: &(impl Serialize + ?Sized)) -> Result<Value, Refused> {
     })
 }
 
-fn route_query(text: &str) -> Result<RouteQuery, Refused> {
-    let prefix = text
-        .parse::<sekisho_config::model::Prefix>()
-        .map_err(|error| Refused::bad(error.to_string()))?;
-    let relation = if text.contains('/') {
-        Relation::Exact
-    } else {
-        Relation::Covering
-    };
-    Ok(RouteQuery {
-        prefix: Some((relation, prefix)),
-        ..RouteQuery::default()
-    })
-}
-
 /// The value of `key` in a query string, percent-decoded.
-fn parameter(query: &str, key: &str) -> Result<Option<String>, Refused> {
+pub(super) fn parameter(query: &str, key: &str) -> Result<Option<String>, Refused> {
     let Some(raw) = query
         .split('&')
         .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='))

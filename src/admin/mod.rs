@@ -3,6 +3,7 @@
 //! It only reads. Connections, header size and waiting are bounded; it never touches the control task.
 
 mod api;
+mod routes;
 
 use std::convert::Infallible;
 use std::net::SocketAddr;

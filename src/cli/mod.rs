@@ -1,7 +1,9 @@
 //! The command line.
 
 mod client;
+mod peer;
 mod render;
+mod routes;
 mod table;
 
 use std::io::{IsTerminal, Write};
@@ -48,14 +50,16 @@ enum Command {
     /// One screen: sessions, VIPs, services, certificates, findings, revision
     Status(Ask),
     /// BGP sessions
-    Peers(Ask),
+    Peers {
+        /// Everything about this peer
+        name: Option<String>,
+        #[command(flatten)]
+        ask: Ask,
+    },
     /// BGP routes, with the reason why a path is best or not
     Routes {
-        /// Only this prefix, or the routes that lead to this address
-        prefix: Option<String>,
-        /// What is not let in, and why
-        #[arg(long)]
-        rejected: bool,
+        #[command(flatten)]
+        wanted: routes::Wanted,
         #[command(flatten)]
         ask: Ask,
     },
@@ -105,6 +109,12 @@ struct Ask {
     config: Option<PathBuf>,
 }
 
+impl Ask {
+    fn client(&self) -> anyhow::Result<Client> {
+        Client::new(self.admin.as_deref(), self.config.as_deref())
+    }
+}
+
 #[derive(Clone, Copy, clap::ValueEnum)]
 enum LogFormat {
     /// For people
@@ -119,21 +129,11 @@ pub(crate) fn main() -> ExitCode {
         Command::Run { config, log_format } => run(&config.config, log_format),
         Command::Check { config, json } => check(&config.config, json),
         Command::Status(ask) => show(&ask, "status", &[], render::status),
-        Command::Peers(ask) => show(&ask, "peers", &[], render::peers),
-        Command::Routes {
-            prefix,
-            rejected,
-            ask,
-        } => {
-            let rejected = rejected.then_some("true");
-            let query = [("prefix", prefix.as_deref()), ("rejected", rejected)];
-            let render = if rejected.is_some() {
-                render::rejected
-            } else {
-                render::routes
-            };
-            show(&ask, "routes", &query, render)
-        }
+        Command::Peers { name, ask } => match name {
+            None => show(&ask, "peers", &[], render::peers),
+            Some(name) => peer(&ask, &name),
+        },
+        Command::Routes { wanted, ask } => routes::show(&wanted, &ask),
         Command::Vips(ask) => show(&ask, "vips", &[], render::vips),
         Command::Endpoints { service, ask } => show(
             &ask,
@@ -230,14 +230,34 @@ fn show(
     query: &[(&str, Option<&str>)],
     render: fn(&serde_json::Value, &mut String),
 ) -> anyhow::Result<ExitCode> {
-    let client = Client::new(ask.admin.as_deref(), ask.config.as_deref())?;
-    let answer = client.get(what, query)?;
+    let client = ask.client()?;
+    print(ask, &client.get(what, query)?, render)
+}
+
+/// One of the peers.
+fn peer(ask: &Ask, name: &str) -> anyhow::Result<ExitCode> {
+    let peers = ask.client()?.get("peers", &[])?;
+    let named = |peer: &&serde_json::Value| {
+        let is = |key| peer.get(key).and_then(serde_json::Value::as_str) == Some(name);
+        is("name") || is("address")
+    };
+    let Some(peer) = peers.as_array().and_then(|peers| peers.iter().find(named)) else {
+        anyhow::bail!("no peer has this name or address; `sekisho peers` lists them");
+    };
+    print(ask, peer, peer::render)
+}
+
+fn print(
+    ask: &Ask,
+    answer: &serde_json::Value,
+    render: fn(&serde_json::Value, &mut String),
+) -> anyhow::Result<ExitCode> {
     let mut text = String::new();
     if ask.json {
-        text = serde_json::to_string_pretty(&answer)?;
+        text = serde_json::to_string_pretty(answer)?;
         text.push('\n');
     } else {
-        render(&answer, &mut text);
+        render(answer, &mut text);
     }
     match std::io::stdout().lock().write_all(text.as_bytes()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => Err(error.into()),

@@ -98,38 +98,6 @@ pub(super) fn peers(value: &Value, out: &mut String) {
     }
 }
 
-/// `sekisho routes`
-pub(super) fn routes(value: &Value, out: &mut String) {
-    let mut table = Table::new(&[
-        "",
-        "PREFIX",
-        "NEXT HOP",
-        "PEER",
-        "LOCAL PREF",
-        "MED",
-        "AS PATH",
-        "WHY",
-    ]);
-    for row in rows(value) {
-        table.row([
-            if truth(row, "best") {
-                "*".into()
-            } else {
-                String::new()
-            },
-            word(row, "prefix"),
-            word(row, "next_hop"),
-            word(row, "interface"),
-            word(row, "peer"),
-            word(row, "local_preference"),
-            word(row, "med"),
-            word(row, "as_path"),
-            word(row, "reason"),
-        ]);
-    }
-    print_or(&table, "no route", out);
-}
-
 /// `sekisho routes --rejected`
 pub(super) fn rejected(value: &Value, out: &mut String) {
     let mut table = Table::new(&["PREFIX", "NEXT HOP", "PEER", "WHY"]);
@@ -343,7 +311,7 @@ fn indented(table: &Table, out: &mut String) {
     }
 }
 
-fn print_or(table: &Table, nothing: &str, out: &mut String) {
+pub(super) fn print_or(table: &Table, nothing: &str, out: &mut String) {
     if table.is_empty() {
         let _ = writeln!(out, "{nothing}");
     } else {
@@ -355,23 +323,23 @@ fn section(out: &mut String, name: &str) {
     let _ = writeln!(out, "\n{name}");
 }
 
-fn rows(value: &Value) -> &[Value] {
+pub(super) fn rows(value: &Value) -> &[Value] {
     value.as_array().map_or(&[], Vec::as_slice)
 }
 
-fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
+pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
     value.get(key).map_or(&[], rows)
 }
 
-fn truth(value: &Value, key: &str) -> bool {
+pub(super) fn truth(value: &Value, key: &str) -> bool {
     value.get(key).and_then(Value::as_bool).unwrap_or(false)
 }
 
-fn word(value: &Value, key: &str) -> String {
+pub(super) fn word(value: &Value, key: &str) -> String {
     value.get(key).map(text).unwrap_or_default()
 }
 
-fn text(value: &Value) -> String {
+pub(super) fn text(value: &Value) -> String {
     match value {
         Value::Null => String::new(),
         Value::String(text) => printable(text),
@@ -391,7 +359,7 @@ fn received(peer: &Value) -> (String, String) {
 }
 
 /// How far a time stamp is from now.
-fn since(value: &Value, key: &str) -> String {
+pub(super) fn since(value: &Value, key: &str) -> String {
     let Ok(at) = word(value, key).parse::<jiff::Timestamp>() else {
         return String::new();
     };
@@ -435,7 +403,7 @@ mod tests {
         for render in [
             status,
             peers,
-            routes,
+            super::super::peer::render,
             rejected,
             vips,
             endpoints,

@@ -17,7 +17,7 @@ pub(super) struct HopId(u32);
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct HopKey {
     pub(super) address: IpAddr,
-    link_local: Option<Ipv6Addr>,
+    pub(super) link_local: Option<Ipv6Addr>,
     interface: Option<u32>,
 }
 

@@ -4,6 +4,7 @@
 //! ([`crate::fib`]) and for the [`Tracker`] of addresses that control asked about. What the table says is a function
 //! of what it holds: the order in which paths arrived is nowhere remembered.
 
+mod attributes_view;
 mod change;
 mod decide;
 mod gateways;
@@ -24,12 +25,13 @@ use std::sync::Arc;
 
 use sekisho_config::model::{Asn, PeerName, Prefix, RouterId};
 
+pub use attributes_view::MoreAttributes;
 pub use decide::{Candidate, DEFAULT_LOCAL_PREFERENCE, Ineligible, Lost, Place, decide};
 pub use next_hops::{KernelRoute, KernelTarget, NextHops};
 pub use offer::Offer;
 pub use peer::{Counts, PeerId, PeerInfo};
 pub use track::Tracker;
-pub use view::{Relation, RouteQuery, RouteView};
+pub use view::{Relation, RouteCount, RouteQuery, RouteView};
 
 use crate::wire::{Attributes, Family, Update};
 use change::Changes;

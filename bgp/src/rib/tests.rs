@@ -538,7 +538,24 @@ fn queries() {
                 limit: 2,
                 ..all.clone()
             },
-            vec!["10.244.0.0/16", "10.244.0.0/26"],
+            vec!["10.244.0.0/16", "10.244.0.0/26", "10.244.0.0/26"],
+        ),
+        (
+            RouteQuery {
+                limit: 1,
+                after: Some(prefix("10.244.0.0/26")),
+                ..all.clone()
+            },
+            vec!["10.244.0.7/32"],
+        ),
+        (
+            RouteQuery {
+                best: true,
+                prefix: Some((Relation::Longer, prefix("10.244.0.0/24"))),
+                ..all.clone()
+            },
+            // Nothing leads to the next hop of 10.244.0.7, so it has no best path.
+            vec!["10.244.0.0/26"],
         ),
     ] {
         let found: Vec<_> = rib
@@ -547,6 +564,20 @@ fn queries() {
             .map(|view| view.prefix.to_string())
             .collect();
         assert_eq!(found, want, "{query:?}");
+        // Counting knows no limit and looks at the same paths.
+        let whole = RouteQuery {
+            limit: 1000,
+            ..query.clone()
+        };
+        let mut prefixes: Vec<_> = rib.routes(&whole).iter().map(|view| view.prefix).collect();
+        let paths = prefixes.len();
+        prefixes.dedup();
+        let count = rib.count(&query);
+        assert_eq!(
+            (count.prefixes, count.paths),
+            (prefixes.len(), paths),
+            "{query:?}"
+        );
     }
 }
 

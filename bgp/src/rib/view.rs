@@ -5,6 +5,7 @@ use std::sync::Arc;
 use sekisho_config::model::{Community, PeerName, Prefix};
 use serde::Serialize;
 
+use super::attributes_view::MoreAttributes;
 use super::decide::{Lost, decide};
 use super::table::Destination;
 use super::{Rib, family_of};
@@ -19,8 +20,24 @@ pub struct RouteQuery {
     pub peer: Option<PeerName>,
     /// Routes of this family.
     pub family: Option<Family>,
-    /// At most so many paths.
+    /// Only the best path of each prefix.
+    pub best: bool,
+    /// Only prefixes behind this one, in order: the next page.
+    pub after: Option<Prefix>,
+    /// At most so many paths, and what else the last prefix has, so that a page ends between two prefixes.
     pub limit: usize,
+}
+
+/// Paths of one prefix that are shown beyond [`RouteQuery::limit`]; a peer must not fill a page with one prefix.
+const LAST_PREFIX: usize = 1000;
+
+/// How much answers a query.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct RouteCount {
+    /// Prefixes.
+    pub prefixes: usize,
+    /// Paths of them.
+    pub paths: usize,
 }
 
 impl Default for RouteQuery {
@@ -30,6 +47,8 @@ impl Default for RouteQuery {
             prefix: None,
             peer: None,
             family: None,
+            best: false,
+            after: None,
             limit: 10_000,
         }
     }
@@ -71,6 +90,11 @@ pub struct RouteView {
     pub med: Option<u32>,
     /// Communities `as:value`, large ones `as:value:value`, extended ones `rt:as:value`, `ro:as:value`, `ext:0x…`.
     pub communities: Vec<String>,
+    /// Link-local next hop that came beside a global one (RFC 2545).
+    pub link_local: Option<std::net::Ipv6Addr>,
+    /// The other attributes.
+    #[serde(flatten)]
+    pub more: MoreAttributes,
     /// Kept from before a restart of the peer.
     pub stale: bool,
     /// The best path of its prefix.
@@ -84,20 +108,44 @@ pub struct RouteView {
 }
 
 impl Rib {
-    /// Paths that answer a query: prefixes in order (of covering ones the longest first), best path first. At most
-    /// [`RouteQuery::limit`] rows.
+    /// Paths that answer a query: prefixes in order (of covering ones the longest first), best path first. It ends with the
+    /// prefix that reaches [`RouteQuery::limit`].
     pub fn routes(&self, query: &RouteQuery) -> Vec<RouteView> {
         let mut views = Vec::new();
-        for (prefix, destination) in self.related(query.prefix) {
-            if query.family.is_some_and(|family| family != family_of(&prefix)) {
-                continue;
-            }
+        for (prefix, destination) in self.asked(query) {
             self.view(prefix, destination, query, &mut views);
             if views.len() >= query.limit {
                 break;
             }
         }
         views
+    }
+
+    fn asked<'a>(&'a self, query: &'a RouteQuery) -> impl Iterator<Item = (Prefix, &'a Destination)> {
+        self.related(query.prefix).filter(|(prefix, _)| {
+            query.family.is_none_or(|family| family == family_of(prefix))
+                && query.after.is_none_or(|after| *prefix > after)
+        })
+    }
+
+    /// How many paths answer a query; its limit does not count.
+    pub fn count(&self, query: &RouteQuery) -> RouteCount {
+        let peer = query.peer.as_ref().map(|name| self.names.get(name).copied());
+        let mut count = RouteCount::default();
+        for (prefix, destination) in self.asked(query) {
+            let paths = match (peer, query.best) {
+                (None, false) => destination.paths.len(),
+                (Some(None), _) => return count,
+                _ => {
+                    let mut views = Vec::new();
+                    self.view(prefix, destination, query, &mut views);
+                    views.len()
+                }
+            };
+            count.prefixes += usize::from(paths > 0);
+            count.paths += paths;
+        }
+        count
     }
 
     fn related(
@@ -137,7 +185,10 @@ impl Rib {
             if query.peer.as_ref().is_some_and(|name| name != candidate.peer) {
                 continue;
             }
-            if views.len() >= query.limit {
+            if query.best && place.lost.is_some() {
+                continue;
+            }
+            if views.len() >= query.limit.saturating_add(LAST_PREFIX) {
                 return;
             }
             let Some(hop) = self.hops.key(path.hop) else {
@@ -160,6 +211,8 @@ impl Rib {
                 local_preference: candidate.local_preference(),
                 med: attributes.med,
                 communities: communities_text(attributes),
+                link_local: hop.link_local,
+                more: MoreAttributes::from(attributes),
                 stale: path.stale,
                 best: place.lost.is_none(),
                 used: place.is_used(),

@@ -84,6 +84,21 @@ pub struct MessageCounts {
     pub route_refresh: u64,
 }
 
+impl MessageCounts {
+    /// All of them.
+    pub fn total(&self) -> u64 {
+        [
+            self.open,
+            self.update,
+            self.notification,
+            self.keepalive,
+            self.route_refresh,
+        ]
+        .iter()
+        .fold(0, |sum, count| sum.saturating_add(*count))
+    }
+}
+
 /// The last thing that went wrong with a peer.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]
 pub struct LastError {

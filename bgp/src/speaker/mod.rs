@@ -5,6 +5,7 @@ mod conformance;
 mod listen;
 mod next_hop;
 mod peer;
+mod rates;
 mod task;
 #[cfg(test)]
 mod tests;
@@ -25,7 +26,7 @@ use crate::error::StartError;
 use crate::fib;
 use crate::metrics::Metrics;
 use crate::policy::RejectedView;
-use crate::rib::{RouteQuery, RouteView};
+use crate::rib::{RouteCount, RouteQuery, RouteView};
 use crate::view::{ListenerView, PeerView, VipView};
 
 /// What the speaker needs.
@@ -131,6 +132,7 @@ pub struct Handle {
 enum Query {
     Peers(oneshot::Sender<Vec<PeerView>>),
     Routes(RouteQuery, oneshot::Sender<Vec<RouteView>>),
+    Count(RouteQuery, oneshot::Sender<RouteCount>),
     Rejected(RouteQuery, oneshot::Sender<Vec<RejectedView>>),
     Vips(oneshot::Sender<Vec<VipView>>),
     Listeners(oneshot::Sender<Vec<ListenerView>>),
@@ -172,6 +174,13 @@ impl Handle {
     /// Cancel-safe: yes.
     pub async fn routes(&self, query: RouteQuery) -> Vec<RouteView> {
         self.ask(|answer| Query::Routes(query, answer)).await
+    }
+
+    /// How many paths answer a query, whatever its limit.
+    ///
+    /// Cancel-safe: yes.
+    pub async fn count(&self, query: RouteQuery) -> RouteCount {
+        self.ask(|answer| Query::Count(query, answer)).await
     }
 
     /// Paths that peers say now and that are not let in, with the reason; of one peer at most 500 are listed. Empty when the

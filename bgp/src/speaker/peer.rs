@@ -13,6 +13,7 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use super::next_hop::interface_to;
+use super::rates::{Rates, Totals};
 use super::task::Liveness;
 use crate::bfd::BfdView;
 use crate::error::cease;
@@ -21,7 +22,7 @@ use crate::metrics::PeerMetrics;
 use crate::policy::export::Export;
 use crate::policy::{Rejected, Rejections};
 use crate::rib::{Counts, NextHops, PeerId};
-use crate::session::{Orders, Protection, SessionKey, Shared};
+use crate::session::{Orders, Protection, SessionKey, Shared, Status};
 use crate::view::{self, PeerView};
 use crate::wire::{Families, Notification};
 
@@ -181,6 +182,9 @@ pub(super) struct Peer {
     pub(super) over_limit: bool,
     /// That it comes near that was said.
     pub(super) near_limit: bool,
+    /// Prefixes that it announced or withdrew.
+    pub(super) prefixes_received: u64,
+    pub(super) rates: Rates,
     /// The BFD session beside it.
     pub(super) liveness: Option<Liveness>,
     /// Its session is kept away until that is up.
@@ -279,6 +283,24 @@ impl Peer {
         self.established() && self.awaited.is_empty()
     }
 
+    fn totals(&self, status: &Status) -> Totals {
+        Totals {
+            messages_received: status.received.total(),
+            messages_sent: status.sent.total(),
+            updates_received: status.received.update,
+            updates_sent: status.sent.update,
+            prefixes_received: self.prefixes_received,
+        }
+    }
+
+    /// Takes note of how much came and went, every few seconds.
+    pub(super) fn sample(&mut self, now: Instant) {
+        if self.rates.is_due(now) {
+            let totals = self.totals(&self.shared.lock());
+            self.rates.sample(now, totals);
+        }
+    }
+
     pub(super) fn view(&self, received: Counts, ours: Asn, bfd: Option<BfdView>, now: Instant) -> PeerView {
         let status = self.shared.lock();
         let terms = status.terms.as_ref();
@@ -312,6 +334,7 @@ impl Peer {
             announced: status.announced.len(),
             messages_received: status.received,
             messages_sent: status.sent,
+            rates: self.rates.view(now, self.totals(&status)),
             faulty_updates: status.faulty_updates,
             stale_for_seconds: self
                 .stale

@@ -12,6 +12,7 @@ use tracing::{info, warn};
 
 use super::super::listen::signers;
 use super::super::peer::{Peer, Wanted};
+use super::super::rates::Rates;
 use super::sessions::limit;
 use super::{ACCEPTED, MAX_RANGE_PEERS, STRANGER_LOG, Speaker, local};
 use crate::error::cease;
@@ -172,6 +173,8 @@ impl Speaker {
             resets: 0,
             over_limit: false,
             near_limit: false,
+            prefixes_received: 0,
+            rates: Rates::default(),
             liveness: None,
             held_by_bfd: false,
             idle_since: Instant::now(),

@@ -81,6 +81,9 @@ impl Speaker {
             let Some(peer) = self.peers.get_mut(&address) else {
                 return;
             };
+            let heard = update.announced.len().saturating_add(update.withdrawn.len());
+            let heard = u64::try_from(heard).unwrap_or(u64::MAX);
+            peer.prefixes_received = peer.prefixes_received.saturating_add(heard);
             let (name, metrics) = (&peer.wanted.name, &self.metrics);
             let (rejected_paths, rejections) = (&mut peer.rejected_paths, &mut peer.rejections);
             let told = &mut peer.rejections_told;
@@ -198,6 +201,7 @@ impl Speaker {
     /// What is due by the clock.
     pub(super) fn keep_house(&mut self) {
         let now = Instant::now();
+        self.peers.values_mut().for_each(|peer| peer.sample(now));
         if !self.exports.is_empty() {
             self.tidy_exports();
         }

@@ -21,6 +21,7 @@ impl Speaker {
         match query {
             Query::Peers(answer) => drop(answer.send(self.peer_views())),
             Query::Routes(query, answer) => drop(answer.send(self.rib.routes(&query))),
+            Query::Count(query, answer) => drop(answer.send(self.rib.count(&query))),
             Query::Rejected(query, answer) => drop(answer.send(self.rejected_views(&query))),
             Query::Vips(answer) => drop(answer.send(self.vip_views())),
             Query::Listeners(answer) => drop(answer.send(self.listeners.views())),
