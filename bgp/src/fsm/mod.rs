@@ -681,14 +681,15 @@ impl Fsm {
     }
 }
 
-/// Whether the peer says by a Cease that it does not want this session now (RFC 4486): too many prefixes, shut down, not
-/// configured, rejected, out of resources. Whoever comes back at once is told the same again.
+/// Whether the peer says by a Cease that it does not want this session now (RFC 4486): too many prefixes, not configured,
+/// rejected, out of resources. Whoever comes back at once is told the same again. A peer that an operator shut down takes no
+/// connection, and is to be reached soon after he has started it again.
 fn is_unwanted(notification: &Notification) -> bool {
     let reason = match (notification.is_hard_reset(), &*notification.data) {
         (true, [code, subcode, ..]) => (*code, *subcode),
         _ => (notification.code, notification.subcode),
     };
-    matches!(reason, (6, 1 | 2 | 3 | 5 | 8))
+    matches!(reason, (6, 1 | 3 | 5 | 8))
 }
 
 /// RFC 6608: the subcode says in which state a message was unexpected.

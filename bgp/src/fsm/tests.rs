@@ -435,7 +435,7 @@ fn a_peer_that_errs_is_let_in_again_after_seconds() {
 fn a_peer_that_does_not_want_us_is_dialed_later() {
     for (code, subcode, data, want) in [
         (6, 1, &[][..], 15),
-        (6, 2, &[0][..], 15),
+        (6, 2, &[0][..], 1),
         (6, 5, &[][..], 15),
         (6, 9, &[6, 3][..], 15),
         (6, 9, &[6, 4, 0][..], 1),

@@ -46,6 +46,10 @@ pub(crate) fn all() -> Vec<Case> {
         whole_pool,
     ));
     cases.push(case("bird-2: import rules by path and community", import_rules));
+    cases.push(case(
+        "bird-2: roles, extended messages, a shutdown with a text",
+        agreements,
+    ));
     cases.push(case("bird-2: a hundred peers at once", hundred_peers));
     cases
 }
@@ -388,6 +392,75 @@ fn extended_next_hop(state: &State) -> Result<()> {
         let told = bird.birdc("show route 203.0.113.1/32 all")?;
         ensure!(told.contains(&format!("BGP.next_hop: {}", BOX.v6)), "{told}");
         Ok(())
+    })?;
+    Ok(())
+}
+
+/// RFC 9234, RFC 8654, RFC 9003 with BIRD as a provider.
+fn agreements(state: &State) -> Result<()> {
+    const ROUTES: u64 = 2000;
+    let rig = Rig::new(state)?;
+    rig.serve()?;
+    let routes: String = (0..ROUTES)
+        .map(|n| format!("route 10.{}.{}.7/32 blackhole; ", 128 + n / 256, n % 256))
+        .collect();
+    let text = format!(
+        "protocol static {{ ipv4; {routes} }}\n\
+         protocol bgp box {{ local as 64500; neighbor {} as 64512; source address {PEER_V4}; hold time 9; connect delay time 1; connect retry time 2; error wait time 1,2;\n\
+         local role provider; require roles; enable extended messages on;\n\
+         ipv4 {{ import all; export where source = RTS_STATIC; }}; }}\n",
+        BOX.v4
+    );
+    let bird = bird2(state, &rig, &text)?;
+    let as_role = |role: &str, more: &str| {
+        neighbour(
+            Kind::Bird2,
+            64500,
+            "upstream",
+            &format!("bgp_role = \"{role}\"\n{more}"),
+        )
+    };
+    let appliance = rig.start_with("off", "9s", &as_role("customer", "bgp_role_strict = true\n"))?;
+    wait_for("every route", PATIENCE, || {
+        let shown = shown(&appliance, "peer")?;
+        let held = shown
+            .pointer("/received/ipv4")
+            .and_then(serde_json::Value::as_u64);
+        ensure!(held == Some(ROUTES), "{held:?} routes");
+        Ok(())
+    })?;
+    let told = bird.birdc("show protocols all box")?;
+    for wanted in ["Role: customer", "Extended message"] {
+        ensure!(told.contains(wanted), "no {wanted} in {told}");
+    }
+    wait_for("the VIP", PATIENCE, || bird.need_route("203.0.113.1/32", "box"))?;
+
+    // Two providers of each other there cannot be.
+    rig.reload(&appliance, "off", "9s", &as_role("provider", ""))?;
+    wait_for("the roles not to fit", PATIENCE, || {
+        let text = shown(&appliance, "peer")?.to_string();
+        ensure!(text.contains("Role Mismatch"), "{text:.900}");
+        Ok(())
+    })?;
+    rig.reload(&appliance, "off", "9s", &as_role("customer", ""))?;
+    wait_for("the session with the right role", PATIENCE, || {
+        established(&appliance, "peer")
+    })?;
+
+    rig.reload(
+        &appliance,
+        "off",
+        "9s",
+        &as_role("customer", "shutdown = \"works on the line\"\n"),
+    )?;
+    wait_for("the text at the peer", PATIENCE, || {
+        let told = bird.birdc("show protocols all box")?;
+        ensure!(told.contains("works on the line"), "{told}");
+        Ok(())
+    })?;
+    rig.reload(&appliance, "off", "9s", &as_role("customer", ""))?;
+    wait_for("the session once more", PATIENCE, || {
+        established(&appliance, "peer")
     })?;
     Ok(())
 }

@@ -220,4 +220,11 @@ pub(super) const CASES: &[Case] = &[
         octets: "open 04 fc00 0003 0a000001 00 ; type 04",
         want: Want::Reset(4, 0, None),
     },
+    Case {
+        name: "silence in OpenConfirm",
+        kind: Kind::Internal,
+        at: At::Connected,
+        octets: "open 04 fc00 0003 0a000001 00",
+        want: Want::Reset(4, 0, None),
+    },
 ];
