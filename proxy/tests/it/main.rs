@@ -9,10 +9,12 @@
 mod access_log;
 mod backend_http2;
 mod backend_tls;
+mod backends;
 mod balancing;
 mod filters;
 mod frames;
 mod framing;
+mod hostile;
 mod http2;
 mod lifecycle;
 mod proxy_protocol;
