@@ -75,7 +75,8 @@ pub(crate) async fn run(
     let peer = ends.client;
     let mut http2 = false;
     let (stream, tls) = if tls {
-        let Some(stream) = handshake(&worker, stream, &live).await else {
+        // In a box of its own, as is what HTTP/2 needs: a connection that is idle need not have room for it.
+        let Some(stream) = Box::pin(handshake(&worker, stream, &live)).await else {
             return;
         };
         let session = stream.get_ref().1;
@@ -121,7 +122,7 @@ pub(crate) async fn run(
         Some(conn) => serve_http1(client, conn).await,
         None => {
             if let Some(stream) = stream {
-                serve_http2(client, ClientIo::new(stream, activity)).await;
+                Box::pin(serve_http2(client, ClientIo::new(stream, activity))).await;
             }
         }
     }
