@@ -50,6 +50,8 @@ pub(crate) enum BodyError {
 pub(crate) enum ClientBody {
     Http1(Http1Body),
     Http2(Box<StreamRequest>),
+    /// There is none: what follows the header is no body.
+    Empty,
 }
 
 /// The body of an answer as its endpoint sends it, by the protocol of the endpoint.
@@ -77,6 +79,7 @@ impl Body for ClientBody {
         match self.get_mut() {
             Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(body) => body.poll_frame(cx),
+            Self::Empty => Poll::Ready(None),
         }
     }
 
@@ -84,6 +87,7 @@ impl Body for ClientBody {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
+            Self::Empty => true,
         }
     }
 
@@ -91,6 +95,7 @@ impl Body for ClientBody {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
+            Self::Empty => SizeHint::with_exact(0),
         }
     }
 }

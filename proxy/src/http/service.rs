@@ -34,7 +34,7 @@ pub(crate) async fn serve(
     let (parts, body) = request.into_parts();
     let snapshot = client.worker.snapshot();
     let respond = match &body {
-        ClientBody::Http1(_) => None,
+        ClientBody::Http1(_) | ClientBody::Empty => None,
         ClientBody::Http2(body) => Some(body.respond()),
     };
     let exchange = begin(&client, &parts, &snapshot, respond);
@@ -286,7 +286,10 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
     if target.pool.is_none() {
         return Err(Refusal::Unavailable);
     }
-    let upgrade = headers::wanted_upgrade(parts.version, &parts.headers);
+    let upgrade = match parts.extensions.get::<http2::WebSocket>() {
+        Some(_) => Some(HeaderValue::from_static("websocket")),
+        None => headers::wanted_upgrade(parts.version, &parts.headers),
+    };
     headers::prepare_request(
         &mut parts.headers,
         parts.version,

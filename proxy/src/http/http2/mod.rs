@@ -6,6 +6,8 @@ mod guard;
 mod io;
 pub(crate) mod send;
 mod stream;
+mod tunnel;
+mod websocket;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;
@@ -24,6 +26,7 @@ use tokio::time::{Instant, sleep, sleep_until, timeout};
 
 pub(crate) use self::fields::check;
 pub(crate) use self::stream::{Respond, StreamRequest};
+pub(crate) use self::websocket::WebSocket;
 
 use self::guard::{Guard, Limits, Offence};
 use self::io::{Guarded, Watched};
@@ -66,6 +69,7 @@ pub(crate) async fn serve_http2(client: Rc<Client>, io: ClientIo) {
         .initial_window_size(STREAM_WINDOW)
         .initial_connection_window_size(CONNECTION_WINDOW)
         .max_send_buffer_size(SEND_BUFFER)
+        .enable_connect_protocol()
         .max_pending_accept_reset_streams(PENDING_RESETS)
         .max_local_error_reset_streams(usize::try_from(http.max_resets).ok())
         .handshake::<_, Bytes>(io);

@@ -14,11 +14,14 @@ use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, SizeHint};
 
 use super::send::poll_send;
+use super::tunnel::StreamTunnel;
+use super::websocket::{self, WebSocket};
 use crate::http::body::{ClientBody, Piece, Reply};
 use crate::http::connection::Client;
 use crate::http::date;
 use crate::http::service::serve;
 use crate::http::stream_body::StreamBody;
+use crate::http::upgrade;
 
 /// Where the answer goes; shared with the request's body, which asks the client to go on, and with whoever has interim
 /// answers to pass on.
@@ -32,6 +35,20 @@ impl Respond {
         *interim.status_mut() = status;
         interim.headers_mut().clone_from(fields);
         let _ = self.0.borrow_mut().send_informational(interim);
+    }
+
+    /// Sends the header of the answer; gives what its body goes to.
+    fn begin(&self, mut parts: http::response::Parts, end: bool) -> Option<SendStream<Bytes>> {
+        parts.headers.entry(DATE).or_insert_with(date::value);
+        let mut respond = self.0.borrow_mut();
+        match respond.send_response(Response::from_parts(parts, ()), end) {
+            Ok(stream) => Some(stream),
+            Err(error) => {
+                tracing::debug!(%error, "an answer cannot be sent");
+                respond.send_reset(Reason::INTERNAL_ERROR);
+                None
+            }
+        }
     }
 }
 
@@ -74,34 +91,78 @@ impl StreamRequest {
 
 /// Answers one request.
 pub(super) async fn answer(client: Rc<Client>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-    let (parts, received) = request.into_parts();
-    let expects = parts.headers.contains_key(EXPECT) && !received.is_end_stream();
+    let (mut parts, received) = request.into_parts();
     let respond = Respond(Rc::new(RefCell::new(respond)));
+    if let Some(asked) = websocket::translate(&mut parts) {
+        return switch(client, parts, received, &respond, &asked).await;
+    }
+    let expects = parts.headers.contains_key(EXPECT) && !received.is_end_stream();
     let body = ClientBody::Http2(Box::new(StreamRequest {
         body: StreamBody::new(received, &parts.headers),
         respond: respond.clone(),
         expects,
     }));
-    let respond = respond.0;
-    let mut serving = pin!(serve(client, Request::from_parts(parts, body)));
-    let response = poll_fn(|cx| match serving.as_mut().poll(cx) {
+    if let Some(response) = served(client, Request::from_parts(parts, body), &respond).await {
+        reply(response, &respond).await;
+    }
+}
+
+/// Has a request answered. `None`: the client has reset the stream and wants no answer.
+async fn served(
+    client: Rc<Client>,
+    request: Request<ClientBody>,
+    respond: &Respond,
+) -> Option<Response<Reply>> {
+    let mut serving = pin!(serve(client, request));
+    poll_fn(|cx| match serving.as_mut().poll(cx) {
         Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
-        // A client that resets the stream wants no answer.
-        Poll::Pending => respond.borrow_mut().poll_reset(cx).map(|_| None),
-    });
-    let Some(response) = response.await else { return };
-    let (mut parts, mut body) = response.into_parts();
-    parts.headers.entry(DATE).or_insert_with(date::value);
+        Poll::Pending => respond.0.borrow_mut().poll_reset(cx).map(|_| None),
+    })
+    .await
+}
+
+/// Sends an answer to its last frame.
+async fn reply(response: Response<Reply>, respond: &Respond) {
+    let (parts, mut body) = response.into_parts();
     let end = body.is_end_stream();
-    let sent = respond
-        .borrow_mut()
-        .send_response(Response::from_parts(parts, ()), end);
-    match sent {
-        Ok(stream) if !end => pass(stream, &mut body).await,
-        Ok(_) => {}
-        Err(error) => {
-            tracing::debug!(%error, "an answer cannot be sent");
-            respond.borrow_mut().send_reset(Reason::INTERNAL_ERROR);
+    if let Some(stream) = respond.begin(parts, end)
+        && !end
+    {
+        pass(stream, &mut body).await;
+    }
+}
+
+/// Joins a stream with the connection of an endpoint that has changed to WebSocket; any other answer is passed on.
+async fn switch(
+    client: Rc<Client>,
+    parts: http::request::Parts,
+    received: RecvStream,
+    respond: &Respond,
+    asked: &WebSocket,
+) {
+    let request = Request::from_parts(parts, ClientBody::Empty);
+    let Some(response) = served(client, request, respond).await else {
+        return;
+    };
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS && !response.status().is_success() {
+        return reply(response, respond).await;
+    }
+    let (mut parts, body) = response.into_parts();
+    let accepted = asked.accepts(&mut parts.headers);
+    match body.into_switched() {
+        Some(switched) if accepted => {
+            parts.status = StatusCode::OK;
+            if let Some(stream) = respond.begin(parts, false) {
+                let tunnel = StreamTunnel::new(stream, received);
+                upgrade::join(tunnel, Bytes::new(), switched).await;
+            }
+        }
+        // To the client of an extended CONNECT any 2xx is the beginning of WebSocket.
+        _ => {
+            tracing::debug!("an endpoint does not change to WebSocket, and does not say so");
+            let mut parts = Response::new(()).into_parts().0;
+            parts.status = StatusCode::BAD_GATEWAY;
+            respond.begin(parts, true);
         }
     }
 }
