@@ -277,8 +277,17 @@ impl Joints {
 }
 
 fn from_proxy(event: sekisho_proxy::Event) -> Option<Change> {
-    let sekisho_proxy::Event::Listener { address, state } = event;
-    Some(Change::Listener { address, state })
+    Some(match event {
+        sekisho_proxy::Event::Listener { address, state } => Change::Listener { address, state },
+        sekisho_proxy::Event::Health {
+            address,
+            check,
+            health,
+        } => Change::Health {
+            of: (address, check),
+            health,
+        },
+    })
 }
 
 fn from_bgp(event: sekisho_bgp::Event) -> Option<Change> {

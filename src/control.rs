@@ -59,6 +59,11 @@ pub(crate) enum Change {
         address: SocketAddr,
         state: Option<sekisho_config::model::ListenerState>,
     },
+    /// The health of an endpoint by a check; `None`: it is not asked for any more.
+    Health {
+        of: (SocketAddr, Arc<sekisho_config::model::HealthCheck>),
+        health: Option<sekisho_config::model::Health>,
+    },
     /// The interfaces of the box have these addresses now.
     OwnAddresses(Arc<BTreeSet<IpAddr>>),
     /// Networks of pods that the cluster names, ordered.
@@ -206,6 +211,15 @@ impl Control {
             }
             Change::Listener { address, state: None } => {
                 self.observed.listeners.remove(&address);
+            }
+            Change::Health {
+                of,
+                health: Some(health),
+            } => {
+                self.observed.health.insert(of, health);
+            }
+            Change::Health { of, health: None } => {
+                self.observed.health.remove(&of);
             }
             Change::OwnAddresses(addresses) => self.own_addresses = addresses,
             Change::PodNetworks(networks) => self.pod_networks = networks.into(),

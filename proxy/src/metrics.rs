@@ -79,6 +79,11 @@ cells! {
     EndedByClient "sekisho_http_ended_early_total" "by" "client" COUNTER "Exchanges that did not come to their end, by who ended them.";
     EndedByUpstream "sekisho_http_ended_early_total" "by" "upstream" COUNTER "Exchanges that did not come to their end, by who ended them.";
     EndedByProxy "sekisho_http_ended_early_total" "by" "proxy" COUNTER "Exchanges that did not come to their end, by who ended them.";
+    HealthChecked "sekisho_health_checked_endpoints" "" "" GAUGE "Endpoints whose health is asked for, once for each different check.";
+    HealthUnhealthy "sekisho_health_unhealthy_endpoints" "" "" GAUGE "Endpoints whose health check fails.";
+    HealthProbeGood "sekisho_health_probes_total" "result" "good" COUNTER "Health probes by result.";
+    HealthProbeBad "sekisho_health_probes_total" "result" "bad" COUNTER "Health probes by result.";
+    HealthProbeLate "sekisho_health_probes_total" "result" "late" COUNTER "Health probes by result.";
     TlsDone "sekisho_tls_handshakes_total" "result" "ok" COUNTER "TLS handshakes by result.";
     TlsFailed "sekisho_tls_handshakes_total" "result" "failed" COUNTER "TLS handshakes by result.";
     TlsTimeout "sekisho_tls_handshakes_total" "result" "timeout" COUNTER "TLS handshakes by result.";

@@ -5,11 +5,12 @@ use std::sync::atomic::AtomicUsize;
 use std::time::Duration;
 
 use arc_swap::ArcSwap;
-use sekisho_config::model::{AccessLog, Http, ListenerState, Prefix, Timeouts, Tracing};
+use sekisho_config::model::{AccessLog, Health, HealthCheck, Http, ListenerState, Prefix, Timeouts, Tracing};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
+use crate::health::prober;
 use crate::listen::{Bound, Listeners};
 use crate::metrics::SpanCounters;
 use crate::metrics::{Collected, Metrics};
@@ -66,6 +67,15 @@ pub enum Event {
         /// What became of it.
         state: Option<ListenerState>,
     },
+    /// The health of an endpoint by a check is now this; `None`: it is not asked for any more.
+    Health {
+        /// The endpoint.
+        address: SocketAddr,
+        /// By which check.
+        check: Arc<HealthCheck>,
+        /// What came of it.
+        health: Option<Health>,
+    },
 }
 
 /// Why the data plane cannot start.
@@ -87,6 +97,8 @@ pub enum StartError {
 pub struct Handle {
     shared: Arc<Shared>,
     changed: Arc<Notify>,
+    /// As `changed`, for the prober.
+    to_probe: Arc<Notify>,
     bound: Arc<Bound>,
     ended: tokio::sync::Mutex<mpsc::Receiver<Infallible>>,
     /// The threads that write the access log and send spans, and how long the stop waits for each.
@@ -124,7 +136,8 @@ pub fn start_with_log(
         count => count,
     };
     let snapshot = Arc::new(ArcSwap::new(snapshot));
-    let metrics = Metrics::new(count, Arc::clone(&snapshot));
+    // One more than there are workers, for the prober.
+    let metrics = Metrics::new(count + 1, Arc::clone(&snapshot));
     let tls = tls::server_config(Arc::clone(&snapshot)).map_err(StartError::Tls)?;
     let shared = Arc::new(Shared {
         snapshot,
@@ -137,6 +150,7 @@ pub fn start_with_log(
         addresses: Arc::default(),
         stop: CancellationToken::new(),
     });
+    let probing = metrics.worker(count).unwrap_or_else(Metrics::detached);
     registry.register(Box::new(Collected::new(metrics)?))?;
     let file = {
         let shared = Arc::clone(&shared);
@@ -169,14 +183,22 @@ pub fn start_with_log(
         changed: Arc::clone(&changed),
         bound: Arc::clone(&bound),
         workers: commands,
-        events,
+        events: events.clone(),
     };
+    let to_probe = Arc::new(Notify::new());
+    let prober = {
+        let (shared, changed) = (Arc::clone(&shared), Arc::clone(&to_probe));
+        let seed = worker::seed(count);
+        move || prober::run(shared, probing, changed, events, seed)
+    };
+    spawn("health".into(), alive.clone(), prober).map_err(StartError::Worker)?;
     spawn("listeners".into(), alive, move || listeners.run()).map_err(StartError::Worker)?;
     guard.disarm();
     Ok((
         Handle {
             shared,
             changed,
+            to_probe,
             bound,
             ended: tokio::sync::Mutex::new(ended),
             writers: std::sync::Mutex::new(vec![(log, LAST_LINES), (exporter, LAST_SPANS)]),
@@ -215,6 +237,7 @@ impl Handle {
             }
         }
         self.changed.notify_one();
+        self.to_probe.notify_one();
     }
 
     /// The snapshot in use.

@@ -212,12 +212,7 @@ impl Worker {
         let counters = shared.metrics.worker(index).unwrap_or_else(Metrics::detached);
         let mut cache = Cache::new(Arc::clone(&shared.snapshot));
         let held = World::new(cache.load());
-        let mut seed = [0; 8];
-        // Where the system has no randomness the index will do: the choice of an endpoint is no secret.
-        let _ = rustls::crypto::aws_lc_rs::default_provider()
-            .secure_random
-            .fill(&mut seed);
-        let seed = u64::from_ne_bytes(seed) ^ index as u64;
+        let seed = seed(index);
         Rc::new(Self {
             index,
             upstreams: Upstreams::new(Arc::clone(&counters), Wires::new(Arc::clone(&shared.snapshot))),
@@ -285,6 +280,16 @@ impl Worker {
         });
         HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
     }
+}
+
+/// Where the dice of a thread begin.
+pub(crate) fn seed(index: usize) -> u64 {
+    let mut seed = [0; 8];
+    // Where the system has no randomness the index will do: the choice of an endpoint is no secret.
+    let _ = rustls::crypto::aws_lc_rs::default_provider()
+        .secure_random
+        .fill(&mut seed);
+    u64::from_ne_bytes(seed) ^ index as u64
 }
 
 /// The whole life of a worker's thread.

@@ -259,6 +259,7 @@ fn endpoints_table(value: &Value) -> Table {
             // The rest of it stands in the last column.
             match word(row, "health") {
                 health if health == "well" => health,
+                health if health == "not checked yet" => "unknown".into(),
                 _ => "out".into(),
             },
             if truth(row, "in_use") {

@@ -1,7 +1,9 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sekisho_config::model::{Condition, NodeName, ObjectName, PeerName, PoolId, Prefix, Reach, Routing};
+use sekisho_config::model::{
+    Condition, Ineligible, NodeName, ObjectName, PeerName, PoolId, Prefix, Reach, Routing,
+};
 use sekisho_proxy::health::Ejected;
 use sekisho_proxy::moment::Moment;
 use sekisho_proxy::snapshot::CompiledPool;
@@ -81,7 +83,19 @@ pub(crate) fn of_pool(picture: &Picture, pool: &CompiledPool) -> Vec<EndpointVie
             };
             let ejected = Ejected::of(pool, compiled, now);
             let out = ejected.as_ref().is_some_and(|ejected| !ejected.used);
-            let health = ejected.map_or_else(|| "well".to_owned(), |ejected| ejected.to_string());
+            let check = pool.policy().health_check.as_ref();
+            let checked = check.and_then(|check| {
+                let key = (endpoint.address, Arc::clone(check));
+                picture.observed.health.get(&key)
+            });
+            let health = match (ejected, checked) {
+                (Some(ejected), _) => ejected.to_string(),
+                (None, Some(checked)) if !checked.well => {
+                    format!("its health check fails: {}", checked.detail)
+                }
+                (None, None) if check.is_some() => "not checked yet".to_owned(),
+                _ => "well".to_owned(),
+            };
             EndpointView {
                 namespace: Arc::clone(&id.service.namespace),
                 service: Arc::clone(&id.service.name),
@@ -104,6 +118,7 @@ pub(crate) fn of_pool(picture: &Picture, pool: &CompiledPool) -> Vec<EndpointVie
                 first_octet_seconds: compiled.state.first_octet().map(|time| time.as_secs_f64()),
                 in_use: compiled.eligibility.is_ok() && !out,
                 why: match compiled.eligibility {
+                    Err(Ineligible::Unhealthy) => health.clone(),
                     Err(why) => why.to_string(),
                     Ok(()) if out => health.clone(),
                     Ok(()) => String::new(),

@@ -40,7 +40,9 @@ pub use filter::{
 pub use finding::{Finding, FindingKind};
 pub use host::{HostName, HostPattern};
 pub use ids::{Invalid, NodeName, ObjectName, PoolId, Revision, RouteId, ServiceStatus};
-pub use observed::{ChallengeAnswer, ListenerState, Observed, Reach, RoutedVia, Unroutable, VipServing};
+pub use observed::{
+    ChallengeAnswer, Health, ListenerState, Observed, Reach, RoutedVia, Unroutable, VipServing,
+};
 pub use pattern::Pattern;
 pub use policy::{
     AsPathCondition, CommunityChange, PathChange, PolicyRule, PrefixRange, RuleAction, RuleNextHop,

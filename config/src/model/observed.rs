@@ -4,7 +4,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::Serialize;
 
-use super::{Certificate, NameSet, PeerName, Prefix};
+use super::{Certificate, HealthCheck, NameSet, PeerName, Prefix};
 
 /// Everything that is seen. The control task owns the only mutable copy.
 #[derive(Clone, Debug, Default)]
@@ -15,8 +15,19 @@ pub struct Observed {
     pub certificates: OrdMap<Arc<NameSet>, Arc<Certificate>>,
     /// HTTP-01 answers to serve, by token.
     pub answers: OrdMap<Arc<str>, ChallengeAnswer>,
+    /// What health checks say of endpoints. Absent: no result yet.
+    pub health: OrdMap<(SocketAddr, Arc<HealthCheck>), Health>,
     /// Listening sockets.
     pub listeners: OrdMap<SocketAddr, ListenerState>,
+}
+
+/// What a health check says of an endpoint.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Health {
+    /// Whether it passes.
+    pub well: bool,
+    /// What the probe that decided it met.
+    pub detail: Arc<str>,
 }
 
 /// Whether and how an address is reached.

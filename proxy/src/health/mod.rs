@@ -1,9 +1,13 @@
-//! Who is well: what traffic shows of endpoints and of the nodes behind them ([`passive`]).
+//! Who is well: what traffic shows of endpoints and of the nodes behind them ([`passive`]), and what they answer when they
+//! are asked ([`prober`]).
 
 mod bench;
 mod ejected;
 mod node;
 pub(crate) mod passive;
+mod probe;
+pub(crate) mod prober;
+mod tally;
 #[cfg(test)]
 mod tests;
 

@@ -33,6 +33,7 @@ pub fn compile(
     next.obtained = observed.certificates.clone();
     next.update_listeners(desired, &wished);
     next.reach = observed.reach.clone();
+    next.health = observed.health.clone();
     next.wished = wished;
     next
 }
@@ -71,6 +72,22 @@ impl Snapshot {
                 if let Some(pools) = previous.by_address.get(address) {
                     stale.extend(pools.iter().filter(|id| wished.pools.contains_key(*id)).cloned());
                 }
+            }
+        }
+        for item in previous.health.diff(&observed.health) {
+            let ((address, _), old, new) = match item {
+                DiffItem::Add(key, new) => (key, None, Some(new)),
+                DiffItem::Remove(key, old) => (key, Some(old), None),
+                DiffItem::Update {
+                    old: (_, old),
+                    new: (key, new),
+                } => (key, Some(old), Some(new)),
+            };
+            if old.map(|health| health.well) == new.map(|health| health.well) {
+                continue;
+            }
+            if let Some(pools) = previous.by_address.get(&address.ip()) {
+                stale.extend(pools.iter().filter(|id| wished.pools.contains_key(*id)).cloned());
             }
         }
         for id in stale {
@@ -118,6 +135,7 @@ impl Snapshot {
             wished,
             &mut pools::Around {
                 reach: &observed.reach,
+                health: &observed.health,
                 routing,
                 elsewhere: &elsewhere,
                 node: &mut |behind| nodes.of(behind),

@@ -19,8 +19,8 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use rustls::sign::CertifiedKey;
 use sekisho_config::model::{
-    Certificate, ChallengeAnswer, ClusterPart, HostName, HostPattern, PoolId, Reach, Revision, Routing,
-    TcpRoute,
+    Certificate, ChallengeAnswer, ClusterPart, Health, HealthCheck, HostName, HostPattern, PoolId, Reach,
+    Revision, Routing, TcpRoute,
 };
 
 pub use certificates::{PlaceholderReason, ServedCertificate};
@@ -53,6 +53,7 @@ pub struct Snapshot {
     /// What this was compiled from, for the next difference.
     wished: ClusterPart,
     reach: OrdMap<IpAddr, Reach>,
+    health: OrdMap<(SocketAddr, Arc<HealthCheck>), Health>,
     obtained: certificates::Obtained,
     answers: OrdMap<Arc<str>, ChallengeAnswer>,
 
@@ -84,6 +85,7 @@ impl Default for Snapshot {
             source_ready: false,
             wished: ClusterPart::default(),
             reach: OrdMap::new(),
+            health: OrdMap::new(),
             obtained: OrdMap::new(),
             answers: OrdMap::new(),
             exact: imbl::HashMap::new(),

@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use sekisho_config::model::{
-    Balance, Condition, Endpoint, Ineligible, Pool, PoolId, PoolPolicy, Reach, Routing, Unroutable,
+    Balance, Condition, Endpoint, Health, HealthCheck, Ineligible, Pool, PoolId, PoolPolicy, Reach, Routing,
+    Unroutable,
 };
 
 use super::state::{EndpointState, PoolState};
@@ -140,6 +141,7 @@ impl CompiledPool {
 /// What one pool is compiled with besides its wish.
 pub(super) struct Around<'a> {
     pub(super) reach: &'a OrdMap<IpAddr, Reach>,
+    pub(super) health: &'a OrdMap<(SocketAddr, Arc<HealthCheck>), Health>,
     pub(super) routing: Routing,
     /// The live state of an endpoint that another pool has, too.
     pub(super) elsewhere: &'a dyn Fn(SocketAddr) -> Option<Arc<EndpointState>>,
@@ -250,7 +252,43 @@ fn verdicts(wished: &Pool, around: &Around<'_>) -> Vec<Result<(), Ineligible>> {
             }
         }
     }
+    check_health(wished, around.health, &mut verdicts);
     verdicts
+}
+
+/// Takes out what health checks speak against, unless so little would be left that they are not believed.
+fn check_health(
+    wished: &Pool,
+    health: &OrdMap<(SocketAddr, Arc<HealthCheck>), Health>,
+    verdicts: &mut [Result<(), Ineligible>],
+) {
+    let Some(check) = &wished.policy.health_check else {
+        return;
+    };
+    let of = |endpoint: &Endpoint| {
+        let key = (endpoint.address, Arc::clone(check));
+        health.get(&key).map(|health| health.well)
+    };
+    let mut unhealthy = Vec::new();
+    let mut well = 0usize;
+    for ((endpoint, verdict), index) in wished.endpoints.iter().zip(&mut *verdicts).zip(0usize..) {
+        if verdict.is_err() {
+            continue;
+        }
+        match of(endpoint) {
+            None if check.strict => *verdict = Err(Ineligible::Unchecked),
+            Some(false) => unhealthy.push(index),
+            None | Some(true) => well += 1,
+        }
+    }
+    if well * 100 < (well + unhealthy.len()) * usize::from(wished.policy.panic_percent) {
+        return;
+    }
+    for index in unhealthy {
+        if let Some(verdict) = verdicts.get_mut(index) {
+            *verdict = Err(Ineligible::Unhealthy);
+        }
+    }
 }
 
 /// The eligible endpoints as often as their weights say, spread out; empty where all weigh the same.

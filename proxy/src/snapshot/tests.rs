@@ -5,8 +5,9 @@ use std::sync::{Arc, OnceLock};
 use proptest::prelude::*;
 use sekisho_config::model::{
     Action, Balance, Certificate, CertificateSource, ClusterPart, Condition, Conditions, Desired, Endpoint,
-    HostPattern, Ineligible, NameSet, ObjectName, Observed, PathMatch, Pool, PoolId, Prefix, Reach, Revision,
-    Route, RouteId, RoutedVia, Routing, TcpRoute, Unavailable, Unroutable, Upstream, VirtualHost,
+    Health, HealthCheck, HostPattern, Ineligible, NameSet, ObjectName, Observed, PathMatch, Pool, PoolId,
+    PoolPolicy, Prefix, Reach, Revision, Route, RouteId, RoutedVia, Routing, TcpRoute, Unavailable,
+    Unroutable, Upstream, VirtualHost,
 };
 
 use super::{Snapshot, compile};
@@ -45,6 +46,17 @@ fn address(index: usize) -> IpAddr {
 
 const HOSTS: [&str; 5] = ["a.test", "b.test", "*.test", "*.b.test", ""];
 
+fn check() -> Arc<HealthCheck> {
+    Arc::new(HealthCheck::default())
+}
+
+fn health(well: bool) -> Health {
+    Health {
+        well,
+        detail: "".into(),
+    }
+}
+
 /// A small world: whatever can be wished and seen, in few names, so that states differ in part.
 fn world(seed: u64) -> (Desired, Observed, Routing) {
     let dice = &mut Dice::new(seed);
@@ -77,7 +89,10 @@ fn world(seed: u64) -> (Desired, Observed, Routing) {
             id: pool_id(index),
             balance: Balance::LeastRequest,
             upstream: Upstream::default(),
-            policy: Arc::default(),
+            policy: Arc::new(PoolPolicy {
+                health_check: (dice.below(2) == 0).then(check),
+                ..PoolPolicy::default()
+            }),
             endpoints,
         };
         cluster.pools.insert(pool_id(index), Arc::new(pool));
@@ -155,6 +170,12 @@ fn world(seed: u64) -> (Desired, Observed, Routing) {
             }),
         };
         observed.reach.insert(address(index), reach);
+    }
+    for index in 0..5 {
+        if dice.below(3) > 0 {
+            let key = (SocketAddr::new(address(index), 8080), check());
+            observed.health.insert(key, health(dice.below(2) == 0));
+        }
     }
     for name in HOSTS.iter().take(2) {
         if dice.below(2) == 0 {
@@ -338,6 +359,48 @@ fn eligibility() {
         assert_eq!(
             pool.eligible(),
             want.iter().filter(|verdict| verdict.is_ok()).count()
+        );
+    }
+}
+
+#[test]
+fn health_checks_take_endpoints_out_but_not_too_many() {
+    for (strict, results, want) in [
+        (false, &[None, None, None, None][..], 4),
+        (true, &[None, None, None, None], 0),
+        (true, &[Some(true), None, None, None], 1),
+        (false, &[Some(false), Some(true), None, None], 3),
+        (false, &[Some(false), Some(false), Some(false), Some(true)], 1),
+        // Less than a quarter is left: they are not believed.
+        (false, &[Some(false); 4], 4),
+        (true, &[Some(false), Some(false), Some(false), None], 3),
+    ] {
+        let check = Arc::new(HealthCheck {
+            strict,
+            ..HealthCheck::default()
+        });
+        let mut desired = pool(&[0, 1, 2, 3].map(|index| (index, Condition::Ready)));
+        let pools = &mut desired.cluster.as_mut().unwrap().pools;
+        let pool = Arc::make_mut(pools.get_mut(&pool_id(0)).unwrap());
+        Arc::make_mut(&mut pool.policy).health_check = Some(Arc::clone(&check));
+        let mut observed = Observed::default();
+        for (index, well) in results.iter().enumerate() {
+            if let Some(well) = well {
+                let key = (SocketAddr::new(address(index), 8080), Arc::clone(&check));
+                observed.health.insert(key, health(*well));
+            }
+        }
+        let snapshot = compile(
+            &Snapshot::default(),
+            &desired,
+            &observed,
+            Routing::Off,
+            Revision(1),
+        );
+        assert_eq!(
+            snapshot.pool(&pool_id(0)).unwrap().eligible(),
+            want,
+            "{strict} {results:?}"
         );
     }
 }

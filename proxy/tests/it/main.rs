@@ -14,6 +14,7 @@ mod balancing;
 mod filters;
 mod frames;
 mod framing;
+mod health;
 mod hostile;
 mod http2;
 mod lifecycle;

@@ -118,6 +118,27 @@ impl Plane {
         }
     }
 
+    /// Waits for the next word on an endpoint's health and publishes what follows from it, as the control task does.
+    pub(crate) async fn health(&mut self) -> (SocketAddr, Option<bool>) {
+        loop {
+            let Event::Health {
+                address,
+                check,
+                health,
+            } = soon("a health check", self.events.recv()).await.unwrap()
+            else {
+                continue;
+            };
+            let well = health.as_ref().map(|health| health.well);
+            match health {
+                Some(health) => self.observed.health.insert((address, check), health),
+                None => self.observed.health.remove(&(address, check)),
+            };
+            self.publish();
+            return (address, well);
+        }
+    }
+
     pub(crate) fn publish(&mut self) {
         self.revision += 1;
         let previous = self.handle.current();

@@ -1,12 +1,15 @@
 //! The rows that say how a pool is used, and what they come to together.
 
 use std::num::{NonZeroU8, NonZeroU32};
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::HeaderName;
-use sekisho_config::model::{Balance, HashBy, Limits, Outlier, PoolPolicy, Retry, RetryOn};
+use sekisho_config::model::{
+    Balance, HashBy, HealthCheck, Limits, Outlier, PoolPolicy, Probe, Retry, RetryOn,
+};
 
-use super::read::{duration, list, number};
+use super::read::{boolean, duration, list, number, one_of};
 use super::table::BALANCE;
 use super::{Annotation, Row};
 use crate::text::printable;
@@ -26,6 +29,17 @@ pub(in crate::translate) static POLICY: &[&dyn Row] = &[
     &MAX_REQUESTS,
     &MAX_PENDING,
     &PENDING_TIMEOUT,
+    &HEALTH_CHECK,
+    &HEALTH_CHECK_PATH,
+    &HEALTH_CHECK_HOST,
+    &HEALTH_CHECK_STATUS,
+    &HEALTH_CHECK_SERVICE,
+    &HEALTH_CHECK_PORT,
+    &HEALTH_CHECK_INTERVAL,
+    &HEALTH_CHECK_TIMEOUT,
+    &HEALTH_CHECK_RISE,
+    &HEALTH_CHECK_FALL,
+    &HEALTH_CHECK_STRICT,
     &OUTLIER_ERRORS,
     &OUTLIER_EJECTION,
     &OUTLIER_MAX_PERCENT,
@@ -70,6 +84,7 @@ pub(in crate::translate) fn policy(annotations: &Annotations) -> (Balance, PoolP
         hash_by: HASH_BY.of(annotations).unwrap_or_default(),
         slow_start: SLOW_START.of(annotations).unwrap_or_default(),
         limits,
+        health_check: health_check(annotations).map(Arc::new),
         outlier,
         panic_percent: PANIC_THRESHOLD.of(annotations).unwrap_or(default.panic_percent),
         retry,
@@ -78,6 +93,69 @@ pub(in crate::translate) fn policy(annotations: &Annotations) -> (Balance, PoolP
         ..default
     };
     (BALANCE.of(annotations).unwrap_or_default(), policy)
+}
+
+/// The health check, where one is asked for.
+fn health_check(annotations: &Annotations) -> Option<HealthCheck> {
+    let default = HealthCheck::default();
+    let probe = match HEALTH_CHECK.of(annotations)? {
+        Asked::None => return None,
+        Asked::Tcp => Probe::Tcp,
+        Asked::Http => Probe::Http {
+            path: HEALTH_CHECK_PATH.of(annotations).unwrap_or_else(|| "/".into()),
+            host: HEALTH_CHECK_HOST.of(annotations),
+            expect: HEALTH_CHECK_STATUS
+                .of(annotations)
+                .unwrap_or_else(|| vec![(200, 399)]),
+        },
+        Asked::Grpc => Probe::Grpc {
+            service: HEALTH_CHECK_SERVICE.of(annotations).unwrap_or_default(),
+        },
+    };
+    let interval = HEALTH_CHECK_INTERVAL.of(annotations).unwrap_or(default.interval);
+    Some(HealthCheck {
+        probe,
+        port: HEALTH_CHECK_PORT.of(annotations),
+        interval,
+        timeout: HEALTH_CHECK_TIMEOUT.of(annotations).unwrap_or(default.timeout),
+        rise: HEALTH_CHECK_RISE.of(annotations).unwrap_or(default.rise),
+        fall: HEALTH_CHECK_FALL.of(annotations).unwrap_or(default.fall),
+        strict: HEALTH_CHECK_STRICT.of(annotations).unwrap_or(default.strict),
+    })
+}
+
+/// What `sekisho.io/health-check` asks for.
+#[derive(Clone, Copy)]
+pub(in crate::translate) enum Asked {
+    None,
+    Tcp,
+    Http,
+    Grpc,
+}
+
+/// Printable ASCII without spaces, at most `most` octets.
+fn visible(value: &str, most: usize) -> Option<&str> {
+    (!value.is_empty() && value.len() <= most && value.bytes().all(|octet| octet.is_ascii_graphic()))
+        .then_some(value)
+}
+
+/// Statuses and ranges of them.
+fn statuses(value: &str) -> Result<Vec<(u16, u16)>, String> {
+    let status = |text: &str| text.parse().ok().filter(|status| (100..600).contains(status));
+    let ranges: Option<Vec<(u16, u16)>> = list(value)
+        .map(|entry| match entry.split_once('-') {
+            Some((first, last)) => {
+                Some((status(first)?, status(last)?)).filter(|(first, last)| first <= last)
+            }
+            None => status(entry).map(|status| (status, status)),
+        })
+        .collect();
+    ranges.filter(|ranges| !ranges.is_empty()).ok_or_else(|| {
+        format!(
+            "`{}` is no list of statuses; write for example 200-299,401",
+            printable(value)
+        )
+    })
 }
 
 /// A number within bounds that fits the type.
@@ -190,6 +268,134 @@ pub(in crate::translate) static PENDING_TIMEOUT: Annotation<Duration> = Annotati
     values: "`1ms` to `1m`; `1s`",
     does: "how long they wait",
     read: |value| duration(value, MILLISECOND, Duration::from_mins(1)),
+};
+
+pub(in crate::translate) static HEALTH_CHECK: Annotation<Asked> = Annotation {
+    name: "sekisho.io/health-check",
+    on: BOTH,
+    values: "`none` (default), `http`, `tcp`, `grpc`",
+    does: "whether and how endpoints are [asked for their health](balancing.md#health-checks)",
+    read: |value| {
+        one_of(
+            value,
+            &[
+                ("none", Asked::None),
+                ("http", Asked::Http),
+                ("tcp", Asked::Tcp),
+                ("grpc", Asked::Grpc),
+            ],
+        )
+    },
+};
+
+pub(in crate::translate) static HEALTH_CHECK_PATH: Annotation<Arc<str>> = Annotation {
+    name: "sekisho.io/health-check-path",
+    on: BOTH,
+    values: "path with query; `/`",
+    does: "what `http` asks for with GET",
+    read: |value| {
+        visible(value, 2_048)
+            .filter(|path| path.starts_with('/'))
+            .map(Into::into)
+            .ok_or_else(|| {
+                format!(
+                    "`{}` is no path; write one that begins with `/`",
+                    printable(value)
+                )
+            })
+    },
+};
+
+pub(in crate::translate) static HEALTH_CHECK_HOST: Annotation<Arc<str>> = Annotation {
+    name: "sekisho.io/health-check-host",
+    on: BOTH,
+    values: "host; the endpoint's address",
+    does: "`Host` of `http`",
+    read: |value| {
+        visible(value, 255)
+            .filter(|host| !host.contains(['/', '@', '?', '#']))
+            .map(Into::into)
+            .ok_or_else(|| {
+                format!(
+                    "`{}` is no host; write a host name, with a port if need be",
+                    printable(value)
+                )
+            })
+    },
+};
+
+pub(in crate::translate) static HEALTH_CHECK_STATUS: Annotation<Vec<(u16, u16)>> = Annotation {
+    name: "sekisho.io/health-check-status",
+    on: BOTH,
+    values: "list of statuses and ranges; `200-399`",
+    does: "answers of `http` that are good",
+    read: statuses,
+};
+
+pub(in crate::translate) static HEALTH_CHECK_SERVICE: Annotation<Arc<str>> = Annotation {
+    name: "sekisho.io/health-check-service",
+    on: BOTH,
+    values: "name; empty: the server as a whole",
+    does: "the service that `grpc` asks for",
+    read: |value| {
+        if value.is_empty() {
+            return Ok("".into());
+        }
+        visible(value, 127).map(Into::into).ok_or_else(|| {
+            format!(
+                "`{}` is no service name; write at most 127 visible characters",
+                printable(value)
+            )
+        })
+    },
+};
+
+pub(in crate::translate) static HEALTH_CHECK_PORT: Annotation<u16> = Annotation {
+    name: "sekisho.io/health-check-port",
+    on: BOTH,
+    values: "1 to 65535; the endpoint's",
+    does: "another port of the pod that is asked, in the clear",
+    read: |value| small(value, 1, 65_535),
+};
+
+pub(in crate::translate) static HEALTH_CHECK_INTERVAL: Annotation<Duration> = Annotation {
+    name: "sekisho.io/health-check-interval",
+    on: BOTH,
+    values: "`100ms` to `1h`; `5s`",
+    does: "time between two probes, a tenth more or less",
+    read: |value| duration(value, Duration::from_millis(100), HOUR),
+};
+
+pub(in crate::translate) static HEALTH_CHECK_TIMEOUT: Annotation<Duration> = Annotation {
+    name: "sekisho.io/health-check-timeout",
+    on: BOTH,
+    values: "`10ms` to `1m`; `2s`",
+    does: "until a probe has failed",
+    read: |value| duration(value, Duration::from_millis(10), Duration::from_mins(1)),
+};
+
+pub(in crate::translate) static HEALTH_CHECK_RISE: Annotation<u32> = Annotation {
+    name: "sekisho.io/health-check-rise",
+    on: BOTH,
+    values: "1 to 100; 2",
+    does: "good probes in a row until an unhealthy endpoint is used again",
+    read: |value| small(value, 1, 100),
+};
+
+pub(in crate::translate) static HEALTH_CHECK_FALL: Annotation<u32> = Annotation {
+    name: "sekisho.io/health-check-fall",
+    on: BOTH,
+    values: "1 to 100; 3",
+    does: "bad probes in a row until an endpoint is not used",
+    read: |value| small(value, 1, 100),
+};
+
+pub(in crate::translate) static HEALTH_CHECK_STRICT: Annotation<bool> = Annotation {
+    name: "sekisho.io/health-check-strict",
+    on: BOTH,
+    values: "`\"true\"`, `\"false\"` (default)",
+    does: "whether an endpoint gets requests only after its first good probe",
+    read: boolean,
 };
 
 pub(in crate::translate) static OUTLIER_ERRORS: Annotation<u32> = Annotation {

@@ -542,6 +542,33 @@ fn policy() {
     );
     assert_eq!(pool.endpoints[0].weight.get(), 9);
 
+    let (part, findings) = run(
+        "sekisho.io/health-check: http, sekisho.io/health-check-path: /healthz, sekisho.io/health-check-status: '204'",
+        "sekisho.io/health-check-interval: 1s, sekisho.io/health-check-strict: 'true'",
+        "",
+    );
+    assert!(findings.is_empty(), "{findings:?}");
+    let check = part
+        .pools
+        .values()
+        .next()
+        .unwrap()
+        .policy
+        .health_check
+        .clone()
+        .unwrap();
+    let want = sekisho_config::model::HealthCheck {
+        probe: sekisho_config::model::Probe::Http {
+            path: "/healthz".into(),
+            host: None,
+            expect: vec![(204, 204)],
+        },
+        interval: Duration::from_secs(1),
+        strict: true,
+        ..Default::default()
+    };
+    assert_eq!(*check, want);
+
     let (part, findings) = run("", "", "");
     assert_eq!(*part.pools.values().next().unwrap().policy, PoolPolicy::default());
     assert!(findings.is_empty());
@@ -564,6 +591,18 @@ fn policy() {
         ("per-try-timeout: 0ms", false),
         ("total-timeout: 90s", true),
         ("weight: '3'", false),
+        ("health-check: https", false),
+        ("health-check: grpc", true),
+        ("health-check-path: healthz", false),
+        ("health-check-path: '/a b'", false),
+        ("health-check-path: '/healthz?full=1'", true),
+        ("health-check-host: 'a/b'", false),
+        ("health-check-status: '200-299,401'", true),
+        ("health-check-status: '299-200'", false),
+        ("health-check-status: ''", false),
+        ("health-check-port: '0'", false),
+        ("health-check-interval: 10ms", false),
+        ("health-check-strict: 'yes'", false),
     ] {
         let (_, findings) = run(&format!("sekisho.io/{value}"), "", "");
         assert_eq!(findings.is_empty(), known, "{value} {findings:?}");
