@@ -52,6 +52,10 @@ cells! {
     PoolFull "sekisho_http_refused_total" "reason" "pool_full" COUNTER "Requests answered by the box itself, by reason.";
     UpstreamFailed "sekisho_http_refused_total" "reason" "upstream_failed" COUNTER "Requests answered by the box itself, by reason.";
     UpstreamTimeout "sekisho_http_refused_total" "reason" "upstream_timeout" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedForbidden "sekisho_http_refused_total" "reason" "forbidden" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedRate "sekisho_http_refused_total" "reason" "rate_limit" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedConcurrency "sekisho_http_refused_total" "reason" "concurrency_limit" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedAuth "sekisho_http_refused_total" "reason" "auth_failed" COUNTER "Requests answered by the box itself, by reason.";
     RequestTimeout "sekisho_http_refused_total" "reason" "request_timeout" COUNTER "Requests answered by the box itself, by reason.";
     ChallengeAnswered "sekisho_http_challenges_total" "" "" COUNTER "ACME HTTP-01 challenges answered.";
     UpstreamConnected "sekisho_http_upstream_connects_total" "result" "ok" COUNTER "Connections to endpoints by result.";

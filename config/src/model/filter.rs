@@ -5,11 +5,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::Invalid;
+use super::{Door, Invalid};
 
 /// What is done with the requests of a route before they go on, and with the answers before they go back.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
 pub struct Filters {
+    /// Who may come in, and how often; before everything else.
+    pub door: Door,
     /// Requests in the clear are sent to the same place over TLS (308).
     pub https_only: bool,
     /// An answer of the box's own instead of the Service's.
@@ -39,6 +41,13 @@ impl Filters {
     pub fn names(&self) -> Vec<&'static str> {
         let none = HeaderChanges::default();
         [
+            (
+                !self.door.allow.is_empty() || !self.door.deny.is_empty(),
+                "networks",
+            ),
+            (self.door.rate.is_some(), "rate limit"),
+            (self.door.concurrent.is_some(), "limit of requests at a time"),
+            (self.door.forward_auth.is_some(), "asks a Service"),
             (self.https_only, "over TLS only"),
             (self.answer.is_some(), "answered by the box"),
             (self.redirect.is_some(), "redirected"),

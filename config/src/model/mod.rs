@@ -9,6 +9,7 @@ mod certificate;
 mod community;
 mod condition;
 mod desired;
+mod door;
 mod filter;
 mod finding;
 mod host;
@@ -34,6 +35,7 @@ pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet}
 pub use community::{Community, CommunityPattern};
 pub use condition::{Conditions, FieldCondition, ValueMatch};
 pub use desired::{ClusterPart, Desired, TcpRoute};
+pub use door::{ConcurrentLimit, Door, ForwardAuth, LimitBy, RateLimit};
 pub use filter::{
     Cors, Filters, FixedAnswer, HeaderChanges, Origin, PathTemplate, Redirect, TemplatePiece, Waits,
 };

@@ -140,6 +140,11 @@ pub enum Unavailable {
     },
     /// The backend is a `resource`, not a Service.
     UnsupportedBackend,
+    /// An annotation without which more would pass than is meant cannot be read.
+    Unreadable {
+        /// Its name.
+        annotation: Arc<str>,
+    },
 }
 
 impl std::fmt::Display for Unavailable {
@@ -148,6 +153,12 @@ impl std::fmt::Display for Unavailable {
             Self::ServiceMissing { service } => write!(f, "Service {service} does not exist"),
             Self::PortMissing { service, port } => write!(f, "Service {service} has no port {port}"),
             Self::UnsupportedService { service } => write!(f, "Service {service} is of type ExternalName"),
+            Self::Unreadable { annotation } => {
+                write!(
+                    f,
+                    "annotation {annotation} cannot be read, so that nothing passes"
+                )
+            }
             Self::UnsupportedBackend => f.write_str("the backend is a resource, not a Service"),
         }
     }

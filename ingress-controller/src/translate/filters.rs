@@ -6,13 +6,21 @@ use sekisho_config::model::{
     Action, Cors, Filters, FindingKind, HeaderChanges, Origin, PathTemplate, Redirect, Share, Waits,
 };
 
-use super::annotations;
-use super::backends;
+use super::annotations::{self, Unreadable};
 use super::findings::Findings;
+use super::{backends, door};
 use crate::world::{Backend, Ingress, Kind, PathType, World};
 
 /// The filters of all routes of an Ingress; `None` when it has none.
-pub(super) fn of(ingress: &Ingress, findings: &mut Findings) -> Option<Arc<Filters>> {
+///
+/// # Errors
+/// When nothing may pass, because what is meant to bound it cannot be read.
+pub(super) fn of(
+    world: &World,
+    ingress: &Ingress,
+    findings: &mut Findings,
+) -> Result<Option<Arc<Filters>>, Unreadable> {
+    let door = door::of(world, ingress, findings)?;
     let written = &ingress.annotations;
     let mut report = |place: String, message: &str| {
         findings.add(
@@ -37,6 +45,7 @@ pub(super) fn of(ingress: &Ingress, findings: &mut Findings) -> Option<Arc<Filte
         }
     }
     let filters = Filters {
+        door,
         https_only: annotations::SSL_REDIRECT.of(written).unwrap_or_default(),
         answer: annotations::MAINTENANCE.of(written),
         redirect: redirect(ingress),
@@ -64,7 +73,7 @@ pub(super) fn of(ingress: &Ingress, findings: &mut Findings) -> Option<Arc<Filte
         max_body_bytes: annotations::MAX_BODY_BYTES.of(written),
         encoded_slash: annotations::ALLOW_ENCODED_SLASH.of(written).unwrap_or_default(),
     };
-    (!filters.is_empty()).then(|| Arc::new(filters))
+    Ok((!filters.is_empty()).then(|| Arc::new(filters)))
 }
 
 fn redirect(ingress: &Ingress) -> Option<Redirect> {

@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use sekisho_config::model::{
-    Action, Conditions, FindingKind, HostPattern, PathMatch, Route, RouteId, VirtualHost,
+    Action, Conditions, FindingKind, HostPattern, PathMatch, Route, RouteId, Unavailable, VirtualHost,
 };
 
 use super::findings::Findings;
@@ -35,7 +35,19 @@ pub(super) fn hosts<'a>(
     let mut drafts: BTreeMap<HostPattern, Draft> = BTreeMap::new();
     for ingress in ingresses {
         let conditions = conditions(ingress);
-        let filters = filters::of(ingress, findings);
+        let filters = filters::of(world, ingress, findings);
+        // Nothing passes where it cannot be read who may.
+        let guarded = |action: Action| match &filters {
+            Ok(_) => action,
+            Err(annotations::Unreadable(name)) => Action::Unavailable(Unavailable::Unreadable {
+                annotation: (*name).into(),
+            }),
+        };
+        let filters_of = || filters.as_ref().ok().cloned().flatten();
+        let asked = filters_of().and_then(|filters| filters.door.forward_auth.clone()?.pool);
+        if let Some(pool) = asked {
+            wanted.add(pool, None);
+        }
         let mut note = |action: &Action| {
             for pool in action.pools() {
                 wanted.add(pool.clone(), Some(ingress));
@@ -85,6 +97,7 @@ pub(super) fn hosts<'a>(
                     findings,
                 );
                 let action = filters::split(world, ingress, &path.backend, action, findings);
+                let action = guarded(action);
                 note(&action);
                 draft.taken.insert(key.clone(), id.clone());
                 let (path, conditions) = key;
@@ -92,7 +105,7 @@ pub(super) fn hosts<'a>(
                     id,
                     path,
                     conditions,
-                    filters: filters.clone(),
+                    filters: filters_of(),
                     action,
                 });
             }
@@ -101,7 +114,7 @@ pub(super) fn hosts<'a>(
             continue;
         };
         let action = backends::resolve(world, ingress, backend, "spec.defaultBackend", findings);
-        let action = filters::split(world, ingress, backend, action, findings);
+        let action = guarded(filters::split(world, ingress, backend, action, findings));
         if ingress.rules.is_empty() {
             named.push(HostPattern::Any);
         }
@@ -112,7 +125,7 @@ pub(super) fn hosts<'a>(
             },
             path: PathMatch::Prefix("/".into()),
             conditions: Conditions::default(),
-            filters,
+            filters: filters_of(),
             action,
         };
         for host in named {

@@ -8,6 +8,7 @@ mod backends;
 mod balancers;
 mod certificates;
 mod class;
+mod door;
 mod filters;
 mod findings;
 mod hosts;

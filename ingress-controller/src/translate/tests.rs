@@ -4,6 +4,7 @@ mod any_object;
 mod balancers;
 mod certificates;
 mod classes;
+mod door;
 mod filters;
 mod pools;
 mod routes;

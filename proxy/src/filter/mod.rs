@@ -18,6 +18,7 @@ use sekisho_config::model::{Filters, Route};
 
 use self::edit::Edits;
 use self::rewrite::Base;
+use crate::door;
 
 /// The filters of one route.
 #[derive(Debug)]
@@ -28,6 +29,7 @@ pub(crate) struct Compiled {
     response: Edits,
     cors: Option<cors::Compiled>,
     host: Option<HeaderValue>,
+    door: Option<door::Compiled>,
 }
 
 /// What of a request the filters look at.
@@ -86,8 +88,14 @@ impl Compiled {
                 .rewrite_host
                 .as_deref()
                 .and_then(|host| HeaderValue::from_str(host).ok()),
+            door: door::Compiled::compile(&route.id.ingress, &wished.door),
             wished: Arc::clone(wished),
         }))
+    }
+
+    /// Who may come in.
+    pub(crate) fn door(&self) -> Option<&door::Compiled> {
+        self.door.as_ref()
     }
 
     /// Whether `%2F` may stand in a path.

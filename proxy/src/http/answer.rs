@@ -35,6 +35,14 @@ pub(crate) enum Refusal {
     UpstreamFailed,
     UpstreamTimeout,
     RequestTimeout,
+    /// The client's address may not come in.
+    Forbidden,
+    /// Too often; seconds until another request may pass.
+    Rate(u32),
+    /// Too many at a time.
+    Concurrency,
+    /// The Service that is to be asked has not answered.
+    AuthFailed,
 }
 
 impl Refusal {
@@ -135,6 +143,26 @@ impl Refusal {
                 Cell::UpstreamTimeout,
                 "The service did not answer in time.\n",
             ),
+            Self::Forbidden => (
+                StatusCode::FORBIDDEN,
+                Cell::RefusedForbidden,
+                "You may not come in from there.\n",
+            ),
+            Self::Rate(_) => (
+                StatusCode::TOO_MANY_REQUESTS,
+                Cell::RefusedRate,
+                "Too many requests.\n",
+            ),
+            Self::Concurrency => (
+                StatusCode::TOO_MANY_REQUESTS,
+                Cell::RefusedConcurrency,
+                "Too many requests at a time.\n",
+            ),
+            Self::AuthFailed => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Cell::RefusedAuth,
+                "It cannot be found out whether you may come in.\n",
+            ),
             Self::RequestTimeout => (
                 StatusCode::REQUEST_TIMEOUT,
                 Cell::RequestTimeout,
@@ -160,6 +188,9 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
     let headers = response.headers_mut();
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    if let Refusal::Rate(seconds) = refusal {
+        headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(

@@ -63,7 +63,7 @@ pub(crate) enum EndpointBody {
 
 impl EndpointBody {
     /// The connection, when another request may go over it.
-    fn reclaim(&mut self) -> Option<EndpointStream> {
+    pub(crate) fn reclaim(&mut self) -> Option<EndpointStream> {
         match self {
             Self::Http1(call) => call.reclaim(),
             Self::Http2(_) => None,

@@ -14,6 +14,7 @@ use super::connection::Client;
 use super::http2::Respond;
 use crate::access_log::Combined;
 use crate::balance::Tried;
+use crate::door::Ticket;
 use crate::health::{Sign, passive};
 use crate::moment::Moment;
 use crate::snapshot::{CompiledEndpoint, CompiledPool, Finished, Place};
@@ -148,6 +149,8 @@ pub(crate) struct Exchange {
     pub(crate) deadline: Option<Instant>,
     /// Where interim answers go on HTTP/2.
     pub(crate) respond: Option<Respond>,
+    /// Its place among those that may run at a time.
+    pub(crate) ticket: RefCell<Option<Ticket>>,
     /// That of a request for which it matters.
     pub(crate) origin: RefCell<Option<HeaderValue>>,
     pub(crate) target: RefCell<Option<Rc<Target>>>,

@@ -3,6 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::convert::Infallible;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
@@ -14,7 +15,7 @@ use sekisho_config::model::LogFormat;
 use super::answer::{Refusal, refuse, text_response};
 use super::body::{ClientBody, Reply};
 use super::connection::Client;
-use super::exchange::{Exchange, Phase};
+use super::exchange::{Exchange, Phase, Target};
 use super::http2::Respond;
 use super::{forward, grpc, headers, host, http2};
 use crate::path::{Normal, normal_form};
@@ -22,7 +23,7 @@ use crate::route::Asked;
 use crate::snapshot::Snapshot;
 use crate::trace::context::{Context, Parent, TRACEPARENT};
 use crate::worker::World;
-use crate::{clock, filter, metrics};
+use crate::{clock, door, filter, metrics};
 
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
 
@@ -40,7 +41,11 @@ pub(crate) async fn serve(
     let exchange = begin(&client, &parts, &snapshot, respond);
     let http2 = parts.version == Version::HTTP_2;
     let mut response = match judge(&exchange, &snapshot, parts) {
-        Ok(Judged::Forward(forward)) => forward::forward(*forward, body, &exchange).await,
+        Ok(Judged::Forward(mut forward)) => match let_in(&mut forward, &snapshot, &exchange).await {
+            Ok(None) => forward::forward(*forward, body, &exchange).await,
+            Ok(Some(answer)) => own(answer, &exchange),
+            Err(refusal) => refuse(refusal, Rc::clone(&exchange)),
+        },
         Ok(Judged::Answer(answer)) => own(answer, &exchange),
         Ok(Judged::Challenge(answer)) => {
             client.worker.counters.inc(metrics::Cell::ChallengeAnswered);
@@ -179,6 +184,7 @@ fn begin(
             .and_then(|timeout| now.checked_add(timeout)),
         grpc,
         respond,
+        ticket: RefCell::default(),
         origin: RefCell::default(),
         target: RefCell::default(),
         endpoint: RefCell::default(),
@@ -272,7 +278,7 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
     *exchange.target.borrow_mut() = Some(Rc::clone(&target));
     let filters = target.filters.as_deref();
     if let Some(filters) = filters
-        && let Some(answer) = filtered(exchange, filters, &parts, host.as_ref(), &path)
+        && let Some(answer) = filtered(exchange, filters, &parts, host.as_ref(), &path)?
     {
         return Ok(Judged::Answer(answer));
     }
@@ -309,9 +315,6 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
     {
         parts.headers.insert(TRACEPARENT, field);
     }
-    if let Some(filters) = filters {
-        filters.request(&mut parts.headers);
-    }
     parts.uri = target_uri(&parts.uri, rewritten.as_deref().unwrap_or(&path), asterisk)?;
     Ok(Judged::Forward(Box::new(forward::Forward {
         parts,
@@ -327,8 +330,11 @@ fn filtered(
     parts: &http::request::Parts,
     host: Option<&HeaderValue>,
     path: &str,
-) -> Option<filter::Answer> {
+) -> Result<Option<filter::Answer>, Refusal> {
     let client = &exchange.client;
+    if let Some(door) = filters.door() {
+        door.lets_in(exchange.address)?;
+    }
     if filters.wants_origin() {
         *exchange.origin.borrow_mut() = parts.headers.get(ORIGIN).cloned();
     }
@@ -344,7 +350,61 @@ fn filtered(
         query: parts.uri.query(),
         headers: &parts.headers,
     };
-    filters.first_answer(&seen).or_else(|| filters.redirect(&seen))
+    if let Some(answer) = filters.first_answer(&seen) {
+        return Ok(Some(answer));
+    }
+    if let Some(door) = filters.door() {
+        let doors = &client.worker.shared.doors;
+        let ticket = door.count(doors, exchange.address, &parts.headers)?;
+        *exchange.ticket.borrow_mut() = ticket;
+    }
+    Ok(filters.redirect(&seen))
+}
+
+/// Asks whether a request may go on, where its route wants that, and then changes its header section; else the answer.
+async fn let_in(
+    forward: &mut forward::Forward,
+    snapshot: &World,
+    exchange: &Rc<Exchange>,
+) -> Result<Option<filter::Answer>, Refusal> {
+    let Some(filters) = forward.target.filters.clone() else {
+        return Ok(None);
+    };
+    if let Some(auth) = filters.door().and_then(door::Compiled::auth) {
+        let pool = auth.wished.pool.as_ref().and_then(|id| snapshot.pool(id));
+        let target = Rc::new(Target {
+            ingress: forward.target.ingress.clone(),
+            pool: Some(Arc::clone(pool.ok_or(Refusal::AuthFailed)?)),
+            filters: None,
+        });
+        let mut uri = exchange.path.borrow().clone();
+        if let Some(query) = forward.parts.uri.query() {
+            uri.push('?');
+            uri.push_str(query);
+        }
+        match forward::ask(auth, target, &forward.parts, &uri, exchange).await? {
+            forward::Verdict::Denied(answer) => return Ok(Some(answer)),
+            forward::Verdict::Passes(fields) => {
+                let headers = &mut forward.parts.headers;
+                for name in &auth.copy {
+                    headers.remove(name);
+                }
+                headers.extend(fields);
+            }
+        }
+    }
+    filters.request(&mut forward.parts.headers);
+    Ok(None)
+}
+
+impl From<door::Turned> for Refusal {
+    fn from(turned: door::Turned) -> Self {
+        match turned {
+            door::Turned::Network => Self::Forbidden,
+            door::Turned::Rate(seconds) => Self::Rate(seconds),
+            door::Turned::Concurrency => Self::Concurrency,
+        }
+    }
 }
 
 /// Whatever else of the header section decides by itself.

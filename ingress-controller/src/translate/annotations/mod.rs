@@ -5,6 +5,7 @@
 //! that the annotation counts as absent, but for those without which more would pass than is meant
 //! ([`Annotation::strictly_of`]).
 
+mod door;
 mod filters;
 mod policy;
 pub(super) mod read;
@@ -20,6 +21,7 @@ use crate::ANNOTATION_PREFIX;
 use crate::text::printable;
 use crate::world::{Annotations, Kind};
 
+pub(super) use door::*;
 pub(super) use filters::*;
 pub(super) use policy::{POLICY, WEIGHT, policy};
 pub(super) use routing::*;
@@ -63,7 +65,7 @@ impl<T> Annotation<T> {
 
 /// Every row, in the order of the page.
 fn rows() -> impl Iterator<Item = &'static dyn Row> {
-    [TABLE, routing::ROWS, filters::ROWS]
+    [TABLE, routing::ROWS, filters::ROWS, door::ROWS]
         .into_iter()
         .flatten()
         .copied()
@@ -77,6 +79,13 @@ pub(super) struct Unreadable(pub(super) &'static str);
 fn consequence(name: &str) -> &'static str {
     match name.strip_prefix(ANNOTATION_PREFIX) {
         Some("match-method" | "match-header" | "match-query") => "the paths are left out",
+        Some(name)
+            if door::ROWS
+                .iter()
+                .any(|row| row.name().strip_prefix(ANNOTATION_PREFIX) == Some(name)) =>
+        {
+            "the paths answer 503"
+        }
         _ => "has no effect",
     }
 }

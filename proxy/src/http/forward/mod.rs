@@ -2,6 +2,7 @@
 //! [`choose`], how a request goes over a connection in [`send`], which answers pass in [`accept`].
 
 mod accept;
+mod ask;
 mod choose;
 mod retry;
 mod send;
@@ -14,6 +15,7 @@ use http_body::Body;
 use sekisho_config::model::RetryOn;
 
 use self::accept::accept;
+pub(crate) use self::ask::{Verdict, ask};
 use self::choose::{Wish, connect, renew};
 use self::retry::{Tries, Why};
 use self::send::{Failure, first_piece, send};

@@ -1,0 +1,80 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::{PoolId, Prefix};
+
+/// Who may come in, and how often.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+pub struct Door {
+    /// Networks that are let in; everybody when there is none. Of those that hold an address, the longest of `allow` and
+    /// `deny` decides; of two as long, `deny`.
+    pub allow: Vec<Prefix>,
+    /// Networks that are turned away.
+    pub deny: Vec<Prefix>,
+    /// How often.
+    pub rate: Option<RateLimit>,
+    /// How many requests at a time.
+    pub concurrent: Option<ConcurrentLimit>,
+    /// Whom to ask.
+    pub forward_auth: Option<ForwardAuth>,
+}
+
+impl Door {
+    /// Whether everybody may come in, always.
+    pub fn is_open(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// So many requests in a time, for each of those who are counted together; more are refused (429).
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct RateLimit {
+    /// From 1.
+    pub requests: u32,
+    /// In which they may come.
+    pub per: Duration,
+    /// How many may come at once after a pause; from 1.
+    pub burst: u32,
+    /// Who is counted together.
+    pub by: LimitBy,
+}
+
+/// So many requests in progress, for each of those who are counted together; more are refused (429).
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct ConcurrentLimit {
+    /// From 1.
+    pub most: u32,
+    /// Who is counted together.
+    pub by: LimitBy,
+}
+
+/// Who is counted together.
+#[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitBy {
+    /// Clients with the same address; of IPv6 the same /64, which is one customer.
+    #[default]
+    Address,
+    /// Requests with the same value in this field; those without it are counted by address.
+    Header(Arc<str>),
+    /// All of the Ingress.
+    Ingress,
+}
+
+/// A Service that is asked about every request before it goes on: an answer with 2xx lets it pass, any other is given
+/// to the client, and when there is none, nothing passes.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct ForwardAuth {
+    /// Where the Service's pods are; `None` while it does not exist: nothing passes.
+    pub pool: Option<PoolId>,
+    /// The `Host` it is asked with.
+    pub host: Arc<str>,
+    /// Path and query it is asked with.
+    pub path: Arc<str>,
+    /// Until its answer has come.
+    pub timeout: Duration,
+    /// Fields of its answer that go on with the request; what the client sends in them is taken out.
+    pub copy: Vec<Arc<str>>,
+}

@@ -1,0 +1,106 @@
+use std::time::Duration;
+
+use sekisho_config::model::{Action, Door, HostPattern, LimitBy};
+
+use super::{context, ingress, lines, run, service};
+
+/// An Ingress with these annotations and one path, and what becomes of it.
+fn door(annotations: &str) -> (Door, Action, Vec<String>) {
+    let manifests = ["web", "auth"].map(service).concat()
+        + &ingress("i", &[("a.b", "Prefix", "/", "web")]).replace(
+            "namespace: ns}",
+            &format!("namespace: ns, annotations: {{{annotations}}}}}"),
+        );
+    let (part, findings) = run(&manifests, &context());
+    let host = part.hosts.get(&"a.b".parse::<HostPattern>().unwrap()).unwrap();
+    let route = &host.routes[0];
+    // Whoever is asked has a pool, too.
+    if let Some(pool) = route
+        .filters
+        .as_ref()
+        .and_then(|f| f.door.forward_auth.clone()?.pool)
+    {
+        assert!(part.pools.contains_key(&pool));
+    }
+    (
+        route.filters.as_deref().cloned().unwrap_or_default().door,
+        route.action.clone(),
+        lines(&findings),
+    )
+}
+
+#[test]
+fn doors() {
+    let (networks, _, findings) =
+        door("sekisho.io/allow-networks: '10.0.0.0/8, 192.0.2.1', sekisho.io/deny-networks: '2001:db8::/32'");
+    assert_eq!(findings, [""; 0]);
+    let texts =
+        |list: &[sekisho_config::model::Prefix]| list.iter().map(ToString::to_string).collect::<Vec<_>>();
+    assert_eq!(texts(&networks.allow), ["10.0.0.0/8", "192.0.2.1/32"]);
+    assert_eq!(texts(&networks.deny), ["2001:db8::/32"]);
+
+    let (limits, _, findings) = door(
+        "sekisho.io/rate-limit: 600/m, sekisho.io/concurrent-requests: '5', sekisho.io/limit-by: header X-Api-Key",
+    );
+    assert_eq!(findings, [""; 0]);
+    let rate = limits.rate.unwrap();
+    assert_eq!(
+        (rate.requests, rate.per, rate.burst),
+        (600, Duration::from_secs(60), 600)
+    );
+    assert_eq!(rate.by, LimitBy::Header("x-api-key".into()));
+    assert_eq!(limits.concurrent.unwrap().most, 5);
+
+    let (asked, action, findings) = door(
+        "sekisho.io/auth-url: 'http://auth/verify', sekisho.io/auth-timeout: 2s, sekisho.io/auth-response-headers: 'X-User, X-Groups'",
+    );
+    assert_eq!(findings, [""; 0]);
+    assert!(matches!(action, Action::Forward(_)));
+    let auth = asked.forward_auth.unwrap();
+    assert_eq!(auth.pool.unwrap().to_string(), "ns/auth:80");
+    assert_eq!((&*auth.path, auth.timeout), ("/verify", Duration::from_secs(2)));
+}
+
+#[test]
+fn what_cannot_be_read_is_closed() {
+    for annotation in [
+        "allow-networks: ''",
+        "allow-networks: everybody",
+        "deny-networks: '10.0.0.0/33'",
+        "rate-limit: '10'",
+        "rate-limit: 0/s",
+        "rate-limit-burst: x",
+        "concurrent-requests: '0'",
+        "limit-by: cookie",
+        "auth-url: 'https://auth/verify'",
+        "auth-url: 'http://auth.other.svc/verify'",
+        "auth-url: 'http://10.0.0.1/verify'",
+        "auth-url: 'http://auth:x/'",
+        "auth-response-headers: Host",
+        "auth-timeout: never",
+    ] {
+        let (_, action, findings) = door(&format!("sekisho.io/{annotation}"));
+        assert!(
+            matches!(action, Action::Unavailable(_)),
+            "{annotation}: {action:?}"
+        );
+        let place = format!(
+            "invalid_value Ingress ns/i metadata.annotations[sekisho.io/{}]: the paths answer 503: ",
+            annotation.split(':').next().unwrap()
+        );
+        assert!(
+            matches!(&findings[..], [line] if line.starts_with(&place)),
+            "{annotation}: {findings:?}"
+        );
+    }
+}
+
+#[test]
+fn who_cannot_be_asked_says_no() {
+    let (asked, _, findings) = door("sekisho.io/auth-url: 'http://gone:8080/'");
+    assert_eq!(asked.forward_auth.unwrap().pool, None);
+    assert!(
+        findings[0].starts_with("backend_missing Ingress ns/i metadata.annotations[sekisho.io/auth-url]"),
+        "{findings:?}"
+    );
+}
