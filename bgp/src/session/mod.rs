@@ -33,7 +33,7 @@ use tokio::time::{Instant, sleep_until};
 use tracing::{debug, info, warn};
 
 use self::connection::{Connection, Io};
-pub(crate) use self::outbound::{Adverts, FIRST_PATH_ID, NextHops, OutKey, Told, Wanted, vip_key};
+pub(crate) use self::outbound::{Adverts, FIRST_PATH_ID, NextHops, OutKey, Wanted, vip_key};
 use self::outbound::{Next, Outbound, Standing};
 pub(crate) use self::socket::Protection;
 pub use self::status::{CannotAnnounce, EndedBy, LastError, MessageCounts};
@@ -605,7 +605,8 @@ impl<S: Stream> Session<S> {
             status.terms = None;
             status.ends = None;
             status.flaps = status.flaps.saturating_add(1);
-            status.announced.clear();
+            status.announced = 0;
+            status.announced_vips.clear();
             status.withheld.clear();
             status.last_fault = None;
         }
@@ -663,12 +664,13 @@ impl<S: Stream> Session<S> {
         }
         if self.outbound.has_news() {
             let mut status = self.channels.shared.lock();
-            status.announced.clone_from(self.outbound.announced());
+            status.announced = self.outbound.count();
+            status.announced_vips.clone_from(self.outbound.vips());
             status.withheld = self.outbound.withheld();
             self.channels
                 .metrics
                 .announced
-                .set(i64::try_from(status.announced.len()).unwrap_or(i64::MAX));
+                .set(i64::try_from(status.announced).unwrap_or(i64::MAX));
         }
     }
 

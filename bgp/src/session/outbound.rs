@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use imbl::OrdMap;
 use imbl::ordmap::DiffItem;
+use imbl::{OrdMap, OrdSet};
 use sekisho_config::model::Prefix;
 use tokio::time::Instant;
 use tracing::error;
@@ -60,17 +60,29 @@ impl Wanted {
 
 /// What the peer knows of a path.
 #[derive(Clone, Debug, Eq, PartialEq)]
-pub(crate) struct Told {
-    advert: Arc<Advert>,
+struct Told {
+    attributes: Arc<Attributes>,
     next_hop: NextHop,
 }
 
 /// What one peer has been told and what it is to be told: the adjacency-out, diffed into UPDATEs.
+///
+/// Once a peer knows all it should, what it knows is what is wanted, and that is shared by all that hear the same: thousands of
+/// peers that hear thousands of paths cost little each.
 #[derive(Debug, Default)]
 pub(super) struct Outbound {
     wanted: Wanted,
     session: Option<Standing>,
-    announced: OrdMap<OutKey, Told>,
+    /// What was wanted when the peer last knew all of it.
+    synced: Wanted,
+    /// What the peer has been told since; `None`: withdrawn.
+    since: BTreeMap<OutKey, Option<Told>>,
+    /// What is wanted and could not be written.
+    unsayable: BTreeSet<OutKey>,
+    /// Paths that the peer has.
+    count: usize,
+    /// VIPs that the peer has.
+    vips: OrdSet<Prefix>,
     /// What may differ between wanted and announced.
     pending: BTreeSet<OutKey>,
     /// Of these, what is said again although it does not differ (RFC 2918).
@@ -84,7 +96,7 @@ pub(super) struct Outbound {
     /// Families whose refresh is to begin, and to end once all is said (RFC 7313).
     refresh_begins: Families,
     refresh_ends: Families,
-    /// What [`Self::announced`] or [`Self::withheld`] say may have changed since somebody looked.
+    /// What [`Self::count`], [`Self::vips`] or [`Self::withheld`] say may have changed since somebody looked.
     news: bool,
 }
 
@@ -142,7 +154,11 @@ impl Outbound {
     /// No session stands.
     pub(super) fn forget(&mut self) {
         self.session = None;
-        self.announced.clear();
+        self.synced = Wanted::default();
+        self.since.clear();
+        self.unsayable.clear();
+        self.count = 0;
+        self.vips.clear();
         self.pending.clear();
         self.again.clear();
         (self.not_before, self.round) = (None, false);
@@ -153,10 +169,8 @@ impl Outbound {
 
     /// The peer wants to hear everything of a family again.
     pub(super) fn refresh(&mut self, family: Family) {
-        let known = self
-            .announced
-            .keys()
-            .filter(|(prefix, _)| Family::of(prefix) == family);
+        let all = self.synced.keys().chain(self.since.keys());
+        let known = all.filter(|(prefix, _)| Family::of(prefix) == family);
         self.again.extend(known.copied());
         self.pending.extend(self.again.iter().copied());
         let enhanced = self
@@ -176,9 +190,31 @@ impl Outbound {
         std::mem::take(&mut self.news)
     }
 
-    /// What the peer knows.
-    pub(super) fn announced(&self) -> &OrdMap<OutKey, Told> {
-        &self.announced
+    /// How many paths the peer has.
+    pub(super) fn count(&self) -> usize {
+        self.count
+    }
+
+    /// VIPs that the peer has.
+    pub(super) fn vips(&self) -> &OrdSet<Prefix> {
+        &self.vips
+    }
+
+    /// Whether it keeps nothing by itself of what is wanted.
+    #[cfg(test)]
+    pub(super) fn is_shared(&self) -> bool {
+        self.since.is_empty() && self.synced.same(&self.wanted)
+    }
+
+    /// What the peer knows of a path.
+    fn told(&self, session: Standing, key: &OutKey) -> Option<Told> {
+        if let Some(told) = self.since.get(key) {
+            return told.clone();
+        }
+        if self.unsayable.contains(key) {
+            return None;
+        }
+        told_of(&self.synced, session, key)
     }
 
     /// When announcements that wait may go on.
@@ -194,7 +230,8 @@ impl Outbound {
         };
         let mut withheld = BTreeMap::new();
         for family in Family::ALL.into_iter().filter(wanted) {
-            if let Some(Err(why)) = self.session.map(|session| self.own(session, family)) {
+            let own = |session| self.wanted.own(session, family);
+            if let Some(Err(why)) = self.session.map(own) {
                 withheld.insert(family, why);
             }
         }
@@ -220,6 +257,10 @@ impl Outbound {
                 return None;
             }
         }
+        if !self.since.is_empty() || !self.synced.same(&self.wanted) {
+            self.synced = self.wanted.clone();
+            self.since.clear();
+        }
         if std::mem::take(&mut self.round) && !self.wanted.interval.is_zero() {
             self.not_before = Some(now + self.wanted.interval);
         }
@@ -237,37 +278,34 @@ impl Outbound {
     /// Deals with some of what is pending. While announcements wait they stay there.
     fn turn(&mut self, session: Standing, waits: bool) -> Vec<Bytes> {
         let mut gone = Vec::new();
-        let mut new: Vec<(Arc<Advert>, NextHop, Vec<OutKey>)> = Vec::new();
+        let mut new: Vec<(Told, Vec<(OutKey, bool)>)> = Vec::new();
         let mut places: HashMap<(Arc<Attributes>, NextHop, Family), usize> = HashMap::new();
         let mut done = Vec::new();
         for key in &self.pending {
             if done.len() >= BATCH {
                 break;
             }
-            let wanted = self
-                .wanted
-                .get(key)
-                .and_then(|advert| Some((advert, self.next_hop(session, &key.0, advert).ok()?)));
-            let known = self.announced.get(key);
-            match wanted {
+            let known = self.told(session, key);
+            match told_of(&self.wanted, session, key) {
                 None if known.is_some() => gone.push(*key),
                 None => {}
-                Some((advert, next_hop)) => {
-                    let same = known.is_some_and(|told| {
-                        told.next_hop == next_hop && told.advert.attributes == advert.attributes
-                    });
-                    if !same || self.again.contains(key) {
+                Some(wanted) => {
+                    if known.as_ref() != Some(&wanted) || self.again.contains(key) {
                         if waits {
                             continue;
                         }
                         // One UPDATE has one set of attributes, one next hop and one family.
-                        let kind = (Arc::clone(&advert.attributes), next_hop, Family::of(&key.0));
+                        let kind = (
+                            Arc::clone(&wanted.attributes),
+                            wanted.next_hop,
+                            Family::of(&key.0),
+                        );
                         let place = *places.entry(kind).or_insert_with(|| {
-                            new.push((Arc::clone(advert), next_hop, Vec::new()));
+                            new.push((wanted, Vec::new()));
                             new.len() - 1
                         });
-                        if let Some((_, _, keys)) = new.get_mut(place) {
-                            keys.push(*key);
+                        if let Some((_, keys)) = new.get_mut(place) {
+                            keys.push((*key, known.is_some()));
                         }
                     }
                 }
@@ -277,32 +315,42 @@ impl Outbound {
         for key in &done {
             self.pending.remove(key);
             self.again.remove(key);
+            self.unsayable.remove(key);
         }
         let mut announcements = Vec::new();
-        for (advert, next_hop, keys) in new {
+        for (told, keys) in new {
+            let prefixes: Vec<OutKey> = keys.iter().map(|(key, _)| *key).collect();
             let what = UpdateOut::Announce {
-                prefixes: &nlri(&keys),
-                next_hop,
-                attributes: &advert.attributes,
+                prefixes: &nlri(&prefixes),
+                next_hop: told.next_hop,
+                attributes: &told.attributes,
             };
             match encode_update(what, &session.negotiated) {
                 Ok(messages) => {
                     announcements.extend(messages);
-                    for key in keys {
-                        let advert = Arc::clone(&advert);
-                        self.announced.insert(key, Told { advert, next_hop });
+                    for (key, known) in keys {
+                        self.count = self.count.saturating_add(usize::from(!known));
+                        if key.1 == VIP {
+                            self.vips.insert(key.0);
+                        }
+                        self.since.insert(key, Some(told.clone()));
                     }
                     self.round = true;
                 }
                 Err(fault) => {
                     // What cannot be said must not leave what was said before.
                     error!(error = %fault, prefixes = keys.len(), "an announcement cannot be written; what it replaces is withdrawn");
-                    gone.extend(keys.into_iter().filter(|key| self.announced.contains_key(key)));
+                    self.unsayable.extend(prefixes);
+                    gone.extend(keys.into_iter().filter(|(_, known)| *known).map(|(key, _)| key));
                 }
             }
         }
         for key in &gone {
-            self.announced.remove(key);
+            self.since.insert(*key, None);
+            self.count = self.count.saturating_sub(1);
+            if key.1 == VIP {
+                self.vips.remove(&key.0);
+            }
         }
         let mut messages = Vec::new();
         if !gone.is_empty() {
@@ -327,7 +375,9 @@ impl Outbound {
             .filter_map(|family| encode_update(UpdateOut::EndOfRib(family), &session.negotiated).ok());
         Some(written.flatten().collect())
     }
+}
 
+impl Wanted {
     /// The next hop that a path is told with, or that it is not told.
     fn next_hop(
         &self,
@@ -380,7 +430,7 @@ impl Outbound {
         let own = session.local.filter(|_| link_local.is_none());
         let ipv6 = match own {
             Some(IpAddr::V6(address)) => Some(address),
-            _ => self.wanted.next_hops.ipv6,
+            _ => self.next_hops.ipv6,
         };
         let ipv6 = match (ipv6, link_local) {
             (Some(address), link_local) => Some(NextHop {
@@ -392,7 +442,7 @@ impl Outbound {
         };
         let ipv4 = match own {
             Some(IpAddr::V4(address)) => Some(address),
-            _ => self.wanted.next_hops.ipv4,
+            _ => self.next_hops.ipv4,
         };
         match family {
             // Without an IPv4 address of ours the IPv6 one leads there as well, if the peer takes it (RFC 8950).
@@ -403,6 +453,20 @@ impl Outbound {
         }
         .ok_or(CannotAnnounce::NoNextHop)
     }
+
+    /// Whether `other` is the same, without looking into it.
+    fn same(&self, other: &Self) -> bool {
+        self.vips.ptr_eq(&other.vips) && self.pods.ptr_eq(&other.pods) && self.next_hops == other.next_hops
+    }
+}
+
+/// What a peer knows of a path that knows all that is wanted.
+fn told_of(wanted: &Wanted, session: Standing, key: &OutKey) -> Option<Told> {
+    let advert = wanted.get(key)?;
+    Some(Told {
+        next_hop: wanted.next_hop(session, &key.0, advert).ok()?,
+        attributes: Arc::clone(&advert.attributes),
+    })
 }
 
 fn plain(address: IpAddr) -> NextHop {

@@ -1,5 +1,5 @@
 use std::collections::BTreeMap;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 use sekisho_config::model::Prefix;
 use tokio::time::Instant;
 
-use super::outbound::{Adverts, Next, Outbound, Standing, Wanted};
+use super::outbound::{Adverts, Next, NextHops, Outbound, Standing, Wanted};
 use crate::policy::export::{Advert, Via};
 use crate::wire::{self, Attributes, Families, Family, Message, Negotiated, NextHop, Nlri, RawAttribute};
 
@@ -229,6 +229,13 @@ async fn what_is_too_large_to_say_withdraws_what_it_replaces() {
     outbound.want(pods(&[("10.1.0.0/26", 0, Arc::new(huge))]));
     table.drain(&mut outbound, &session, now);
     assert_eq!(table.shown(), [""; 0]);
+    assert_eq!(outbound.count(), 0);
+    // A refresh does not find what was never said, and a path that fits is said again.
+    outbound.refresh(Family::Ipv4Unicast);
+    table.drain(&mut outbound, &session, now);
+    outbound.want(pods(&[("10.1.0.0/26", 0, advert(2, given(11), None))]));
+    table.drain(&mut outbound, &session, now);
+    assert_eq!(table.shown(), ["10.1.0.0/26 2 10.0.0.11"]);
 }
 
 #[tokio::test(start_paused = true)]
@@ -257,7 +264,7 @@ proptest! {
     /// Whatever is wanted, in whatever order, with refreshes and new sessions between: the peer ends up with just that.
     #[test]
     fn the_peer_has_what_is_wanted(
-        steps in proptest::collection::vec((proptest::collection::vec((0u8..6, 2u32..4, 0u32..3, 0u8..3), 0..8), 0u8..5), 1..12),
+        steps in proptest::collection::vec((proptest::collection::vec((0u8..6, 2u32..4, 0u32..3, 0u8..3), 0..8), 0u8..5, any::<bool>()), 1..12),
         add_path in any::<bool>(),
     ) {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().start_paused(true).build().unwrap();
@@ -266,17 +273,25 @@ proptest! {
         let (mut outbound, mut table) = (Outbound::default(), Table::default());
         let now = Instant::now();
         outbound.reset(session);
-        for (wanted, then) in steps {
+        for (wanted, then, own) in steps {
+            let next_hops = NextHops {
+                ipv6: own.then(|| "fd00::10".parse().unwrap()),
+                ..NextHops::default()
+            };
             let adverts: Adverts = wanted
                 .iter()
                 .map(|(block, id, med, hop)| {
-                    let prefix = Prefix::new(Ipv4Addr::new(10, 1, *block, 0).into(), 24).unwrap();
                     let id = if add_path { *id } else { 0 };
+                    if *block > 3 {
+                        let prefix = Prefix::new(Ipv6Addr::new(0xfd00, (*block).into(), 0, 0, 0, 0, 0, 0).into(), 64).unwrap();
+                        return ((prefix, id), advert(*med, Via::Own, None));
+                    }
+                    let prefix = Prefix::new(Ipv4Addr::new(10, 1, *block, 0).into(), 24).unwrap();
                     // Hop 1 is the peer itself, which is not told so.
                     ((prefix, id), advert(*med, given(*hop), None))
                 })
                 .collect();
-            outbound.want(Wanted { pods: adverts.clone(), ..Wanted::default() });
+            outbound.want(Wanted { pods: adverts.clone(), next_hops, ..Wanted::default() });
             match then {
                 0 => outbound.refresh(Family::Ipv4Unicast),
                 1 => {
@@ -292,6 +307,7 @@ proptest! {
             let want: BTreeMap<Nlri, u32> = adverts
                 .iter()
                 .filter(|(_, advert)| advert.next_hop != Via::Given(PEER))
+                .filter(|(_, advert)| advert.next_hop != Via::Own || own)
                 .map(|((prefix, id), advert)| {
                     let nlri = Nlri { path_id: add_path.then_some(*id), prefix: *prefix };
                     (nlri, advert.attributes.med.unwrap())
@@ -299,6 +315,8 @@ proptest! {
                 .collect();
             let have: BTreeMap<Nlri, u32> = table.paths.iter().map(|(nlri, (med, _))| (*nlri, *med)).collect();
             prop_assert_eq!(have, want);
+            prop_assert_eq!(outbound.count(), table.paths.len());
+            prop_assert!(outbound.is_shared(), "nothing of its own is kept of what all peers hear");
         }
     }
 }

@@ -2,11 +2,11 @@ use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use imbl::OrdMap;
+use imbl::OrdSet;
 use jiff::Timestamp;
+use sekisho_config::model::Prefix;
 use serde::Serialize;
 
-use super::{OutKey, Told};
 use crate::fsm::{Ended, State, Terms};
 use crate::wire::Family;
 
@@ -28,8 +28,10 @@ pub(crate) struct Status {
     pub(crate) connect_error: Option<LastError>,
     /// How often an established session was lost.
     pub(crate) flaps: u64,
-    /// What the peer has been told.
-    pub(crate) announced: OrdMap<OutKey, Told>,
+    /// How many paths the peer has from us.
+    pub(crate) announced: usize,
+    /// Which VIPs, or pools as a whole, are among them.
+    pub(crate) announced_vips: OrdSet<Prefix>,
     /// Families in which nothing can be announced, and why.
     pub(crate) withheld: BTreeMap<Family, CannotAnnounce>,
     pub(crate) received: MessageCounts,
@@ -55,7 +57,8 @@ impl Shared {
             notification_received: None,
             connect_error: None,
             flaps: 0,
-            announced: OrdMap::new(),
+            announced: 0,
+            announced_vips: OrdSet::new(),
             withheld: BTreeMap::new(),
             received: MessageCounts::default(),
             sent: MessageCounts::default(),

@@ -331,7 +331,7 @@ impl Peer {
             max_prefixes: self.wanted.max_prefixes.limit,
             over_max_prefixes: self.over_limit,
             rejected_paths: self.rejected_paths,
-            announced: status.announced.len(),
+            announced: status.announced,
             messages_received: status.received,
             messages_sent: status.sent,
             rates: self.rates.view(now, self.totals(&status)),

@@ -87,6 +87,8 @@ pub(super) struct Speaker {
     floor: Floor,
     rib: Rib,
     exports: Exports,
+    /// Reports taken in since [`Self::exports`] changed.
+    untold_rounds: u32,
     tracker: Tracker,
     kernel: fib::Handle,
     next_hops: watch::Receiver<Kernel>,
@@ -146,6 +148,7 @@ impl Speaker {
         Self {
             rib: Rib::new(local(&bgp, routing)),
             exports: Exports::default(),
+            untold_rounds: 0,
             tracker: Tracker::default(),
             plan: Arc::default(),
             floor: Floor::default(),
@@ -186,6 +189,7 @@ impl Speaker {
         housekeeping.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let stop = self.stop.clone();
         loop {
+            self.tell_exports();
             let untold = !self.untold_reach.is_empty() || !self.untold_peers.is_empty();
             tokio::select! {
                 () = stop.cancelled() => return self.say_goodbye().await,

@@ -19,6 +19,8 @@ use crate::wire::{Attributes, Families, Family};
 pub(super) struct Exports {
     groups: Vec<Group>,
     path_ids: PathIds,
+    /// What groups hear has changed, and sessions have not been told.
+    untold: bool,
 }
 
 /// Peers that hear the same.
@@ -54,6 +56,9 @@ impl PathIds {
         })
     }
 }
+
+/// Reports that are taken in before sessions hear of what has changed, while more are waiting.
+const ROUNDS: u32 = 64;
 
 type Peers = BTreeMap<IpAddr, Peer>;
 
@@ -92,6 +97,7 @@ impl Exports {
 
     /// Looks at prefixes again.
     fn refresh(&mut self, prefixes: &[Prefix], plan: &Plan, rib: &Rib, peers: &Peers) {
+        self.untold = true;
         for group in &mut self.groups {
             for prefix in prefixes {
                 group.refresh(prefix, &mut self.path_ids, plan, rib, peers);
@@ -174,20 +180,41 @@ impl Group {
 }
 
 impl Speaker {
-    /// Passes on what changed, to whom it is to be passed on.
+    /// Takes note of what changed of what is passed on.
     pub(super) fn pass_on(&mut self, changed: &[Prefix]) {
         if self.exports.is_empty() {
             return;
         }
         self.exports.refresh(changed, &self.plan, &self.rib, &self.peers);
-        let hear: Vec<_> = self
-            .peers
-            .iter()
-            .filter(|(_, peer)| peer.wanted.pass_on.pods && peer.established())
-            .map(|(address, _)| *address)
-            .collect();
-        for address in hear {
-            self.order(address);
+    }
+
+    /// Hands what has changed to the sessions that pass it on: once for all that came together, at the latest after a number
+    /// of reports.
+    pub(super) fn tell_exports(&mut self) {
+        let busy = !self.reports.1.is_empty() && self.untold_rounds < ROUNDS;
+        if !self.exports.untold || busy {
+            self.untold_rounds = if self.exports.untold {
+                self.untold_rounds.saturating_add(1)
+            } else {
+                0
+            };
+            return;
+        }
+        (self.exports.untold, self.untold_rounds) = (false, 0);
+        let draining = *self.wishes.draining.borrow();
+        for peer in self.peers.values() {
+            if !peer.wanted.pass_on.pods || !peer.established() {
+                continue;
+            }
+            let export = peer.export(&self.bgp.identity, draining);
+            let pods = self
+                .exports
+                .of(export, peer.add_path(), &self.plan, &self.rib, &self.peers);
+            peer.orders.send_if_modified(|orders| {
+                let differs = !orders.wanted.pods.ptr_eq(&pods);
+                orders.wanted.pods = pods;
+                differs
+            });
         }
     }
 

@@ -11,7 +11,6 @@ use super::Speaker;
 use crate::announce::PlannedVip;
 use crate::policy::{RejectedView, reason};
 use crate::rib::RouteQuery;
-use crate::session::vip_key;
 use crate::view::{Missing, MissingView, PeerView, VipView};
 use crate::wire::Family;
 
@@ -73,7 +72,7 @@ impl Speaker {
                     continue;
                 }
                 let status = peer.shared.lock();
-                if status.announced.contains_key(&vip_key(planned.prefix)) {
+                if status.announced_vips.contains(&planned.prefix) {
                     announced_to.push(peer.wanted.name.clone());
                     continue;
                 }
