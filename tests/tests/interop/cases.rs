@@ -179,7 +179,12 @@ fn both_dial(state: &State, kind: Kind) -> Result<()> {
 fn falls_silent(state: &State, kind: Kind) -> Result<()> {
     let rig = Rig::new(state)?;
     // The lower hold time wins, so the box's 3 s do.
-    let peer = Peer::start(state, &rig.peer, &setup(kind, false, 90))?;
+    let setup = Setup {
+        // It has the N bit: silence would be a restart for it (RFC 8538).
+        graceful_restart: kind != Kind::Frr,
+        ..setup(kind, false, 90)
+    };
+    let peer = Peer::start(state, &rig.peer, &setup)?;
     let mut appliance = rig.start("required", "3s", &[cluster(kind, false)])?;
     for ([first, _], via) in kind.blocks() {
         rig.wait_route(&mut appliance, first, via)?;

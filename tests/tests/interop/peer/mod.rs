@@ -377,6 +377,16 @@ pub(crate) fn vty(socket: &Path, commands: &[&str]) -> Result<String> {
     Ok(said)
 }
 
+impl Drop for Peer {
+    /// Of several processes none may outlive the others: the next one wants their port.
+    fn drop(&mut self) {
+        if self.setup.kind == Kind::OpenBgpd {
+            let _ = self.signal(Signal::SIGKILL);
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+}
+
 fn family(prefix: &str) -> &'static str {
     if prefix.contains(':') { "ipv6" } else { "ipv4" }
 }
