@@ -7,7 +7,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 cargo := cargo
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo lab-shell test test-unit test-lab lint bench fuzz deb image clean
+.PHONY: help demo lab-shell test test-unit test-lab lint bench bench-bgp fuzz deb image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -47,6 +47,11 @@ bench: ## work per CPU second, latency and memory beside HAProxy, nginx, Envoy a
 	tests/install lab bench
 	$(cargo) build --quiet --locked --release -p sekisho -p sekisho-tests --bins
 	$(target)/release/lab-bench
+
+bench-bgp: ## a million routes beside BIRD 2, BIRD 1.6, FRR and GoBGP; DAEMONS="sekisho bird2" CASES="packed spread" for some
+	tests/install lab peers
+	$(cargo) build --quiet --locked --release -p sekisho -p sekisho-tests --bins
+	$(target)/release/lab-bgp
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each; needs cargo-fuzz and a nightly toolchain
 	@command -v cargo-fuzz >/dev/null || { echo 'fuzz: cargo-fuzz is missing: cargo install --locked cargo-fuzz, and rustup toolchain install nightly'; exit 1; }

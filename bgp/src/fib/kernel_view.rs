@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use sekisho_config::model::Prefix;
 
 use super::message::{Kind, Link, Route};
+use super::objects::Object;
 use super::planner::LOCAL_TABLE;
 use crate::rib::{KernelRoute, KernelTarget, NextHops};
 
@@ -17,6 +18,8 @@ pub(super) struct KernelView {
     /// All routes of a prefix, best (lowest metric) first.
     routes: BTreeMap<Prefix, Vec<Route>>,
     view: NextHops,
+    /// Nexthop objects that are not ours: routes to them may not say where they lead.
+    objects: BTreeMap<u32, Object>,
     table: u32,
 }
 
@@ -40,8 +43,14 @@ impl KernelView {
     }
 
     /// Takes a complete dump.
-    pub(super) fn reset(&mut self, links: Vec<Link>, routes: impl Iterator<Item = Route>) {
+    pub(super) fn reset(
+        &mut self,
+        links: Vec<Link>,
+        objects: BTreeMap<u32, Object>,
+        routes: impl Iterator<Item = Route>,
+    ) {
         *self = Self::new(self.table);
+        self.objects = objects;
         self.links = links.into_iter().map(|link| (link.index, link)).collect();
         for route in routes {
             self.add(route);
@@ -67,7 +76,8 @@ impl KernelView {
         known
     }
 
-    pub(super) fn route(&mut self, route: Route) {
+    pub(super) fn route(&mut self, mut route: Route) {
+        self.resolve(&mut route);
         let prefix = route.prefix;
         if route.replaces
             && let Some(routes) = self.routes.get_mut(&prefix)
@@ -79,6 +89,8 @@ impl KernelView {
     }
 
     pub(super) fn route_gone(&mut self, route: &Route) {
+        let mut route = route.clone();
+        self.resolve(&mut route);
         if let Some(routes) = self.routes.get_mut(&route.prefix) {
             let same = |old: &Route| {
                 (old.table, old.metric, old.kind, &old.next_hops)
@@ -92,7 +104,24 @@ impl KernelView {
         self.refresh(route.prefix);
     }
 
-    fn add(&mut self, route: Route) {
+    /// Puts in where a nexthop object leads.
+    fn resolve(&self, route: &mut Route) {
+        let Some(id) = route.object.filter(|_| route.next_hops.is_empty()) else {
+            return;
+        };
+        let leads = |id: &u32| match self.objects.get(id)? {
+            Object::Gateway((via, interface)) => Some((Some(*via), *interface)),
+            Object::Link(interface) => Some((None, *interface)),
+            Object::Group(_) | Object::Other => None,
+        };
+        route.next_hops = match self.objects.get(&id) {
+            Some(Object::Group(members)) => members.iter().filter_map(|(id, _)| leads(id)).collect(),
+            _ => leads(&id).into_iter().collect(),
+        };
+    }
+
+    fn add(&mut self, mut route: Route) {
+        self.resolve(&mut route);
         let matters = match route.kind {
             Kind::Unicast | Kind::Reject => route.table == MAIN_TABLE || route.table == self.table,
             Kind::Local => route.table == LOCAL_TABLE && route.prefix.is_host(),
@@ -182,6 +211,8 @@ mod tests {
             metric,
             kind: Kind::Unicast,
             next_hops: vec![(gateway.map(|text| text.parse().unwrap()), interface)],
+            weights: vec![],
+            object: None,
             replaces: false,
         }
     }
@@ -205,7 +236,11 @@ mod tests {
             route("0.0.0.0/0", 100, Some("10.0.0.254"), 2),
             route("0.0.0.0/0", 200, Some("10.1.0.254"), 3),
         ];
-        view.reset(vec![link(2, true), link(3, true)], routes.into_iter());
+        view.reset(
+            vec![link(2, true), link(3, true)],
+            BTreeMap::new(),
+            routes.into_iter(),
+        );
         assert_eq!(
             shown(&view),
             ["0.0.0.0/0 via 10.0.0.254 dev 2", "10.0.0.0/24 dev 2"]
@@ -223,9 +258,42 @@ mod tests {
     }
 
     #[test]
+    fn nexthop_objects_of_others_are_followed() {
+        let mut view = KernelView::new(100);
+        let objects = BTreeMap::from([
+            (1, Object::Gateway(("10.0.0.1".parse().unwrap(), 2))),
+            (2, Object::Gateway(("10.0.0.2".parse().unwrap(), 2))),
+            (3, Object::Group(vec![(2, 1), (1, 1)])),
+            (4, Object::Link(2)),
+        ]);
+        let by = |text: &str, id| Route {
+            next_hops: vec![],
+            object: Some(id),
+            ..route(text, 0, None, 2)
+        };
+        let routes = [
+            by("10.1.0.0/16", 1),
+            by("10.3.0.0/16", 3),
+            by("10.4.0.0/16", 4),
+            by("10.5.0.0/16", 5),
+        ];
+        view.reset(vec![link(2, true)], objects, routes.into_iter());
+        assert_eq!(
+            shown(&view),
+            [
+                "10.1.0.0/16 via 10.0.0.1 dev 2",
+                "10.3.0.0/16 via 10.0.0.2 dev 2",
+                "10.4.0.0/16 dev 2"
+            ]
+        );
+        view.route_gone(&by("10.3.0.0/16", 3));
+        assert_eq!(shown(&view).len(), 2);
+    }
+
+    #[test]
     fn events_add_replace_and_remove() {
         let mut view = KernelView::new(100);
-        view.reset(vec![link(2, true)], std::iter::empty());
+        view.reset(vec![link(2, true)], BTreeMap::new(), std::iter::empty());
         view.route(route("10.1.0.0/16", 0, Some("10.0.0.1"), 2));
         view.route(Route {
             replaces: true,

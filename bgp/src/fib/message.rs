@@ -15,6 +15,8 @@ use netlink_packet_route::route::{
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use sekisho_config::model::Prefix;
 
+use super::nexthop::{self, RTM_DELNEXTHOP, RTM_NEWNEXTHOP};
+use super::objects::{IDS, Object};
 use super::planner::{Key, LOCAL_TABLE, Op, Target};
 use super::{METRIC, PROTOCOL};
 use crate::rib::Gateway;
@@ -40,6 +42,9 @@ pub(super) enum Said {
     LinkGone(u32),
     Route(Route),
     RouteGone(Route),
+    /// A nexthop object, and whether it is ours.
+    Object(u32, Object, bool),
+    ObjectGone(u32),
     /// End of a dump, with the error that ended it.
     DumpDone,
     /// The answer to a request; 0 is success.
@@ -80,6 +85,10 @@ pub(super) struct Route {
     pub(super) kind: Kind,
     /// Neighbour (none: destinations are on the link itself) and interface.
     pub(super) next_hops: Vec<(Option<IpAddr>, u32)>,
+    /// The share of each of them, where there are several.
+    pub(super) weights: Vec<u16>,
+    /// The nexthop object that it leads to.
+    pub(super) object: Option<u32>,
     /// The event says that this route took the place of another.
     pub(super) replaces: bool,
 }
@@ -107,18 +116,25 @@ impl Route {
     }
 
     pub(super) fn target(&self) -> Target {
+        let weights = self.weights.iter().copied().chain(std::iter::repeat(1));
         let gateways: Option<Vec<Gateway>> = self
             .next_hops
             .iter()
-            .map(|(via, interface)| {
+            .zip(weights)
+            .map(|((via, interface), weight)| {
                 Some(Gateway {
                     via: (*via)?,
                     interface: *interface,
+                    weight,
                 })
             })
             .collect();
         match (self.kind, gateways) {
             _ if self.metric != METRIC => Target::Foreign,
+            _ if self.object.is_some() => match self.object {
+                Some(id) if self.kind == Kind::Unicast && IDS.contains(&id) => Target::Object(id),
+                _ => Target::Foreign,
+            },
             (Kind::Local, _) => Target::Local,
             (Kind::Reject, _) if self.table == LOCAL_TABLE => Target::Unreachable,
             (Kind::Unicast, Some(mut gateways)) if !gateways.is_empty() => {
@@ -131,9 +147,16 @@ impl Route {
     }
 }
 
-/// Appends the message for one operation. `loopback` is the index of `lo`.
-pub(super) fn write(op: &Op, loopback: u32, sequence: u32, buffer: &mut Vec<u8>) {
-    let key = op.key();
+/// Appends the message for one operation; only the last of several has to be answered where all goes well. `loopback` is the index
+/// of `lo`.
+pub(super) fn write(op: &Op, loopback: u32, sequence: u32, ack: bool, buffer: &mut Vec<u8>) {
+    let key = match op {
+        Op::Replace(key, Target::Object(id)) => return by_object(key, *id, sequence, ack, buffer),
+        Op::Replace(key, _) | Op::Delete(key) => key,
+        Op::Gateway(id, neighbour) => return nexthop::gateway(*id, neighbour, sequence, ack, buffer),
+        Op::Group(id, members) => return nexthop::group(*id, members, sequence, ack, buffer),
+        Op::DeleteObject(id) => return nexthop::delete(*id, sequence, ack, buffer),
+    };
     let mut route = RouteMessage::default();
     route.header = RouteHeader {
         address_family: if key.prefix.is_ipv4() {
@@ -159,7 +182,7 @@ pub(super) fn write(op: &Op, loopback: u32, sequence: u32, buffer: &mut Vec<u8>)
             match target {
                 Target::Via(gateways) => route.attributes.extend(via(gateways, key.prefix.is_ipv4())),
                 Target::Unreachable => route.header.kind = RouteType::Unreachable,
-                Target::Local | Target::Foreign => {
+                Target::Local | Target::Foreign | Target::Object(_) => {
                     route.header.kind = RouteType::Local;
                     route.header.scope = RouteScope::Host;
                     route.attributes.push(RouteAttribute::Oif(loopback));
@@ -173,8 +196,52 @@ pub(super) fn write(op: &Op, loopback: u32, sequence: u32, buffer: &mut Vec<u8>)
             route.header.scope = RouteScope::NoWhere;
             (RouteNetlinkMessage::DelRoute(route), 0)
         }
+        Op::Gateway(..) | Op::Group(..) | Op::DeleteObject(_) => return,
     };
-    append(message, flags | NLM_F_ACK, sequence, buffer);
+    let ack = if ack { NLM_F_ACK } else { 0 };
+    append(message, flags | ack, sequence, buffer);
+}
+
+/// A route to a nexthop object: there may be a million of them, so it is put together by hand.
+fn by_object(key: &Key, id: u32, sequence: u32, ack: bool, buffer: &mut Vec<u8>) {
+    const RTA_DST: u16 = 1;
+    const RTA_PRIORITY: u16 = 6;
+    const RTA_TABLE: u16 = 15;
+    const RTA_NH_ID: u16 = 30;
+    const RTN_UNICAST: u8 = 1;
+    let table = u8::try_from(key.table).unwrap_or_default();
+    let family = if key.prefix.is_ipv4() { 2 } else { 10 };
+    let mut body: smallvec::SmallVec<[u8; 64]> = smallvec::SmallVec::new();
+    body.extend([
+        family,
+        key.prefix.length(),
+        0,
+        0,
+        table,
+        PROTOCOL,
+        0,
+        RTN_UNICAST,
+        0,
+        0,
+        0,
+        0,
+    ]);
+    let mut put = |kind: u16, value: &[u8]| {
+        let length = u16::try_from(4 + value.len()).unwrap_or(u16::MAX);
+        body.extend(length.to_ne_bytes());
+        body.extend(kind.to_ne_bytes());
+        body.extend_from_slice(value);
+    };
+    match key.prefix.address() {
+        IpAddr::V4(address) => put(RTA_DST, &address.octets()),
+        IpAddr::V6(address) => put(RTA_DST, &address.octets()),
+    }
+    put(RTA_TABLE, &key.table.to_ne_bytes());
+    put(RTA_PRIORITY, &METRIC.to_ne_bytes());
+    put(RTA_NH_ID, &id.to_ne_bytes());
+    let ack = if ack { NLM_F_ACK } else { 0 };
+    let flags = NLM_F_CREATE | NLM_F_REPLACE | ack;
+    nexthop::append(RTM_NEWROUTE, flags, sequence, &body, buffer);
 }
 
 fn via(gateways: &[Gateway], ipv4: bool) -> Vec<RouteAttribute> {
@@ -184,6 +251,8 @@ fn via(gateways: &[Gateway], ipv4: bool) -> Vec<RouteAttribute> {
             let hops = several.iter().map(|gateway| {
                 let mut hop = RouteNextHop::default();
                 hop.interface_index = gateway.interface;
+                // The kernel counts from 0.
+                hop.hops = u8::try_from(gateway.weight.saturating_sub(1)).unwrap_or(u8::MAX);
                 hop.attributes = vec![neighbour(gateway.via, ipv4)];
                 hop
             });
@@ -289,6 +358,8 @@ fn said(kind: u16, flags: u16, body: &[u8]) -> Option<Said> {
         RTM_DELLINK => Some(Said::LinkGone(link_index(body)?)),
         RTM_NEWROUTE => Some(Said::Route(route(flags, body)?)),
         RTM_DELROUTE => Some(Said::RouteGone(route(0, body)?)),
+        RTM_NEWNEXTHOP => nexthop::read(body).map(|(id, object, ours)| Said::Object(id, object, ours)),
+        RTM_DELNEXTHOP => nexthop::read(body).map(|(id, ..)| Said::ObjectGone(id)),
         _ => None,
     }
 }
@@ -342,13 +413,16 @@ fn route(flags: u16, body: &[u8]) -> Option<Route> {
     let mut table = u32::from(message.header.table);
     let (mut metric, mut interface, mut gateway) = (0, None, None);
     let mut next_hops = Vec::new();
+    let (mut weights, mut object) = (Vec::new(), None);
     for attribute in &message.attributes {
         match attribute {
+            RouteAttribute::NhId(id) => object = Some(*id),
             RouteAttribute::Destination(address) => destination = address_of(address)?,
             RouteAttribute::Table(number) => table = *number,
             RouteAttribute::Priority(number) => metric = *number,
             RouteAttribute::Oif(index) => interface = Some(*index),
             RouteAttribute::MultiPath(hops) => {
+                weights.extend(hops.iter().map(|hop| u16::from(hop.hops) + 1));
                 next_hops.extend(
                     hops.iter()
                         .map(|hop| (hop.attributes.iter().find_map(via_of), hop.interface_index)),
@@ -372,6 +446,8 @@ fn route(flags: u16, body: &[u8]) -> Option<Route> {
             _ => Kind::Other,
         },
         next_hops,
+        weights,
+        object,
         replaces: flags & NLM_F_REPLACE != 0,
     })
 }
@@ -411,6 +487,7 @@ mod tests {
             .map(|via| Gateway {
                 via: via.parse().unwrap(),
                 interface: 7,
+                weight: 1,
             })
             .collect();
         Target::Via(gateways.into())
@@ -432,6 +509,8 @@ mod tests {
                 },
                 target(&["2001:db8::1"]),
             ),
+            (key("10.244.0.0/26"), Target::Object(*IDS.start())),
+            (key("fd00::/122"), Target::Object(*IDS.end())),
             (
                 Key {
                     table: 255,
@@ -454,8 +533,8 @@ mod tests {
                 sorted = Target::Via(gateways.into());
             }
             let mut buffer = Vec::new();
-            write(&Op::Replace(key, target.clone()), 1, 8, &mut buffer);
-            write(&Op::Delete(key), 1, 9, &mut buffer);
+            write(&Op::Replace(key, target.clone()), 1, 8, true, &mut buffer);
+            write(&Op::Delete(key), 1, 9, true, &mut buffer);
             let [written, deleted] = read(&buffer).try_into().unwrap();
             assert_eq!((written.sequence, deleted.sequence), (8, 9));
             let Some(Said::Route(route)) = written.said else {
@@ -482,6 +561,8 @@ mod tests {
             metric: METRIC,
             kind: Kind::Unicast,
             next_hops: vec![(Some("10.0.0.1".parse().unwrap()), 7)],
+            weights: vec![],
+            object: None,
             replaces: false,
         };
         assert_eq!(ours.target(), target(&["10.0.0.1"]));
@@ -496,6 +577,10 @@ mod tests {
             },
             Route {
                 next_hops: vec![(None, 7)],
+                ..ours.clone()
+            },
+            Route {
+                object: Some(7),
                 ..ours.clone()
             },
             Route {
@@ -545,7 +630,7 @@ mod tests {
         #[test]
         fn changed_octets_are_safe(at in 0usize..200, octet: u8, cut in 0usize..200) {
             let mut buffer = Vec::new();
-            write(&Op::Replace(key("10.244.0.0/26"), target(&["10.0.0.1", "fe80::1"])), 1, 8, &mut buffer);
+            write(&Op::Replace(key("10.244.0.0/26"), target(&["10.0.0.1", "fe80::1"])), 1, 8, true, &mut buffer);
             if let Some(place) = buffer.get_mut(at) {
                 *place = octet;
             }

@@ -4,6 +4,7 @@ use prometheus::{IntCounter, IntGauge, IntGaugeVec, Opts, Registry};
 #[derive(Clone, Debug)]
 pub struct Metrics {
     pub(super) routes: IntGaugeVec,
+    pub(super) groups: IntGauge,
     pub(super) pending: IntGauge,
     pub(super) errors: IntCounter,
     pub(super) reasserted: IntCounter,
@@ -20,6 +21,10 @@ impl Metrics {
             routes: IntGaugeVec::new(
                 Opts::new("sekisho_fib_routes", "Routes of ours in the kernel"),
                 &["kind"],
+            )?,
+            groups: IntGauge::new(
+                "sekisho_fib_nexthop_groups",
+                "Groups of nexthop objects of ours in the kernel, shared by routes",
             )?,
             pending: IntGauge::new(
                 "sekisho_fib_pending_routes",
@@ -39,6 +44,7 @@ impl Metrics {
             )?,
         };
         registry.register(Box::new(metrics.routes.clone()))?;
+        registry.register(Box::new(metrics.groups.clone()))?;
         registry.register(Box::new(metrics.pending.clone()))?;
         registry.register(Box::new(metrics.errors.clone()))?;
         registry.register(Box::new(metrics.reasserted.clone()))?;

@@ -5,10 +5,13 @@ mod kernel_view;
 mod message;
 mod metrics;
 mod netlink;
+mod nexthop;
+mod objects;
 mod planner;
+mod targets;
 mod task;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -22,7 +25,7 @@ use tokio_util::task::TaskTracker;
 
 pub use metrics::Metrics;
 
-use crate::rib::{Gateways, NextHops};
+use crate::rib::{ForwardingId, Gateways, NextHops};
 use task::Task;
 
 /// Protocol number of every route that we write (`ip route show proto 94`). Not in iproute2's `rt_protos`.
@@ -31,6 +34,9 @@ pub const PROTOCOL: u8 = 94;
 /// Metric of every route that we write: routes of the kernel, of DHCP, of router advertisements and of the operator
 /// for the same prefix stay preferred, and nothing else is replaced by ours.
 pub const METRIC: u32 = 2048;
+
+/// So many changes may wait beyond what was there after the last folding.
+const FOLD: usize = 1 << 16;
 
 /// Longest wait of [`Handle::finish`].
 const FINISH_TIMEOUT: Duration = Duration::from_secs(6);
@@ -42,6 +48,8 @@ pub struct Inputs {
     pub settings: Settings,
     /// Where its task is counted.
     pub tasks: TaskTracker,
+    /// Where it runs: writing many routes takes the thread for long.
+    pub runtime: tokio::runtime::Handle,
     /// Ends the task and leaves the routes; [`Handle::finish`] removes them.
     pub stop: CancellationToken,
 }
@@ -53,6 +61,8 @@ pub struct Settings {
     pub install_routes: bool,
     /// `table`: where best paths go.
     pub table: u32,
+    /// `nexthop_objects`: whether routes share nexthop objects, where the kernel has them.
+    pub nexthop_objects: bool,
 }
 
 /// Starts the kernel's task. The receiver holds what the kernel knows; it is empty until the first dump.
@@ -62,12 +72,13 @@ pub fn start(inputs: Inputs, metrics: Metrics) -> (Handle, watch::Receiver<NextH
     let Inputs {
         settings,
         tasks,
+        runtime,
         stop,
     } = inputs;
     let shared = Arc::new(Shared::default());
     let (sender, receiver) = watch::channel(NextHops::default());
     let task = Task::new(settings, Arc::clone(&shared), metrics, sender, stop);
-    tasks.spawn(task.run());
+    tasks.spawn_on(task.run(), &runtime);
     (Handle { shared }, receiver)
 }
 
@@ -90,12 +101,39 @@ struct Shared {
 
 #[derive(Debug, Default)]
 struct Inbox {
-    routes: BTreeMap<Prefix, Option<Gateways>>,
+    /// What is wanted is said anew from here on.
+    anew: bool,
+    ways: BTreeMap<ForwardingId, Option<Gateways>>,
+    /// In the order of arrival.
+    routes: Vec<(Prefix, Option<ForwardingId>)>,
+    /// So many of them were there after the last folding.
+    folded: usize,
     vips: Option<BTreeSet<IpAddr>>,
     unreachable: Option<BTreeSet<Prefix>>,
     settings: Option<Settings>,
     converged: bool,
     finish: bool,
+}
+
+impl Inbox {
+    fn take(
+        &mut self,
+        ways: Vec<(ForwardingId, Option<Gateways>)>,
+        routes: Vec<(Prefix, Option<ForwardingId>)>,
+    ) {
+        self.ways.extend(ways);
+        if self.routes.is_empty() {
+            self.routes = routes;
+        } else {
+            self.routes.extend(routes);
+        }
+        // While the kernel is slow, many changes to few prefixes must not pile up.
+        if self.routes.len() > 2 * self.folded + FOLD {
+            let latest: HashMap<_, _> = self.routes.drain(..).collect();
+            self.routes.extend(latest);
+            self.folded = self.routes.len();
+        }
+    }
 }
 
 impl Shared {
@@ -109,12 +147,33 @@ impl Shared {
 }
 
 impl Handle {
-    /// Wanted routes that changed: [`crate::rib::Delta::fib`].
-    pub fn routes(&self, changes: Vec<(Prefix, Option<Gateways>)>) {
-        if changes.is_empty() {
+    /// Wanted routes that changed, and the ways that they go: the two lists of a [`crate::rib::Delta`].
+    pub fn routes(
+        &self,
+        ways: Vec<(ForwardingId, Option<Gateways>)>,
+        routes: Vec<(Prefix, Option<ForwardingId>)>,
+    ) {
+        if ways.is_empty() && routes.is_empty() {
             return;
         }
-        self.shared.inbox().routes.extend(changes);
+        self.shared.inbox().take(ways, routes);
+        self.shared.wake.notify_one();
+    }
+
+    /// The same, and nothing beside it is wanted any more.
+    pub fn routes_anew(
+        &self,
+        ways: Vec<(ForwardingId, Option<Gateways>)>,
+        routes: Vec<(Prefix, Option<ForwardingId>)>,
+    ) {
+        {
+            let mut inbox = self.shared.inbox();
+            inbox.anew = true;
+            inbox.ways.clear();
+            inbox.routes.clear();
+            inbox.folded = 0;
+            inbox.take(ways, routes);
+        }
         self.shared.wake.notify_one();
     }
 
@@ -170,6 +229,8 @@ pub struct State {
     pub ipv6: usize,
     /// Local service addresses of ours in the kernel.
     pub vips: usize,
+    /// Groups of nexthop objects that routes share; 0 where they have gateways of their own.
+    pub nexthop_groups: usize,
     /// Wanted, but not there yet.
     pub pending: usize,
     /// The last thing that went wrong and has not been put right, with its remedy.

@@ -1,6 +1,5 @@
 //! Two netlink sockets: one for requests, one for what others do.
 
-use std::collections::BTreeMap;
 use std::future::poll_fn;
 use std::io;
 use std::time::Duration;
@@ -11,11 +10,14 @@ use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket};
 use socket2::{SockFilter, SockRef};
 use tokio::time::timeout;
 
-use super::message::{self, Heard, Link, Route, Said};
+use super::message::{self, Heard, Said};
+use super::nexthop;
 use super::planner::{Op, Outcome};
 
 /// Multicast groups: links; IPv4 and IPv6 routes.
 const GROUPS: [u32; 3] = [1, 7, 11];
+/// Nexthop objects; a kernel that does not have them does not have their group.
+const NEXTHOP_GROUP: u32 = 32;
 /// Asked for; the system may give less.
 const RECEIVE_BUFFER: i32 = 4 << 20;
 /// The kernel never sends more in one datagram.
@@ -23,13 +25,16 @@ const DATAGRAM: usize = 64 << 10;
 /// Messages go out together until there are so many octets, or so many: well below the default send buffer, and their
 /// answers well below the default receive buffer.
 const BATCH_OCTETS: usize = 32 << 10;
-const BATCH_MESSAGES: usize = 128;
+const BATCH_MESSAGES: usize = 256;
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(5);
 /// Dumps that changes keep interrupting are believed after so many tries; events follow anyway.
 const DUMP_TRIES: usize = 3;
 
+const ENOENT: i32 = 2;
 const ESRCH: i32 = 3;
 const EPERM: i32 = 1;
+const EINVAL: i32 = 22;
+const EOPNOTSUPP: i32 = 95;
 
 /// The request socket.
 pub(super) struct Requests {
@@ -38,13 +43,6 @@ pub(super) struct Requests {
     sequence: u32,
     /// Port of this socket: events that carry it are about our own changes.
     pub(super) port: u32,
-}
-
-/// What the kernel has: a dump.
-#[derive(Debug, Default)]
-pub(super) struct Dump {
-    pub(super) links: Vec<Link>,
-    pub(super) routes: Vec<Route>,
 }
 
 /// Why a batch has not been answered as a whole.
@@ -74,29 +72,55 @@ impl Requests {
         })
     }
 
-    /// Links and routes of all tables.
-    pub(super) async fn dump(&mut self) -> Result<Dump, RequestError> {
-        let mut dump = Dump::default();
+    /// Whether the kernel knows nexthop objects.
+    pub(super) async fn has_objects(&mut self) -> Result<bool, RequestError> {
+        match self.dump_part(Part::Objects, &mut |_| {}).await {
+            Ok(_) => Ok(true),
+            Err(RequestError::Io(error)) if matches!(error.raw_os_error(), Some(EINVAL | EOPNOTSUPP)) => {
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Links, nexthop objects where there are any, routes of all tables. `None` comes before each try: what came before it is
+    /// void.
+    pub(super) async fn dump(
+        &mut self,
+        objects: bool,
+        each: &mut (dyn FnMut(Option<Said>) + Send),
+    ) -> Result<(), RequestError> {
         for _ in 0..DUMP_TRIES {
-            dump = Dump::default();
+            each(None);
             let mut interrupted = false;
-            for part in 0..3 {
-                interrupted |= self.dump_part(part, &mut dump).await?;
+            for part in [
+                Part::Links,
+                Part::Objects,
+                Part::Routes(true),
+                Part::Routes(false),
+            ] {
+                if objects || part != Part::Objects {
+                    interrupted |= self.dump_part(part, each).await?;
+                }
             }
             if !interrupted {
                 break;
             }
         }
-        Ok(dump)
+        Ok(())
     }
 
-    /// One of: links, IPv4 routes, IPv6 routes.
-    async fn dump_part(&mut self, part: u8, dump: &mut Dump) -> Result<bool, RequestError> {
+    async fn dump_part(
+        &mut self,
+        part: Part,
+        each: &mut (dyn FnMut(Option<Said>) + Send),
+    ) -> Result<bool, RequestError> {
         let sequence = self.next_sequence();
         let mut request = Vec::new();
         match part {
-            0 => message::dump_links(sequence, &mut request),
-            family => message::dump_routes(family == 1, sequence, &mut request),
+            Part::Links => message::dump_links(sequence, &mut request),
+            Part::Objects => nexthop::dump(sequence, &mut request),
+            Part::Routes(ipv4) => message::dump_routes(ipv4, sequence, &mut request),
         }
         self.send(&request).await?;
         let mut interrupted = false;
@@ -107,84 +131,92 @@ impl Requests {
                 }
                 interrupted |= heard.interrupted;
                 match heard.said {
-                    Some(Said::Link(link)) => dump.links.push(link),
-                    Some(Said::Route(route)) => dump.routes.push(route),
                     Some(Said::DumpDone) => return Ok(interrupted),
                     Some(Said::Answer { errno, .. }) => {
                         return Err(io::Error::from_raw_os_error(errno).into());
                     }
-                    _ => {}
+                    Some(said) => each(Some(said)),
+                    None => {}
                 }
             }
         }
     }
 
-    /// Sends operations, many in one datagram, and waits for all answers. Those without one are returned as not
-    /// answered with the error.
+    /// Sends operations, many in one datagram, and waits for the answer to the last of each. Those of which it is not known what
+    /// became of them are returned as not answered, with the error.
     pub(super) async fn apply(
         &mut self,
         ops: Vec<Op>,
         loopback: u32,
     ) -> (Vec<(Op, Outcome)>, Vec<Op>, Option<RequestError>) {
-        let mut answered = Vec::new();
-        let mut waiting = ops.into_iter();
-        loop {
-            let mut sent = BTreeMap::new();
-            let mut request = Vec::new();
+        let mut answered = Vec::with_capacity(ops.len());
+        let mut waiting = ops.into_iter().peekable();
+        while waiting.peek().is_some() {
+            let mut sent = Vec::with_capacity(BATCH_MESSAGES);
+            let mut request = Vec::with_capacity(BATCH_OCTETS + 1024);
+            let first = self.sequence.checked_add(1).unwrap_or(1);
             while request.len() < BATCH_OCTETS
                 && sent.len() < BATCH_MESSAGES
                 && let Some(op) = waiting.next()
             {
                 let sequence = self.next_sequence();
-                message::write(&op, loopback, sequence, &mut request);
-                sent.insert(sequence, op);
+                let last = waiting.peek().is_none() || sent.len() + 1 == BATCH_MESSAGES;
+                let before = request.len();
+                message::write(&op, loopback, sequence, last, &mut request);
+                let full = request.len() >= BATCH_OCTETS;
+                if full && !last {
+                    request.truncate(before);
+                    message::write(&op, loopback, sequence, true, &mut request);
+                }
+                sent.push((op, Outcome::Done));
             }
-            if sent.is_empty() {
-                return (answered, Vec::new(), None);
-            }
-            let result = self.exchange(&request, &mut sent, &mut answered).await;
-            if let Err(error) = result {
-                let unanswered = sent.into_values().chain(waiting).collect();
-                return (answered, unanswered, Some(error));
+            match self.exchange(&request, first, &mut sent).await {
+                Ok(()) => answered.append(&mut sent),
+                Err(error) => {
+                    let unanswered = sent.into_iter().map(|(op, _)| op).chain(waiting).collect();
+                    return (answered, unanswered, Some(error));
+                }
             }
         }
+        (answered, Vec::new(), None)
     }
 
+    /// Numbers of the messages count up from `first`. The kernel has dealt with all of them when the last is answered; of the others
+    /// it only speaks when it refuses.
     async fn exchange(
         &mut self,
         request: &[u8],
-        sent: &mut BTreeMap<u32, Op>,
-        answered: &mut Vec<(Op, Outcome)>,
+        first: u32,
+        sent: &mut [(Op, Outcome)],
     ) -> Result<(), RequestError> {
         self.send(request).await?;
-        let mut permitted = true;
-        while !sent.is_empty() {
+        loop {
             for heard in self.receive().await? {
                 let Some(Said::Answer { errno, text }) = heard.said else {
                     continue;
                 };
                 // Answers to an earlier batch that was given up may still come in.
-                let Some(op) = sent.remove(&heard.sequence) else {
+                let Some(place) = heard.sequence.checked_sub(first).map(|place| place as usize) else {
+                    continue;
+                };
+                let last = place + 1 == sent.len();
+                let Some((op, outcome)) = sent.get_mut(place) else {
                     continue;
                 };
                 if errno == EPERM {
                     // All of them will say so: they count as not answered.
-                    permitted = false;
-                    sent.insert(heard.sequence, op);
-                    continue;
+                    return Err(RequestError::NotPermitted);
                 }
-                let outcome = match (errno, &op) {
+                *outcome = match (errno, &*op) {
                     (0, _) => Outcome::Done,
-                    (ESRCH, Op::Delete(_)) => Outcome::NotThere,
+                    (ESRCH, Op::Delete(_)) | (ENOENT, Op::DeleteObject(_)) => Outcome::NotThere,
                     _ => Outcome::Refused(explain(errno, text)),
                 };
-                answered.push((op, outcome));
-            }
-            if !permitted {
-                return Err(RequestError::NotPermitted);
+                if last {
+                    return Ok(());
+                }
             }
         }
-        Ok(())
     }
 
     async fn send(&mut self, request: &[u8]) -> Result<(), RequestError> {
@@ -210,6 +242,15 @@ impl Requests {
     }
 }
 
+/// What a dump consists of.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Part {
+    Links,
+    Objects,
+    /// IPv4 or IPv6.
+    Routes(bool),
+}
+
 /// The listening socket.
 pub(super) struct Events {
     socket: TokioSocket,
@@ -227,6 +268,7 @@ impl Events {
         for group in GROUPS {
             socket.socket_mut().add_membership(group)?;
         }
+        let _ = socket.socket_mut().add_membership(NEXTHOP_GROUP);
         Ok(Self {
             socket,
             buffer: BytesMut::with_capacity(DATAGRAM),

@@ -87,9 +87,16 @@ struct Box {
     tasks: TaskTracker,
     stop: CancellationToken,
     metrics: Metrics,
+    /// The ways that were told, with their numbers.
+    ways: std::cell::RefCell<Vec<Gateways>>,
 }
 
+/// With gateways in each route, as on old kernels.
 fn start_with(install_routes: bool) -> Box {
+    start_so(install_routes, false)
+}
+
+fn start_so(install_routes: bool, nexthop_objects: bool) -> Box {
     let tasks = TaskTracker::new();
     let stop = CancellationToken::new();
     let metrics = Metrics::register(&prometheus::Registry::new()).unwrap();
@@ -97,8 +104,10 @@ fn start_with(install_routes: bool) -> Box {
         settings: Settings {
             install_routes,
             table: 254,
+            nexthop_objects,
         },
         tasks: tasks.clone(),
+        runtime: tokio::runtime::Handle::current(),
         stop: stop.clone(),
     };
     let (handle, next_hops) = start(inputs, metrics.clone());
@@ -108,21 +117,46 @@ fn start_with(install_routes: bool) -> Box {
         tasks,
         stop,
         metrics,
+        ways: std::cell::RefCell::default(),
     }
+}
+
+fn gateways(via: &[&str]) -> Gateways {
+    let interface = ip("-o link show v0").split(':').next().unwrap().parse().unwrap();
+    via.iter()
+        .map(|via| Gateway {
+            via: via.parse().unwrap(),
+            interface,
+            weight: 1,
+        })
+        .collect()
 }
 
 impl Box {
     fn want(&self, prefix: &str, via: &[&str]) {
-        let interface = ip("-o link show v0").split(':').next().unwrap().parse().unwrap();
-        let gateways: Vec<_> = via
-            .iter()
-            .map(|via| Gateway {
-                via: via.parse().unwrap(),
-                interface,
-            })
-            .collect();
-        let gateways = (!gateways.is_empty()).then(|| Arc::from(gateways));
-        self.handle.routes(vec![(prefix.parse().unwrap(), gateways)]);
+        let way = (!via.is_empty()).then(|| self.way(gateways(via)));
+        self.handle
+            .routes(Vec::new(), vec![(prefix.parse().unwrap(), way)]);
+    }
+
+    /// The number of a way; told when it is new.
+    fn way(&self, gateways: Gateways) -> ForwardingId {
+        let mut ways = self.ways.borrow_mut();
+        let known = ways.iter().position(|known| *known == gateways);
+        let at = known.unwrap_or_else(|| {
+            ways.push(Arc::clone(&gateways));
+            ways.len() - 1
+        });
+        let id = ForwardingId::numbered(u32::try_from(at).unwrap() + 1);
+        if known.is_none() {
+            self.handle.routes(vec![(id, Some(gateways))], Vec::new());
+        }
+        id
+    }
+
+    /// The way leads elsewhere now.
+    fn way_moves(&self, way: ForwardingId, via: &[&str]) {
+        self.handle.routes(vec![(way, Some(gateways(via)))], Vec::new());
     }
 
     async fn end(self) {
@@ -443,6 +477,7 @@ async fn settings_change_while_running() {
     let settings = |install_routes, table| Settings {
         install_routes,
         table,
+        nexthop_objects: false,
     };
     fib.handle.configure(settings(true, 254));
     eventually_ours(&["10.244.0.0/26 via 10.0.0.1 dev v0 metric 2048"]).await;
@@ -510,24 +545,21 @@ async fn many_routes_at_once_do_not_drown_the_events() {
     fib.want("10.244.0.0/26", &["10.0.0.1"]);
     eventually("first", || fib.handle.state().ipv4 == 1).await;
     fib.metrics.last_resync.set(0);
-    let via: Gateways = Arc::from([Gateway {
-        via: "10.0.0.2".parse().unwrap(),
-        interface: ip("-o link show v0").split(':').next().unwrap().parse().unwrap(),
-    }]);
-    let changes = |via: Option<Gateways>| -> Vec<_> {
+    let way = fib.way(gateways(&["10.0.0.2"]));
+    let changes = |way: Option<ForwardingId>| -> Vec<_> {
         (0..20_000u32)
             .map(|block| {
                 let address = std::net::Ipv4Addr::from_bits(0x6440_0000 + (block << 6));
-                (Prefix::new(IpAddr::V4(address), 26).unwrap(), via.clone())
+                (Prefix::new(IpAddr::V4(address), 26).unwrap(), way)
             })
             .collect()
     };
     let begun = tokio::time::Instant::now();
-    fib.handle.routes(changes(Some(via)));
+    fib.handle.routes(Vec::new(), changes(Some(way)));
     eventually("all there", || fib.handle.state().ipv4 == 20_001).await;
     println!("20,000 routes written in {:?}", begun.elapsed());
     assert_eq!(ip("-4 route show proto 94").lines().count(), 20_001);
-    fib.handle.routes(changes(None));
+    fib.handle.routes(Vec::new(), changes(None));
     eventually("all gone", || fib.handle.state().ipv4 == 1).await;
     assert_eq!(
         fib.metrics.last_resync.get(),
@@ -537,4 +569,225 @@ async fn many_routes_at_once_do_not_drown_the_events() {
     assert_eq!(fib.metrics.reasserted.get(), 0);
     fib.handle.finish().await;
     fib.end().await;
+}
+
+/// Nexthop objects of ours as `ip` shows them, without their numbers.
+fn objects() -> Vec<String> {
+    let mut lines: Vec<String> = ip("-o nexthop show proto 94")
+        .lines()
+        .map(|line| {
+            let words: Vec<_> = line.split_whitespace().skip(2).collect();
+            if words.first() == Some(&"group") {
+                let members = words.get(1).map_or(0, |list| list.split('/').count());
+                format!("group of {members}")
+            } else {
+                words
+                    .join(" ")
+                    .replace(" proto 94", "")
+                    .replace(" scope link", "")
+            }
+        })
+        .collect();
+    lines.sort();
+    lines
+}
+
+/// Where the kernel sends a packet.
+fn way_of(address: &str) -> String {
+    let text = ip(&format!("-o route get {address}"));
+    let words: Vec<_> = text.split_whitespace().collect();
+    let at = words.iter().position(|word| *word == "via").unwrap();
+    words.get(at + 1).unwrap().to_string()
+}
+
+#[tokio::test]
+async fn routes_share_objects() {
+    if outside("routes_share_objects", false) {
+        return;
+    }
+    let fib = start_so(true, true);
+    fib.want("10.244.0.0/26", &["10.0.0.1"]);
+    fib.want("10.244.1.0/26", &["10.0.0.1"]);
+    fib.want("10.244.2.0/26", &["2001:db8::1"]);
+    fib.want("10.244.3.0/26", &["10.0.0.1", "10.0.0.2"]);
+    fib.want("fd00::/122", &["2001:db8::1"]);
+    fib.want("fd00:1::/122", &["2001:db8::1", "2001:db8::2"]);
+    eventually("written", || ours().len() == 6 && fib.handle.state().pending == 0).await;
+    assert_eq!(
+        objects(),
+        [
+            "group of 1",
+            "group of 1",
+            "group of 2",
+            "group of 2",
+            "via 10.0.0.1 dev v0",
+            "via 10.0.0.2 dev v0",
+            "via 2001:db8::1 dev v0",
+            "via 2001:db8::2 dev v0",
+        ]
+    );
+    assert_eq!(fib.handle.state().nexthop_groups, 4);
+    assert_eq!(
+        std::fs::read_to_string("/proc/sys/net/ipv4/nexthop_compat_mode")
+            .unwrap()
+            .trim(),
+        "0"
+    );
+    let (before, way) = (ours(), fib.way(gateways(&["10.0.0.1"])));
+    fib.way_moves(way, &["10.0.0.9"]);
+    eventually("both go elsewhere", || {
+        way_of("10.244.0.1") == "10.0.0.9" && way_of("10.244.1.1") == "10.0.0.9"
+    })
+    .await;
+    assert_eq!(ours(), before, "no route was touched");
+    fib.want("10.244.3.0/26", &[]);
+    let both = fib.way(gateways(&["10.0.0.1", "10.0.0.2"]));
+    fib.handle.routes(vec![(both, None)], Vec::new());
+    eventually("what nobody needs is gone", || {
+        let objects = objects();
+        ours().len() == 5 && objects.len() == 6 && !objects.contains(&"via 10.0.0.1 dev v0".to_owned())
+    })
+    .await;
+    fib.handle.finish().await;
+    assert!(
+        ours().is_empty() && objects().is_empty(),
+        "{:?} {:?}",
+        ours(),
+        objects()
+    );
+    fib.end().await;
+}
+
+#[tokio::test]
+async fn very_many_routes_move_and_go_with_their_object() {
+    if outside("very_many_routes_move_and_go_with_their_object", false) {
+        return;
+    }
+    let fib = start_so(true, true);
+    fib.handle.converged();
+    let all = |way: Option<ForwardingId>| -> Vec<_> {
+        (0..20_000u32)
+            .map(|block| {
+                let address = std::net::Ipv4Addr::from_bits(0x6440_0000 + (block << 6));
+                (Prefix::new(IpAddr::V4(address), 26).unwrap(), way)
+            })
+            .collect()
+    };
+    let (one, two) = (ForwardingId::numbered(1001), ForwardingId::numbered(1002));
+    fib.handle
+        .routes(vec![(one, Some(gateways(&["10.0.0.1"])))], all(Some(one)));
+    eventually("all there", || fib.handle.state().ipv4 == 20_000).await;
+    fib.metrics.last_resync.set(0);
+    let seen = watched(async || {
+        // The table decides anew: another way for every one of them, and nobody goes the old one any more.
+        fib.handle.routes(
+            vec![(one, None), (two, Some(gateways(&["10.0.0.2"])))],
+            all(Some(two)),
+        );
+        eventually("all go there", || way_of("100.64.0.1") == "10.0.0.2").await;
+        eventually("nothing to do", || fib.handle.state().pending == 0).await;
+    })
+    .await;
+    assert!(!seen.contains("100.64."), "no route was written: {seen}");
+    assert_eq!(way_of("100.68.226.1"), "10.0.0.2");
+    assert_eq!(ip("-4 route show proto 94").lines().count(), 20_000);
+    fib.handle.routes(vec![(two, None)], all(None));
+    eventually("all gone", || ours().is_empty() && objects().is_empty()).await;
+    eventually("counted", || fib.handle.state() == State::default()).await;
+    assert_eq!(fib.metrics.last_resync.get(), 0, "nothing was read again");
+    fib.handle.finish().await;
+    fib.end().await;
+}
+
+#[tokio::test]
+async fn objects_of_an_earlier_process_are_taken_over_or_swept() {
+    if outside("objects_of_an_earlier_process_are_taken_over_or_swept", false) {
+        return;
+    }
+    let first = start_so(true, true);
+    first.want("10.244.0.0/26", &["10.0.0.1"]);
+    first.want("10.244.1.0/26", &["10.0.0.2"]);
+    eventually("written", || ours().len() == 2).await;
+    // Killed: everything stays.
+    first.end().await;
+    let before = ours();
+    assert_eq!((before.len(), objects().len()), (2, 4));
+    // Somebody else's number is left alone.
+    ip("nexthop add id 7 via 10.0.0.7 dev v0 proto 94");
+    let second = start_so(true, true);
+    let seen = watched(async || {
+        eventually("read", || second.handle.state().ipv4 == 2).await;
+        second.want("10.244.0.0/26", &["10.0.0.1"]);
+        eventually("nothing to do", || second.handle.state().pending == 0).await;
+        assert_eq!(ours(), before, "nothing is swept before the first convergence");
+        second.handle.converged();
+        eventually("the other one is gone", || {
+            ours().len() == 1 && objects().len() == 3
+        })
+        .await;
+    })
+    .await;
+    assert!(
+        !seen.contains("10.244.0.0/26"),
+        "what is wanted is not touched: {seen}"
+    );
+    second.handle.finish().await;
+    assert_eq!(objects(), ["via 10.0.0.7 dev v0"]);
+    second.end().await;
+}
+
+#[tokio::test]
+async fn objects_that_the_kernel_or_others_remove_come_back() {
+    if outside("objects_that_the_kernel_or_others_remove_come_back", false) {
+        return;
+    }
+    let fib = start_so(true, true);
+    fib.handle.converged();
+    fib.want("10.244.0.0/26", &["10.0.0.1"]);
+    fib.want("fd00::/122", &["2001:db8::1", "2001:db8::2"]);
+    eventually("written", || ours().len() == 2).await;
+    let there = || {
+        let objects = objects();
+        ours().len() == 2 && objects.len() == 5 && fib.handle.state().pending == 0
+    };
+    eventually("counted", there).await;
+    let id = |text: &str| text.split_whitespace().nth(1).unwrap().to_owned();
+    for object in ip("-o nexthop show proto 94").lines() {
+        ip(&format!("nexthop del id {}", id(object)));
+        eventually("there again", there).await;
+    }
+    // A link that loses its carrier takes them all.
+    ip("link set v1 down");
+    eventually("pending", || fib.handle.state().pending > 0 || ours().is_empty()).await;
+    ip("link set v1 up");
+    eventually("there again", there).await;
+    eventually("no error any more", || fib.handle.state().error.is_none()).await;
+    fib.handle.finish().await;
+    assert!(ours().is_empty() && objects().is_empty());
+    fib.end().await;
+}
+
+#[tokio::test]
+async fn shares_have_their_weights() {
+    if outside("shares_have_their_weights", false) {
+        return;
+    }
+    for objects in [true, false] {
+        let fib = start_so(true, objects);
+        let mut shares = gateways(&["10.0.0.1", "10.0.0.2"]).to_vec();
+        shares[0].weight = 64;
+        shares[1].weight = 256;
+        let way = fib.way(shares.into());
+        fib.handle
+            .routes(Vec::new(), vec![("10.244.0.0/26".parse().unwrap(), Some(way))]);
+        eventually("weighted", || {
+            let text = ip("-o route show 10.244.0.0/26") + &ip("-o nexthop show proto 94");
+            text.contains(",64/") && text.contains(",256")
+                || text.contains("10.0.0.1 dev v0 weight 64") && text.contains("10.0.0.2 dev v0 weight 256")
+        })
+        .await;
+        eventually("settled", || fib.handle.state().pending == 0).await;
+        fib.handle.finish().await;
+        fib.end().await;
+    }
 }

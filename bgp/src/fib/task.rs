@@ -1,4 +1,4 @@
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap};
 use std::io;
 use std::sync::Arc;
 use std::time::Duration;
@@ -11,11 +11,11 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
 
 use super::kernel_view::KernelView;
-use super::message::{Heard, Route, Said};
+use super::message::{Heard, Said};
 use super::netlink::{Events, RequestError, Requests};
-use super::planner::{Key, Outcome, Planner, Target};
+use super::planner::{Key, Op, Outcome, Planner, Target};
 use super::{Inbox, Metrics, Settings, Shared, State};
-use crate::rib::{Gateways, NextHops};
+use crate::rib::{ForwardingId, NextHops};
 
 /// Left-overs of an earlier process are swept so long after the start at the latest.
 const CONVERGENCE: Duration = Duration::from_secs(60);
@@ -25,10 +25,9 @@ const RESYNC_DELAY: Duration = Duration::from_millis(200);
 const RETRY_SOCKETS: Duration = Duration::from_secs(5);
 const RETRY_PERMISSION: Duration = Duration::from_secs(30);
 /// Operations between two looks at the inbox.
-const BATCH: usize = 512;
-/// A route that nothing replaces stays in the kernel so long after it is withdrawn: whoever sends packets by it must hear
-/// of the withdrawal first, or what is on its way leaves by the default route.
-pub(super) const LINGER: Duration = Duration::from_secs(1);
+const BATCH: usize = 1024;
+/// Where the kernel says whether a change of a nexthop object is told to listeners route by route.
+const COMPAT_MODE: &str = "/proc/sys/net/ipv4/nexthop_compat_mode";
 /// How long the way out may take.
 const FINISH: Duration = Duration::from_secs(5);
 
@@ -44,10 +43,8 @@ pub(super) struct Task {
     /// Until when nothing is written: permission is missing.
     paused_until: Option<Instant>,
     resync_at: Option<Instant>,
-    /// Withdrawn routes that linger, with the time at which they go.
-    lingering: BTreeMap<Prefix, Instant>,
-    /// The same in the order of time; entries that came back meanwhile are passed over.
-    linger_order: VecDeque<(Instant, Prefix)>,
+    /// The kernel has nexthop objects.
+    objects: bool,
     error: Option<String>,
     finish_by: Option<Instant>,
 }
@@ -70,8 +67,7 @@ impl Task {
             converge_at: Instant::now() + CONVERGENCE,
             paused_until: None,
             resync_at: None,
-            lingering: BTreeMap::new(),
-            linger_order: VecDeque::new(),
+            objects: false,
             error: None,
             finish_by: None,
         }
@@ -104,6 +100,9 @@ impl Task {
         // First listen, then read: nothing can slip between.
         let mut requests = Requests::open()?;
         let mut events = Events::open(requests.port)?;
+        self.objects = requests.has_objects().await?;
+        self.planner.objects_supported(self.objects);
+        self.tell_kernel();
         self.resync(&mut requests).await?;
         let shared = Arc::clone(&self.shared);
         let stop = self.stop.clone();
@@ -140,7 +139,10 @@ impl Task {
     fn take_inbox(&mut self) {
         let inbox = std::mem::take(&mut *self.shared.inbox());
         let Inbox {
+            anew,
+            ways,
             routes,
+            folded: _,
             vips,
             unreachable,
             settings,
@@ -153,8 +155,21 @@ impl Task {
                 self.resync_at = Some(Instant::now());
             }
             self.planner.configure(settings);
+            self.tell_kernel();
+        }
+        if anew {
+            self.planner.forget();
+        }
+        // First what routes lead to, then the routes, then what none leads to any more.
+        let mut gone = Vec::new();
+        for (way, gateways) in ways {
+            match gateways {
+                Some(gateways) => self.planner.way(way, gateways),
+                None => gone.push(way),
+            }
         }
         self.route(routes);
+        gone.into_iter().for_each(|way| self.planner.way_gone(way));
         if let Some(vips) = vips {
             self.planner.vips(vips);
         }
@@ -171,47 +186,31 @@ impl Task {
     }
 
     /// Takes routes in: new ways first, so that what they cover need not linger.
-    fn route(&mut self, routes: BTreeMap<Prefix, Option<Gateways>>) {
+    fn route(&mut self, routes: Vec<(Prefix, Option<ForwardingId>)>) {
         let mut withdrawn = Vec::new();
-        for (prefix, gateways) in routes {
-            match gateways {
-                Some(gateways) => {
-                    self.lingering.remove(&prefix);
-                    self.planner.route(prefix, Some(gateways));
+        // Of several changes to one prefix the last counts; a way that came after a withdrawal is not withdrawn.
+        let mut mixed = false;
+        for (prefix, way) in &routes {
+            match way {
+                Some(way) => {
+                    mixed |= !withdrawn.is_empty();
+                    self.planner.route(*prefix, *way);
                 }
-                None => withdrawn.push(prefix),
+                None => withdrawn.push(*prefix),
             }
         }
-        let until = Instant::now() + LINGER;
-        for prefix in &withdrawn {
-            self.lingering.entry(*prefix).or_insert_with(|| {
-                self.linger_order.push_back((until, *prefix));
-                until
-            });
+        if mixed {
+            let last: HashMap<_, _> = routes.into_iter().collect();
+            withdrawn.retain(|prefix| last.get(prefix) == Some(&None));
         }
-        for prefix in withdrawn {
-            if self
-                .planner
-                .has_way_around(&prefix, |wider| !self.lingering.contains_key(wider))
-            {
-                self.lingering.remove(&prefix);
-                self.planner.route(prefix, None);
-            }
+        if !withdrawn.is_empty() {
+            self.planner.withdraw(withdrawn, Instant::now().into_std());
         }
     }
 
     fn timers(&mut self) {
         let now = Instant::now();
-        while let Some((until, prefix)) = self.linger_order.front().copied()
-            && until <= now
-        {
-            self.linger_order.pop_front();
-            // It may have come back, and gone again, since.
-            if self.lingering.get(&prefix) == Some(&until) {
-                self.lingering.remove(&prefix);
-                self.planner.route(prefix, None);
-            }
-        }
+        self.planner.expire(now.into_std());
         if now >= self.converge_at && !self.planner.has_converged() {
             self.planner.converged();
         }
@@ -224,18 +223,10 @@ impl Task {
     fn wake_at(&self) -> Option<Instant> {
         let converge = (!self.planner.has_converged()).then_some(self.converge_at);
         let retry = self.planner.deadline().map(Instant::from_std);
-        let linger = self.linger_order.front().map(|(until, _)| *until);
-        [
-            converge,
-            retry,
-            linger,
-            self.paused_until,
-            self.resync_at,
-            self.finish_by,
-        ]
-        .into_iter()
-        .flatten()
-        .min()
+        [converge, retry, self.paused_until, self.resync_at, self.finish_by]
+            .into_iter()
+            .flatten()
+            .min()
     }
 
     fn may_write(&self) -> bool {
@@ -266,7 +257,7 @@ impl Task {
         for (op, outcome) in answered {
             if let Outcome::Refused(why) = &outcome {
                 self.metrics.errors.inc();
-                refused = Some(format!("route {}: {why}; tried again", op.key().prefix));
+                refused = Some(format!("{}: {why}; tried again", subject(&op)));
             }
             debug!(?op, ?outcome, "route");
             self.planner.answered(op, &outcome, now);
@@ -276,7 +267,12 @@ impl Task {
         }
         self.planner.unanswered(unanswered);
         match error {
-            None => Ok(()),
+            None => {
+                if self.planner.pending() == 0 {
+                    self.error = None;
+                }
+                Ok(())
+            }
             Some(error @ RequestError::NotPermitted) => {
                 self.metrics.errors.inc();
                 self.paused_until = Some(Instant::now() + RETRY_PERMISSION);
@@ -288,16 +284,33 @@ impl Task {
     }
 
     async fn resync(&mut self, requests: &mut Requests) -> Result<(), RequestError> {
-        let dump = requests.dump().await?;
+        let before = self.planner.others_installed();
+        let planner = &mut self.planner;
+        let (mut links, mut others) = (Vec::new(), Vec::new());
+        let (mut objects, mut other_objects) = (BTreeMap::new(), BTreeMap::new());
+        let mut lost = 0;
+        let mut each = |said: Option<Said>| match said {
+            None => {
+                links.clear();
+                others.clear();
+                objects.clear();
+                other_objects.clear();
+                planner.begin_reading();
+            }
+            Some(Said::Link(link)) => links.push(link),
+            Some(Said::Object(id, object, true)) => drop(objects.insert(id, object)),
+            Some(Said::Object(id, object, false)) => drop(other_objects.insert(id, object)),
+            Some(Said::Route(route)) if route.is_ours() => {
+                lost += usize::from(planner.read(route.key(), route.target()));
+            }
+            Some(Said::Route(route)) => others.push(route),
+            Some(_) => {}
+        };
+        requests.dump(self.objects, &mut each).await?;
         self.resync_at = None;
-        let (ours, others): (Vec<Route>, Vec<Route>) = dump.routes.into_iter().partition(Route::is_ours);
-        self.view.reset(dump.links, others.into_iter());
+        self.view.reset(links, other_objects, others.into_iter());
         self.publish();
-        let mut seen: BTreeMap<Key, Target> = BTreeMap::new();
-        for route in ours {
-            seen.insert(route.key(), route.target());
-        }
-        let lost = self.planner.resync(seen);
+        lost += self.planner.end_reading(&before, &objects);
         self.planner.retry(Instant::now().into_std(), true);
         self.metrics
             .reasserted
@@ -336,6 +349,12 @@ impl Task {
                 self.view.route_gone(&route);
                 self.publish();
             }
+            // Somebody else's hand, or the kernel itself where a link goes away: read everything rather than guess what that did to routes.
+            Some(Said::Object(..) | Said::ObjectGone(_)) => {
+                if heard.port != own_port {
+                    self.resync_soon();
+                }
+            }
             Some(Said::DumpDone | Said::Answer { .. }) | None => {}
         }
     }
@@ -351,7 +370,31 @@ impl Task {
     /// at once.
     fn links_changed(&mut self) {
         self.publish();
+        self.resync_soon();
+    }
+
+    fn resync_soon(&mut self) {
         self.resync_at = Some(self.resync_at.unwrap_or_else(|| Instant::now() + RESYNC_DELAY));
+    }
+
+    /// A change of a nexthop object is one message then, not one for each route that leads there.
+    fn tell_kernel(&self) {
+        let settings = self.planner.settings();
+        if !self.objects || !settings.nexthop_objects || !settings.install_routes {
+            return;
+        }
+        match std::fs::read_to_string(COMPAT_MODE) {
+            Ok(text) if text.trim() == "0" => {}
+            _ => match std::fs::write(COMPAT_MODE, "0") {
+                Ok(()) => info!(
+                    "net.ipv4.nexthop_compat_mode is now 0: the kernel tells of a changed nexthop object once"
+                ),
+                Err(error) => warn!(
+                    %error,
+                    "net.ipv4.nexthop_compat_mode cannot be set to 0; with 1 a dead next hop below very many routes takes about a second: set it with sysctl"
+                ),
+            },
+        }
     }
 
     fn publish(&self) {
@@ -379,6 +422,8 @@ impl Task {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.metrics.routes.with_label_values(&[kind]).set(count);
         }
+        let groups = self.planner.groups();
+        self.metrics.groups.set(i64::try_from(groups).unwrap_or(i64::MAX));
         self.metrics
             .pending
             .set(i64::try_from(pending).unwrap_or(i64::MAX));
@@ -386,9 +431,20 @@ impl Task {
             ipv4,
             ipv6,
             vips,
+            nexthop_groups: groups,
             pending,
             error: self.error.clone(),
         };
+    }
+}
+
+/// What an operation is about.
+fn subject(op: &Op) -> String {
+    match op {
+        Op::Replace(key, _) | Op::Delete(key) => format!("route {}", key.prefix),
+        Op::Gateway(_, (via, _)) => format!("next hop {via}"),
+        Op::Group(id, _) => format!("group of next hops {id}"),
+        Op::DeleteObject(id) => format!("nexthop object {id}"),
     }
 }
 

@@ -1,14 +1,18 @@
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use sekisho_config::model::{Prefix, Role};
+use sekisho_config::model::Prefix;
 use smallvec::SmallVec;
 
-use super::decide::{Candidate, Ineligible, decide};
-use super::hops::{HopKey, Hops};
+use super::decide::decide;
+use super::forwarding::{ForwardingId, Way};
+use super::hops::{HopId, HopKey};
+use super::judge::{Judge, is_martian};
+use super::paths::{Destination, Path, Paths};
 use super::peer::PeerId;
-use super::table::{Destination, Path};
-use super::{Delta, Family, Gateway, Gateways, Local, Peer, PeerInfo, Rib, family_of};
-use crate::wire::{Attributes, NextHop, Nlri};
+use super::sources::SourceId;
+use super::{Delta, Family, Peer, Rib, family_of, weights};
+use crate::wire::{Attributes, NextHop, Nlri, Update};
 
 /// Attribute sets that are let pile up before the unused are looked for.
 const ATTRIBUTES_SLACK: usize = 1024;
@@ -17,7 +21,7 @@ const ATTRIBUTES_SLACK: usize = 1024;
 #[derive(Debug, Default)]
 pub(super) struct Changes {
     changed: Vec<Prefix>,
-    fib: Vec<(Prefix, Option<Gateways>)>,
+    fib: Vec<(Prefix, Option<ForwardingId>)>,
     /// A next hop came that only BGP routes can lead to, or everything is new.
     resolve: bool,
 }
@@ -34,45 +38,112 @@ impl Changes {
 }
 
 impl Rib {
-    pub(super) fn announce(
+    /// Takes an UPDATE in.
+    pub(super) fn absorb(&mut self, peer: PeerId, update: &Update, changes: &mut Changes) {
+        for nlri in &update.withdrawn {
+            self.withdraw(peer, *nlri, changes);
+        }
+        match &update.attributes {
+            Some(attributes) if !update.announced.is_empty() => {
+                let attributes = self.intern(attributes);
+                for run in update.announced.chunk_by(|(_, a), (_, b)| a == b) {
+                    if let Some((_, next_hop)) = run.first() {
+                        self.announce(peer, run, *next_hop, &attributes, changes);
+                    }
+                }
+            }
+            Some(_) => {}
+            // Cannot be decoded so; if it ever is, the safe reading is that of RFC 7606.
+            None => {
+                for (nlri, _) in &update.announced {
+                    self.withdraw(peer, *nlri, changes);
+                }
+            }
+        }
+        if let Some(family) = update.end_of_rib {
+            self.remove_where(peer, changes, |path_family, stale| stale && path_family == family);
+        }
+    }
+
+    /// Prefixes that share everything.
+    fn announce(
         &mut self,
         id: PeerId,
-        nlri: Nlri,
+        run: &[(Nlri, NextHop)],
         next_hop: NextHop,
         attributes: &Arc<Attributes>,
         changes: &mut Changes,
     ) {
-        let Some(peer) = self.peers.get_mut(&id) else {
+        let Some(source) = self.source(id, next_hop, attributes, changes) else {
             return;
         };
-        let (hop, recursive) = self.hops.acquire(HopKey::new(next_hop, &peer.info), &self.kernel);
-        changes.resolve |= recursive;
-        let destination = self.table.entry(&nlri.prefix);
-        let path = Path::new(id, nlri.path_id, Arc::clone(attributes), hop);
-        if let Some(known) = destination
-            .position(id, nlri.path_id)
-            .and_then(|position| destination.paths.get_mut(position))
-        {
-            self.hops.release(known.hop);
-            if known.stale {
-                peer.counts.stale -= 1;
+        for (nlri, _) in run {
+            let destination = self.table.entry(&nlri.prefix);
+            let path = Path::new(source, nlri.path_id);
+            let known = destination.paths.iter_mut().find(|known| {
+                known.path_id() == nlri.path_id
+                    && self.sources.get(known.source).is_some_and(|of| of.peer == id)
+            });
+            let (replaced, was_stale) = match known {
+                Some(known) => {
+                    let old = std::mem::replace(known, path);
+                    (Some(old.source), old.stale)
+                }
+                None => {
+                    destination.paths.push(path);
+                    (None, false)
+                }
+            };
+            if let Some(peer) = self.peers.get_mut(id) {
+                peer.counts.stale -= usize::from(was_stale);
+                if replaced.is_none() {
+                    *family_count(peer, &nlri.prefix) += 1;
+                }
             }
-            let same = known.hop == hop && Arc::ptr_eq(&known.attributes, attributes);
-            *known = path;
-            if same {
-                return;
+            if replaced == Some(source) {
+                continue;
             }
-        } else {
-            destination.paths.push(path);
-            *family_count(peer, &nlri.prefix) += 1;
+            self.sources.take(source);
+            if let Some(replaced) = replaced {
+                // Counted as used by the old source's peer, which is this one.
+                self.release(replaced);
+            }
+            self.settle(&nlri.prefix, changes);
         }
-        self.settle(&nlri.prefix, changes);
+        // Where all prefixes had it already nothing has changed; where the peer said nothing nobody has it.
+        if let Some(hop) = self.sources.remove_unused(source) {
+            self.hops.release(hop);
+        }
     }
 
-    pub(super) fn withdraw(&mut self, peer: PeerId, nlri: Nlri, changes: &mut Changes) {
-        self.remove_paths(&nlri.prefix, changes, |path| {
-            path.peer == peer && path.path_id() == nlri.path_id
-        });
+    /// What the paths of an UPDATE have in common, with its verdict.
+    fn source(
+        &mut self,
+        id: PeerId,
+        next_hop: NextHop,
+        attributes: &Arc<Attributes>,
+        changes: &mut Changes,
+    ) -> Option<SourceId> {
+        let peer = self.peers.get(id)?;
+        let key = HopKey::new(next_hop, &peer.info);
+        let (hop, recursive) = self.hops.acquire(key, &self.kernel);
+        changes.resolve |= recursive;
+        if let Some(known) = self.sources.find(id, hop, attributes) {
+            self.hops.release(hop);
+            return Some(known);
+        }
+        let verdict = Judge::verdict(&self.local, &peer.info, attributes);
+        Some(self.sources.insert(id, hop, Arc::clone(attributes), verdict))
+    }
+
+    fn release(&mut self, source: SourceId) {
+        if let Some(hop) = self.sources.release(source) {
+            self.hops.release(hop);
+        }
+    }
+
+    fn withdraw(&mut self, peer: PeerId, nlri: Nlri, changes: &mut Changes) {
+        self.remove_paths(&nlri.prefix, peer, changes, |path| path.path_id() == nlri.path_id);
     }
 
     /// Removes the paths of one peer that `gone` picks by family and staleness.
@@ -84,37 +155,52 @@ impl Rib {
     ) {
         for prefix in self.prefixes_of(peer) {
             let family = family_of(&prefix);
-            self.remove_paths(&prefix, changes, |path| {
-                path.peer == peer && gone(family, path.stale)
-            });
+            self.remove_paths(&prefix, peer, changes, |path| gone(family, path.stale));
         }
     }
 
-    fn remove_paths(&mut self, prefix: &Prefix, changes: &mut Changes, gone: impl Fn(&Path) -> bool) {
+    /// Removes those paths of a peer to a prefix that `gone` picks.
+    fn remove_paths(
+        &mut self,
+        prefix: &Prefix,
+        id: PeerId,
+        changes: &mut Changes,
+        gone: impl Fn(&Path) -> bool,
+    ) {
         let Some(destination) = self.table.get_mut(prefix) else {
             return;
         };
-        if !destination.paths.iter().any(&gone) {
-            return;
-        }
+        let sources = &self.sources;
+        let gone =
+            |path: &Path| sources.get(path.source).is_some_and(|source| source.peer == id) && gone(path);
+        let mut released: SmallVec<[SourceId; 2]> = SmallVec::new();
         let mut used = destination.used;
         for (place, path) in destination.paths.iter().enumerate() {
             if !gone(path) {
                 continue;
             }
-            self.hops.release(path.hop);
-            let was_used = place < destination.used as usize;
-            used -= u32::from(was_used);
-            if let Some(peer) = self.peers.get_mut(&path.peer) {
+            released.push(path.source);
+            let was_used = place < usize::from(destination.used);
+            used -= u16::from(was_used);
+            if let Some(peer) = self.peers.get_mut(id) {
                 *family_count(peer, prefix) -= 1;
                 peer.counts.stale -= usize::from(path.stale);
                 peer.counts.used -= usize::from(was_used);
             }
         }
+        if released.is_empty() {
+            return;
+        }
         destination.used = used;
         destination.paths.retain(|path| !gone(path));
+        let empty = destination.paths.is_empty();
+        for source in released {
+            self.release(source);
+        }
         self.settle(prefix, changes);
-        self.table.remove_if_empty(prefix);
+        if empty {
+            self.table.remove(prefix);
+        }
     }
 
     pub(super) fn settle_all(&mut self, prefixes: &[Prefix], changes: &mut Changes) {
@@ -128,51 +214,85 @@ impl Rib {
         let Some(destination) = self.table.get_mut(prefix) else {
             return;
         };
-        for path in destination.paths.iter().take(destination.used as usize) {
-            if let Some(peer) = self.peers.get_mut(&path.peer) {
-                peer.counts.used -= 1;
-            }
-        }
         let judge = Judge {
             local: &self.local,
             peers: &self.peers,
             hops: &self.hops,
+            sources: &self.sources,
+            owners: &self.owners,
         };
-        judge.order(prefix, destination);
-        for path in destination.paths.iter().take(destination.used as usize) {
-            if let Some(peer) = self.peers.get_mut(&path.peer) {
-                peer.counts.used += 1;
+        let before: SmallVec<[PeerId; 2]> = judge.used_peers(destination).collect();
+        let way = order(&judge, prefix, destination);
+        let after: SmallVec<[PeerId; 2]> = judge.used_peers(destination).collect();
+        if before != after {
+            for id in before {
+                if let Some(peer) = self.peers.get_mut(id) {
+                    peer.counts.used -= 1;
+                }
+            }
+            for id in after {
+                if let Some(peer) = self.peers.get_mut(id) {
+                    peer.counts.used += 1;
+                }
             }
         }
-        let gateways = self.gateways.acquire(gateways_of(destination, &self.hops));
-        if gateways != destination.gateways {
-            let set = gateways.and_then(|id| self.gateways.get(id)).cloned();
-            changes.fib.push((*prefix, set));
-        }
-        if let Some(old) = std::mem::replace(&mut destination.gateways, gateways) {
-            self.gateways.release(old);
+        let now = destination.forwarding;
+        let same = match (&way, now) {
+            (Some(way), Some(now)) => self.ways.is(now, way),
+            (None, None) => true,
+            _ => false,
+        };
+        if !same {
+            let next = way.map(|way| match self.last_way {
+                // Neighbours in an UPDATE mostly go the same way.
+                Some(last) if self.ways.is(last, &way) => {
+                    self.ways.take(last);
+                    last
+                }
+                _ => self.ways.acquire(way, &self.hops),
+            });
+            self.last_way = next;
+            destination.forwarding = next;
+            if let Some(now) = now {
+                self.ways.release(now);
+            }
+            changes.fib.push((*prefix, next));
         }
         changes.changed.push(*prefix);
     }
 
-    /// Prefixes with a path that `wanted` picks.
-    pub(super) fn prefixes(&self, wanted: impl Fn(&Path) -> bool) -> Vec<Prefix> {
+    /// Prefixes with a path from a source that `wanted` picks.
+    pub(super) fn prefixes(&self, wanted: impl Fn(PeerId, HopId) -> bool) -> Vec<Prefix> {
+        let picks = |path: &Path| {
+            let source = self.sources.get(path.source);
+            source.is_some_and(|source| wanted(source.peer, source.hop))
+        };
         self.table
             .iter()
-            .filter(|(_, destination)| destination.paths.iter().any(&wanted))
+            .filter(|(_, destination)| destination.paths.iter().any(picks))
             .map(|(prefix, _)| prefix)
             .collect()
     }
 
+    /// Prefixes with a path by one of these next hops.
+    pub(super) fn prefixes_by(&self, hops: &BTreeSet<HopId>) -> Vec<Prefix> {
+        self.prefixes(|_, hop| hops.contains(&hop))
+    }
+
     /// Prefixes that use one of these interfaces.
-    pub(super) fn prefixes_on(&self, links: &std::collections::BTreeSet<u32>) -> Vec<Prefix> {
-        let on_link = |destination: &Destination| {
-            let gateways = destination.gateways.and_then(|id| self.gateways.get(id));
-            gateways.is_some_and(|gateways| gateways.iter().any(|gateway| links.contains(&gateway.interface)))
-        };
+    pub(super) fn prefixes_on(&self, links: &BTreeSet<u32>) -> Vec<Prefix> {
+        let on_links: BTreeSet<ForwardingId> = self
+            .ways
+            .iter()
+            .filter(|(_, gateways)| gateways.iter().any(|gateway| links.contains(&gateway.interface)))
+            .map(|(id, _)| id)
+            .collect();
+        if on_links.is_empty() {
+            return Vec::new();
+        }
         self.table
             .iter()
-            .filter(|(_, destination)| on_link(destination))
+            .filter(|(_, destination)| destination.forwarding.is_some_and(|id| on_links.contains(&id)))
             .map(|(prefix, _)| prefix)
             .collect()
     }
@@ -183,15 +303,37 @@ impl Rib {
         if counts.ipv4 + counts.ipv6 == 0 {
             return Vec::new();
         }
-        self.prefixes(|path| path.peer == peer)
+        self.prefixes(|of, _| of == peer)
+    }
+
+    /// How many sources of a peer use each next hop.
+    pub(super) fn hops_of(&self, peer: PeerId) -> BTreeMap<HopId, usize> {
+        let mut hops = BTreeMap::new();
+        for source in self.sources.iter().filter(|source| source.peer == peer) {
+            *hops.entry(source.hop).or_default() += 1;
+        }
+        hops
+    }
+
+    /// Asks anew what the sources of a peer (of all with `None`) are worth by themselves.
+    pub(super) fn judge_sources(&mut self, of: Option<PeerId>) {
+        for source in self.sources.iter_mut() {
+            if of.is_none_or(|of| of == source.peer)
+                && let Some(peer) = self.peers.get(source.peer)
+            {
+                source.verdict = Judge::verdict(&self.local, &peer.info, &source.attributes);
+            }
+        }
     }
 
     /// Follows up on recursive next hops, then hands out what changed.
     pub(super) fn conclude(&mut self, mut changes: Changes) -> Delta {
-        if changes.resolve || changes.changed.iter().any(|prefix| self.hops.depends_on(prefix)) {
+        let depends = |prefix: &Prefix| self.hops.depends_on(prefix);
+        if self.hops.has_recursive() && (changes.resolve || changes.changed.iter().any(depends)) {
             let moved = self.resolve_recursive();
             if !moved.is_empty() {
-                let prefixes = self.prefixes(|path| moved.contains(&path.hop));
+                self.ways.moved(&moved, &self.hops);
+                let prefixes = self.prefixes_by(&moved);
                 self.settle_all(&prefixes, &mut changes);
             }
         }
@@ -209,10 +351,11 @@ impl Rib {
             }
             same
         });
-        Delta { changed, fib }
+        let ways = self.ways.tell();
+        Delta { changed, ways, fib }
     }
 
-    pub(super) fn intern(&mut self, attributes: &Arc<Attributes>) -> Arc<Attributes> {
+    fn intern(&mut self, attributes: &Arc<Attributes>) -> Arc<Attributes> {
         if let Some(known) = self.attributes.get(attributes) {
             return Arc::clone(known);
         }
@@ -227,6 +370,9 @@ impl Rib {
     pub(super) fn sweep_attributes(&mut self) {
         self.attributes
             .retain(|attributes| Arc::strong_count(attributes) > 1);
+        if self.attributes.is_empty() {
+            self.attributes = hashbrown::HashSet::default();
+        }
         self.attributes_swept = self.attributes.len();
     }
 
@@ -235,165 +381,53 @@ impl Rib {
             local: &self.local,
             peers: &self.peers,
             hops: &self.hops,
+            sources: &self.sources,
+            owners: &self.owners,
         }
     }
 }
 
-/// Everything that an opinion about paths rests on.
-pub(super) struct Judge<'a> {
-    pub(super) local: &'a Local,
-    pub(super) peers: &'a std::collections::BTreeMap<PeerId, Peer>,
-    pub(super) hops: &'a Hops,
-}
-
-impl<'a> Judge<'a> {
-    /// The path as the decision sees it. `None` only for a peer that is not there, which cannot be.
-    pub(super) fn candidate(&self, prefix: &Prefix, path: &'a Path) -> Option<Candidate<'a>> {
-        let cost = self.hops.resolution(path.hop).map(|resolved| resolved.cost);
-        self.candidate_with(prefix, path, cost)
+/// Puts the paths in order, best first, counts the used, and says where they lead.
+fn order(judge: &Judge<'_>, prefix: &Prefix, destination: &mut Destination) -> Option<Way> {
+    let hop = |path: &Path| judge.sources.get(path.source).map(|source| source.hop);
+    if let Paths::One(only) = &destination.paths {
+        let source = judge.sources.get(only.source)?;
+        let eligible =
+            source.verdict.is_ok() && judge.hops.resolution(source.hop).is_ok() && !is_martian(prefix);
+        destination.used = u16::from(eligible);
+        return eligible.then(|| Way::new(SmallVec::from_buf([(source.hop, 1)]), None));
     }
-
-    /// The same with another opinion about the next hop.
-    pub(super) fn candidate_with(
-        &self,
-        prefix: &Prefix,
-        path: &'a Path,
-        cost: Result<u32, Ineligible>,
-    ) -> Option<Candidate<'a>> {
-        let info = &self.peers.get(&path.peer)?.info;
-        Some(Candidate {
-            attributes: &path.attributes,
-            external: info.asn != self.local.asn,
-            router_id: info.router_id,
-            peer_address: info.address,
-            peer: &info.name,
-            path_id: path.path_id(),
-            cost: self.eligible(prefix, path, info).and(cost),
-        })
+    let candidates = judge.candidates(prefix, destination);
+    let places = decide(&candidates, judge.local.multipath);
+    let paths: Vec<Path> = places
+        .iter()
+        .filter_map(|place| destination.paths.get(place.index).copied())
+        .collect();
+    let used = places.iter().filter(|place| place.used).count();
+    let shares: Vec<&Attributes> = places
+        .iter()
+        .take(used)
+        .filter_map(|place| candidates.get(place.index).map(|candidate| candidate.attributes))
+        .collect();
+    let weights = weights::of(&shares, judge.local.multipath);
+    // Behind the used: the first that would be used without them.
+    let backup = places
+        .iter()
+        .zip(&paths)
+        .skip(used)
+        .find(|(place, _)| !matches!(place.lost, Some(super::Lost::Ineligible { .. })))
+        .and_then(|(_, path)| hop(path));
+    for (place, path) in destination.paths.iter_mut().zip(&paths) {
+        *place = *path;
     }
-
-    pub(super) fn candidates(&self, prefix: &Prefix, destination: &'a Destination) -> Vec<Candidate<'a>> {
-        destination
-            .paths
-            .iter()
-            .filter_map(|path| self.candidate(prefix, path))
-            .collect()
-    }
-
-    fn eligible(&self, prefix: &Prefix, path: &Path, info: &PeerInfo) -> Result<(), Ineligible> {
-        if info.role != Role::Cluster {
-            return Err(Ineligible::Upstream);
-        }
-        if is_martian(prefix) {
-            return Err(Ineligible::Martian);
-        }
-        if path.attributes.as_path.contains(self.local.asn) {
-            return Err(Ineligible::AsLoop);
-        }
-        if path.attributes.originator_id == Some(self.local.router_id.address()) {
-            return Err(Ineligible::OriginatorLoop);
-        }
-        if path
-            .attributes
-            .cluster_list
-            .contains(&self.local.cluster_id.address())
-        {
-            return Err(Ineligible::ClusterLoop);
-        }
-        Ok(())
-    }
-
-    /// Puts the paths in order, best first, and counts the used.
-    fn order(&self, prefix: &Prefix, destination: &mut Destination) {
-        if let [only] = destination.paths.as_slice() {
-            let eligible = self.candidate(prefix, only).is_some_and(|path| path.cost.is_ok());
-            destination.used = u32::from(eligible);
-            return;
-        }
-        let paths = std::mem::take(&mut destination.paths);
-        let candidates: Vec<_> = paths
-            .iter()
-            .filter_map(|path| self.candidate(prefix, path))
-            .collect();
-        let places = decide(&candidates);
-        let used = places.iter().filter(|place| place.is_used()).count();
-        drop(candidates);
-        let mut paths: SmallVec<[Option<Path>; 1]> = paths.into_iter().map(Some).collect();
-        destination.paths = places
-            .iter()
-            .filter_map(|place| paths.get_mut(place.index)?.take())
-            .collect();
-        destination.used = u32::try_from(used).unwrap_or(u32::MAX);
-    }
-}
-
-fn gateways_of(destination: &Destination, hops: &Hops) -> Vec<Gateway> {
-    destination
-        .used_paths()
-        .filter_map(|path| hops.resolution(path.hop).ok())
-        .flat_map(|resolved| resolved.gateways.iter().copied())
-        .collect()
+    destination.used = u16::try_from(used).unwrap_or(u16::MAX);
+    let primary: SmallVec<[_; 1]> = paths.iter().take(used).filter_map(hop).zip(weights).collect();
+    (!primary.is_empty()).then(|| Way::new(primary, backup))
 }
 
 fn family_count<'a>(peer: &'a mut Peer, prefix: &Prefix) -> &'a mut usize {
     match family_of(prefix) {
         Family::Ipv4Unicast => &mut peer.counts.ipv4,
         Family::Ipv6Unicast => &mut peer.counts.ipv6,
-    }
-}
-
-/// Prefixes inside ranges that mean something only on a host or a link, or nothing (RFC 6890). Larger ones around
-/// them, a default route among them, are fine.
-fn is_martian(prefix: &Prefix) -> bool {
-    use std::net::IpAddr::{V4, V6};
-    let length = prefix.length();
-    match prefix.address() {
-        V4(address) => {
-            let [first, second, ..] = address.octets();
-            match first {
-                0 | 127 => length >= 8,
-                169 => second == 254 && length >= 16,
-                224.. => length >= 3,
-                _ => false,
-            }
-        }
-        V6(address) => {
-            let bits = address.to_bits();
-            (bits >> 118 == 0xfe80 >> 6 && length >= 10)
-                || (bits >> 120 == 0xff && length >= 8)
-                || (bits >> 32 == 0xffff && length >= 96)
-                || (bits <= 1 && length >= 127)
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn martians() {
-        for (prefix, want) in [
-            ("127.0.0.1", true),
-            ("0.0.0.0/8", true),
-            ("0.0.0.0/0", false),
-            ("0.0.0.0/1", false),
-            ("169.254.1.0/24", true),
-            ("169.253.0.0/16", false),
-            ("224.0.0.0/4", true),
-            ("224.0.0.0/3", true),
-            ("192.0.0.0/2", false),
-            ("10.0.0.0/8", false),
-            ("::/0", false),
-            ("::1", true),
-            ("::/128", true),
-            ("fe80::/64", true),
-            ("ff02::1", true),
-            ("::ffff:0:0/96", true),
-            ("2001:db8::/32", false),
-            ("fd00::/8", false),
-        ] {
-            assert_eq!(is_martian(&prefix.parse().unwrap()), want, "{prefix}");
-        }
     }
 }

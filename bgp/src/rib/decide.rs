@@ -2,7 +2,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr};
 
-use sekisho_config::model::{PeerName, RouterId};
+use sekisho_config::model::{Multipath, MultipathRule, PeerName, RouterId};
 use serde::Serialize;
 
 use crate::wire::{Attributes, Origin, Segment};
@@ -27,6 +27,8 @@ pub struct Candidate<'a> {
     pub path_id: Option<u32>,
     /// Cost to the next hop, or why the path takes no part.
     pub cost: Result<u32, Ineligible>,
+    /// Whether the next hop is the node that runs the pods of the prefix.
+    pub owner: bool,
 }
 
 impl Candidate<'_> {
@@ -113,6 +115,8 @@ pub enum Lost {
         /// Why.
         why: Ineligible,
     },
+    /// Its next hop is not the node that runs the pods, and another path's is.
+    Owner,
     /// Lower LOCAL_PREF.
     LocalPreference {
         /// Of this path.
@@ -188,16 +192,17 @@ impl Lost {
     fn step(&self) -> u8 {
         match self {
             Self::Ineligible { .. } => 0,
-            Self::LocalPreference { .. } => 1,
-            Self::AsPathLength { .. } => 2,
-            Self::Origin { .. } => 3,
-            Self::Med { .. } => 4,
-            Self::Internal => 5,
-            Self::Cost { .. } => 6,
+            Self::Owner => 1,
+            Self::LocalPreference { .. } => 2,
+            Self::AsPathLength { .. } => 3,
+            Self::Origin { .. } => 4,
+            Self::Med { .. } => 5,
+            Self::Internal => 6,
+            Self::Cost { .. } => 7,
             Self::RouterId { .. }
             | Self::ClusterListLength { .. }
             | Self::PeerAddress { .. }
-            | Self::PathId => 7,
+            | Self::PathId => 8,
         }
     }
 }
@@ -206,6 +211,7 @@ impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ineligible { why } => why.fmt(f),
+            Self::Owner => f.write_str("its next hop is not the node that runs the pods"),
             Self::LocalPreference { have, best } => write!(f, "LOCAL_PREF {have} is lower than {best}"),
             Self::AsPathLength { have, best } => write!(f, "AS_PATH length {have} is longer than {best}"),
             Self::Origin { have, best } => write!(f, "ORIGIN {} is worse than {}", name(*have), name(*best)),
@@ -241,14 +247,8 @@ pub struct Place {
     pub index: usize,
     /// Why it is not the best.
     pub lost: Option<Lost>,
-}
-
-impl Place {
-    /// Whether the path carries packets: the best, and with `multipath-relax` (the AS_PATHs need equal length, not
-    /// equal content) all that are equal to it until the tie-break.
-    pub fn is_used(&self) -> bool {
-        self.lost.is_none_or(|lost| lost.is_multipath())
-    }
+    /// Whether it carries packets: the best, and those equal to it until the tie-break that [`Multipath`] lets share.
+    pub used: bool,
 }
 
 /// Orders the paths of one prefix, best first. A function of the set: the order of `candidates` does not matter.
@@ -256,7 +256,7 @@ impl Place {
 /// Each step removes what is worse than the best left, as RFC 4271 section 9.1.2.2 has it; so MEDs are compared within
 /// their neighbouring AS whatever came first ("deterministic MED"). The age of a path is no criterion. Paths that lost
 /// at a later step stand before those that lost earlier. Without an eligible path none is the best.
-pub fn decide(candidates: &[Candidate<'_>]) -> Vec<Place> {
+pub fn decide(candidates: &[Candidate<'_>], multipath: Multipath) -> Vec<Place> {
     let mut race = Race {
         candidates,
         lost: candidates
@@ -264,6 +264,7 @@ pub fn decide(candidates: &[Candidate<'_>]) -> Vec<Place> {
             .map(|path| path.cost.err().map(|why| Lost::Ineligible { why }))
             .collect(),
     };
+    race.step(|path| !path.owner, |_, _| Lost::Owner);
     race.step(
         |path| std::cmp::Reverse(path.local_preference()),
         |have, best| Lost::LocalPreference {
@@ -294,7 +295,7 @@ pub fn decide(candidates: &[Candidate<'_>]) -> Vec<Place> {
         |have, best| Lost::PeerAddress { have, best },
     );
     race.step(|path| (path.path_id, path.peer), |_, _| Lost::PathId);
-    race.order()
+    race.order(multipath)
 }
 
 struct Race<'a> {
@@ -340,19 +341,22 @@ impl<'a> Race<'a> {
         }
     }
 
-    fn order(self) -> Vec<Place> {
+    fn order(self, multipath: Multipath) -> Vec<Place> {
         let mut places: Vec<(Place, &Candidate<'_>)> = self
             .lost
             .into_iter()
             .zip(self.candidates)
             .enumerate()
-            .map(|(index, (lost, path))| (Place { index, lost }, path))
+            .map(|(index, (lost, path))| {
+                let used = false;
+                (Place { index, lost, used }, path)
+            })
             .collect();
         places.sort_by_key(|(place, path)| {
             (
                 std::cmp::Reverse(place.lost.map_or(u8::MAX, |lost| lost.step())),
                 path.cost.err(),
-                std::cmp::Reverse(path.local_preference()),
+                (!path.owner, std::cmp::Reverse(path.local_preference())),
                 path.as_path_length(),
                 path.attributes.origin,
                 path.med(),
@@ -368,6 +372,20 @@ impl<'a> Race<'a> {
                 ),
             )
         });
+        let best = places.first().map(|(_, path)| *path);
+        let mut left = usize::from(multipath.most.get());
+        for (place, path) in &mut places {
+            let shares = match (place.lost, best) {
+                (None, _) => true,
+                (Some(lost), Some(best)) if lost.is_multipath() => match multipath.rule {
+                    MultipathRule::Relax => true,
+                    MultipathRule::Exact => path.attributes.as_path == best.attributes.as_path,
+                },
+                _ => false,
+            };
+            place.used = shares && left > 0;
+            left -= usize::from(place.used);
+        }
         places.into_iter().map(|(place, _)| place).collect()
     }
 }

@@ -47,12 +47,16 @@ impl Sample {
             peer: &self.peer,
             path_id: self.path_id,
             cost: self.cost,
+            owner: false,
         }
     }
 }
 
 fn run(samples: &[Sample]) -> Vec<Place> {
-    decide(&samples.iter().map(Sample::candidate).collect::<Vec<_>>())
+    decide(
+        &samples.iter().map(Sample::candidate).collect::<Vec<_>>(),
+        Multipath::default(),
+    )
 }
 
 fn sequence(numbers: &[u32]) -> AsPath {
@@ -206,8 +210,8 @@ fn meds_of_different_neighbours_do_not_meet() {
         let at = |place: usize| samples[places[place].index].address;
         assert_eq!([at(0), at(1), at(2)], [b.address, c.address, a.address]);
         assert_eq!(places[2].lost, Some(Lost::Med { have: 200, best: 100 }));
-        assert!(places[1].is_used(), "equal until the router id");
-        assert!(!places[2].is_used());
+        assert!(places[1].used, "equal until the router id");
+        assert!(!places[2].used);
     }
 }
 
@@ -218,7 +222,7 @@ fn equal_paths_share_whatever_their_as_path_holds() {
         Sample::with(2, |s| s.attributes.as_path = sequence(&[65000])),
         Sample::with(3, |s| s.cost = Ok(1)),
     ];
-    assert_eq!(run(&samples).iter().filter(|place| place.is_used()).count(), 2);
+    assert_eq!(run(&samples).iter().filter(|place| place.used).count(), 2);
 }
 
 #[test]
@@ -228,7 +232,7 @@ fn nobody_wins_when_nobody_may() {
         Sample::with(2, |s| s.cost = Err(Ineligible::NextHopUnreachable)),
     ];
     let places = run(&samples);
-    assert!(places.iter().all(|place| !place.is_used()));
+    assert!(places.iter().all(|place| !place.used));
     assert_eq!(places[0].index, 1, "the more hopeful first");
 }
 
@@ -289,7 +293,7 @@ proptest! {
         prop_assert_eq!(seen, (0..samples.len()).collect::<Vec<_>>(), "every path has a place");
         let best = places.iter().filter(|place| place.lost.is_none()).count();
         prop_assert_eq!(best, usize::from(samples.iter().any(|sample| sample.cost.is_ok())));
-        prop_assert!(places.is_sorted_by_key(|place| !place.is_used()), "used paths stand first");
+        prop_assert!(places.is_sorted_by_key(|place| !place.used), "used paths stand first");
 
         let mut shuffled = samples.clone();
         let rotation = usize::try_from(seed % 7).unwrap() % shuffled.len();
@@ -314,7 +318,7 @@ proptest! {
         if let Some(gone) = gone {
             let rest: Vec<_> = samples.iter().enumerate().filter(|(i, _)| *i != gone.index).map(|(_, s)| s.clone()).collect();
             let after = run(&rest);
-            let best = |samples: &[Sample], places: &[Place]| places.iter().filter(|p| p.is_used())
+            let best = |samples: &[Sample], places: &[Place]| places.iter().filter(|p| p.used)
                 .map(|p| (samples[p.index].peer.clone(), samples[p.index].path_id, p.lost)).collect::<Vec<_>>();
             prop_assert_eq!(best(&samples, &places), best(&rest, &after));
         }

@@ -47,6 +47,8 @@ struct Hop {
     key: HopKey,
     uses: usize,
     resolution: Resolution,
+    /// All paths that lead here are about to go: no use to send packets any more.
+    doomed: bool,
 }
 
 /// The next hops of all paths, with where they lead. Few next hops are shared by very many paths.
@@ -65,6 +67,7 @@ impl Hops {
         if let Some(id) = self.ids.get(&key).copied() {
             if let Some(Some(hop)) = self.hops.get_mut(id.0 as usize) {
                 hop.uses += 1;
+                hop.doomed = false;
             }
             return (id, false);
         }
@@ -85,6 +88,7 @@ impl Hops {
                 key,
                 uses: 1,
                 resolution: direct.unwrap_or(Err(Ineligible::NextHopUnreachable)),
+                doomed: false,
             });
         }
         self.ids.insert(key, id);
@@ -110,9 +114,23 @@ impl Hops {
 
     pub(super) fn resolution(&self, id: HopId) -> Result<&Resolved, Ineligible> {
         match self.hop(id) {
-            Some(hop) => hop.resolution.as_ref().map_err(|why| *why),
-            None => Err(Ineligible::NextHopUnreachable),
+            Some(hop) if !hop.doomed => hop.resolution.as_ref().map_err(|why| *why),
+            _ => Err(Ineligible::NextHopUnreachable),
         }
+    }
+
+    /// Marks those of `hops` on which nothing else rests than this many uses; returns them.
+    pub(super) fn doom(&mut self, hops: &BTreeMap<HopId, usize>) -> BTreeSet<HopId> {
+        let mut doomed = BTreeSet::new();
+        for (id, uses) in hops {
+            if let Some(Some(hop)) = self.hops.get_mut(id.0 as usize)
+                && hop.uses == *uses
+            {
+                hop.doomed = true;
+                doomed.insert(*id);
+            }
+        }
+        doomed
     }
 
     pub(super) fn key(&self, id: HopId) -> Option<&HopKey> {
@@ -145,6 +163,11 @@ impl Hops {
             }
         }
         changed
+    }
+
+    /// Whether there are next hops for which the kernel knows no way.
+    pub(super) fn has_recursive(&self) -> bool {
+        !self.recursive.is_empty()
     }
 
     /// Next hops for which the kernel knows no way.
@@ -190,7 +213,11 @@ fn ask_kernel(key: &HopKey, kernel: &NextHops) -> Option<Resolution> {
     let gateway = |via, interface, cost| {
         Some(Ok(Resolved {
             cost,
-            gateways: vec![Gateway { via, interface }],
+            gateways: vec![Gateway {
+                via,
+                interface,
+                weight: 1,
+            }],
         }))
     };
     let on_link = |address: Ipv6Addr| match key.interface {

@@ -7,37 +7,47 @@
 mod attributes_view;
 mod change;
 mod decide;
-mod gateways;
+mod forwarding;
 mod hops;
+mod judge;
 mod next_hops;
 mod offer;
+mod owners;
+mod paths;
 mod peer;
+mod prefix_map;
 mod reach;
 mod recursion;
-mod table;
+mod sources;
 mod track;
-mod trie;
 mod view;
+mod weights;
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sekisho_config::model::{Asn, PeerName, Prefix, RouterId};
+use hashbrown::HashSet;
+use sekisho_config::model::{Asn, Multipath, PeerName, Prefix, RouterId};
 
 pub use attributes_view::MoreAttributes;
 pub use decide::{Candidate, DEFAULT_LOCAL_PREFERENCE, Ineligible, Lost, Place, decide};
+pub use forwarding::ForwardingId;
 pub use next_hops::{KernelRoute, KernelTarget, NextHops};
 pub use offer::Offer;
+pub use owners::Owners;
 pub use peer::{Counts, PeerId, PeerInfo};
+pub(crate) use prefix_map::PrefixMap;
 pub use track::Tracker;
 pub use view::{Relation, RouteCount, RouteQuery, RouteView};
 
 use crate::wire::{Attributes, Family, Update};
 use change::Changes;
-use gateways::GatewaySets;
-use hops::Hops;
-use table::Table;
+use forwarding::Ways;
+use hops::{HopId, Hops};
+use paths::Destination;
+use peer::{Peer, Peers};
+use sources::Sources;
 
 /// Who decides: our side of the comparison.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -50,6 +60,8 @@ pub struct Local {
     pub cluster_id: RouterId,
     /// `routing = "preferred"`: an address without a BGP route may use the kernel's own.
     pub kernel_fallback: bool,
+    /// Which equal paths share the packets of a prefix.
+    pub multipath: Multipath,
 }
 
 /// The routing table.
@@ -57,20 +69,26 @@ pub struct Local {
 pub struct Rib {
     local: Local,
     kernel: NextHops,
-    peers: BTreeMap<PeerId, Peer>,
+    peers: Peers,
     names: BTreeMap<PeerName, PeerId>,
-    next_peer: u32,
-    table: Table,
+    table: PrefixMap<Destination>,
+    sources: Sources,
     hops: Hops,
-    gateways: GatewaySets,
+    ways: Ways,
+    /// The way that was taken last: the next prefix probably goes there too.
+    last_way: Option<ForwardingId>,
     attributes: HashSet<Arc<Attributes>>,
     attributes_swept: usize,
+    owners: Owners,
+    unfinished: Unfinished,
 }
 
-#[derive(Debug)]
-struct Peer {
-    info: PeerInfo,
-    counts: Counts,
+/// What [`Rib::finish`] has to do.
+#[derive(Debug, Default)]
+struct Unfinished {
+    moved: BTreeSet<HopId>,
+    changes: Changes,
+    down: Option<(PeerId, Vec<Family>)>,
 }
 
 /// What one call changed.
@@ -78,18 +96,34 @@ struct Peer {
 pub struct Delta {
     /// Prefixes whose paths changed in any way that [`Rib::reach`] can see; ordered, each once.
     pub changed: Vec<Prefix>,
-    /// Prefixes whose forwarding changed, with the new gateways; `None`: no route any more. Ordered, each once.
-    pub fib: Vec<(Prefix, Option<Gateways>)>,
+    /// Ways of forwarding that are new or lead elsewhere now, with where; `None`: no prefix goes that way any more. Ordered,
+    /// each once.
+    pub ways: Vec<(ForwardingId, Option<Gateways>)>,
+    /// Prefixes that go another way, with the way; `None`: no route any more. Ordered, each once.
+    pub fib: Vec<(Prefix, Option<ForwardingId>)>,
 }
 
 impl Delta {
     /// Whether nothing changed.
     pub fn is_empty(&self) -> bool {
-        self.changed.is_empty() && self.fib.is_empty()
+        self.changed.is_empty() && self.ways.is_empty() && self.fib.is_empty()
+    }
+
+    /// This, and then the other, which must be about other prefixes as far as they are changed.
+    fn then(mut self, later: Self) -> Self {
+        let Self { changed, ways, fib } = later;
+        if !ways.is_empty() {
+            let mut all: BTreeMap<_, _> = self.ways.drain(..).collect();
+            all.extend(ways);
+            self.ways = all.into_iter().collect();
+        }
+        self.changed.extend(changed);
+        self.fib.extend(fib);
+        self
     }
 }
 
-/// Where packets of a prefix go: at least one, at most 64, ordered, each once; more than one for ECMP.
+/// Where packets go: at least one, at most 64, ordered, each once; more than one for ECMP.
 pub type Gateways = Arc<[Gateway]>;
 
 /// One next hop as the kernel needs it.
@@ -99,6 +133,8 @@ pub struct Gateway {
     pub via: IpAddr,
     /// Index of the outgoing interface.
     pub interface: u32,
+    /// Its share of the packets, relative to the others': 1 to 256.
+    pub weight: u16,
 }
 
 impl Rib {
@@ -107,14 +143,17 @@ impl Rib {
         Self {
             local,
             kernel: NextHops::default(),
-            peers: BTreeMap::new(),
+            peers: Peers::default(),
             names: BTreeMap::new(),
-            next_peer: 0,
-            table: Table::new(),
+            table: PrefixMap::default(),
+            sources: Sources::default(),
             hops: Hops::default(),
-            gateways: GatewaySets::default(),
-            attributes: HashSet::new(),
+            ways: Ways::default(),
+            last_way: None,
+            attributes: HashSet::default(),
             attributes_swept: 0,
+            owners: Owners::default(),
+            unfinished: Unfinished::default(),
         }
     }
 
@@ -129,7 +168,8 @@ impl Rib {
             return Delta::default();
         }
         self.local = local;
-        let prefixes = self.prefixes(|_| true);
+        self.judge_sources(None);
+        let prefixes = self.prefixes(|_, _| true);
         let mut changes = Changes::default();
         self.settle_all(&prefixes, &mut changes);
         // What only the kernel's own routes reach is seen or unseen now.
@@ -141,50 +181,34 @@ impl Rib {
     /// A session is established. The same name gives the same id, with the stale paths that were kept.
     pub fn peer_up(&mut self, info: PeerInfo) -> (PeerId, Delta) {
         if let Some(id) = self.names.get(&info.name).copied()
-            && let Some(peer) = self.peers.get_mut(&id)
+            && let Some(peer) = self.peers.get_mut(id)
         {
             if peer.info == info {
                 return (id, Delta::default());
             }
             peer.info = info;
+            self.judge_sources(Some(id));
             let prefixes = self.prefixes_of(id);
             let mut changes = Changes::default();
             self.settle_all(&prefixes, &mut changes);
             return (id, self.conclude(changes));
         }
-        let id = PeerId(self.next_peer);
-        self.next_peer = self.next_peer.wrapping_add(1);
-        self.names.insert(info.name.clone(), id);
-        let counts = Counts::default();
-        self.peers.insert(id, Peer { info, counts });
+        let name = info.name.clone();
+        let id = self.peers.insert(info);
+        self.names.insert(name, id);
         (id, Delta::default())
     }
 
     /// Takes an UPDATE of an established session. An End-of-RIB marker sweeps what is still stale of its family.
     pub fn update(&mut self, peer: PeerId, update: &Update) -> Delta {
+        self.updates(peer, [update])
+    }
+
+    /// Takes several in their order.
+    pub fn updates<'u>(&mut self, peer: PeerId, updates: impl IntoIterator<Item = &'u Update>) -> Delta {
         let mut changes = Changes::default();
-        for nlri in &update.withdrawn {
-            self.withdraw(peer, *nlri, &mut changes);
-        }
-        match &update.attributes {
-            Some(attributes) if !update.announced.is_empty() => {
-                let attributes = self.intern(attributes);
-                for (nlri, next_hop) in &update.announced {
-                    self.announce(peer, *nlri, *next_hop, &attributes, &mut changes);
-                }
-            }
-            Some(_) => {}
-            // Cannot be decoded so; if it ever is, the safe reading is that of RFC 7606.
-            None => {
-                for (nlri, _) in &update.announced {
-                    self.withdraw(peer, *nlri, &mut changes);
-                }
-            }
-        }
-        if let Some(family) = update.end_of_rib {
-            self.remove_where(peer, &mut changes, |path_family, stale| {
-                stale && path_family == family
-            });
+        for update in updates {
+            self.absorb(peer, update, &mut changes);
         }
         self.conclude(changes)
     }
@@ -192,15 +216,31 @@ impl Rib {
     /// The session is gone. Paths of the families in `keep` become stale (RFC 4724 section 4.2), all others are
     /// withdrawn; so are those of `keep` that were already stale.
     pub fn peer_down(&mut self, peer: PeerId, keep: &[Family]) -> Delta {
-        let mut changes = Changes::default();
-        self.remove_where(peer, &mut changes, |family, stale| {
-            stale || !keep.contains(&family)
-        });
+        let first = self.begin_peer_down(peer, keep);
+        first.then(self.finish())
+    }
+
+    /// The same in two parts: what comes back is what the kernel needs to know at once, and costs nothing however many prefixes
+    /// there are; [`Self::finish`] must follow.
+    pub fn begin_peer_down(&mut self, peer: PeerId, keep: &[Family]) -> Delta {
+        self.unfinished.down = Some((peer, keep.to_vec()));
+        if !keep.is_empty() {
+            return Delta::default();
+        }
+        let doomed = self.hops.doom(&self.hops_of(peer));
+        self.ways.moved(&doomed, &self.hops);
+        Delta {
+            ways: self.ways.tell(),
+            ..Delta::default()
+        }
+    }
+
+    fn take_down(&mut self, peer: PeerId, keep: &[Family], changes: &mut Changes) {
+        self.remove_where(peer, changes, |family, stale| stale || !keep.contains(&family));
         for family in keep {
             self.mark_stale(peer, *family);
         }
         self.sweep_attributes();
-        self.conclude(changes)
     }
 
     /// Marks the paths of one family stale while the session goes on (RFC 7313 section 4: beginning of a refresh).
@@ -212,10 +252,11 @@ impl Rib {
             let Some(destination) = self.table.get_mut(&prefix) else {
                 continue;
             };
-            for path in &mut destination.paths {
-                if path.peer == peer && !path.stale {
+            for path in destination.paths.iter_mut() {
+                let of = self.sources.get(path.source).map(|source| source.peer);
+                if of == Some(peer) && !path.stale {
                     path.stale = true;
-                    if let Some(peer) = self.peers.get_mut(&peer) {
+                    if let Some(peer) = self.peers.get_mut(peer) {
                         peer.counts.stale += 1;
                     }
                 }
@@ -235,17 +276,43 @@ impl Rib {
     /// Withdraws everything of a peer and forgets it: it is no longer configured.
     pub fn forget(&mut self, peer: PeerId) -> Delta {
         let delta = self.peer_down(peer, &[]);
-        if let Some(gone) = self.peers.remove(&peer) {
+        self.forgotten(peer);
+        delta
+    }
+
+    /// Forgets a peer whose paths are gone: the last of [`Self::begin_peer_down`] and [`Self::finish`].
+    pub fn forgotten(&mut self, peer: PeerId) {
+        if let Some(gone) = self.peers.remove(peer) {
             self.names.remove(&gone.info.name);
         }
-        delta
     }
 
     /// How many paths a peer has here.
     pub fn counts(&self, peer: PeerId) -> Counts {
         self.peers
-            .get(&peer)
+            .get(peer)
             .map_or_else(Counts::default, |peer| peer.counts)
+    }
+
+    /// Everything that the kernel needs to know, as if it were new: after nobody told it.
+    pub fn all_forwarding(&self) -> Delta {
+        let mut ways: Vec<_> = self
+            .ways
+            .iter()
+            .map(|(id, gateways)| (id, Some(Arc::clone(gateways))))
+            .collect();
+        ways.sort_unstable_by_key(|(id, _)| *id);
+        let going = self.table.sorted();
+        let fib = going
+            .into_iter()
+            .filter(|(_, destination)| destination.forwarding.is_some())
+            .map(|(prefix, destination)| (prefix, destination.forwarding))
+            .collect();
+        Delta {
+            changed: Vec::new(),
+            ways,
+            fib,
+        }
     }
 }
 

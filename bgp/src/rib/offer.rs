@@ -36,21 +36,24 @@ impl Rib {
             return Vec::new();
         };
         let judge = self.judge();
+        let owner = judge.owner(prefix, destination);
         destination
             .paths
             .iter()
             .filter_map(|path| {
-                let candidate = judge.candidate(prefix, path)?;
+                let source = self.sources.get(path.source)?;
+                let cost = self.hops.resolution(source.hop).map(|resolved| resolved.cost);
+                let candidate = judge.candidate_with(prefix, path, owner, cost)?;
                 candidate.cost.ok()?;
                 Some(Offer {
-                    peer: path.peer,
+                    peer: source.peer,
                     from: candidate.peer_address,
                     router_id: candidate.router_id.address(),
                     external: candidate.external,
                     path_id: candidate.path_id,
-                    next_hop: self.hops.key(path.hop)?.address,
+                    next_hop: self.hops.key(source.hop)?.address,
                     local_preference: candidate.local_preference(),
-                    attributes: &path.attributes,
+                    attributes: &source.attributes,
                 })
             })
             .collect()

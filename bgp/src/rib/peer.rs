@@ -36,3 +36,48 @@ pub struct Counts {
     /// Of all these, how many are kept from before a restart.
     pub stale: usize,
 }
+
+/// One peer with its counts.
+#[derive(Debug)]
+pub(super) struct Peer {
+    pub(super) info: PeerInfo,
+    pub(super) counts: Counts,
+}
+
+/// All peers, by number.
+#[derive(Debug, Default)]
+pub(super) struct Peers {
+    slots: Vec<Option<Peer>>,
+    free: Vec<u32>,
+}
+
+impl Peers {
+    pub(super) fn insert(&mut self, info: PeerInfo) -> PeerId {
+        let peer = Peer {
+            info,
+            counts: Counts::default(),
+        };
+        if let Some(at) = self.free.pop()
+            && let Some(place) = self.slots.get_mut(at as usize)
+        {
+            *place = Some(peer);
+            return PeerId(at);
+        }
+        self.slots.push(Some(peer));
+        PeerId(u32::try_from(self.slots.len() - 1).expect("fewer than 2^32 peers: memory ends long before"))
+    }
+
+    pub(super) fn get(&self, id: PeerId) -> Option<&Peer> {
+        self.slots.get(id.0 as usize)?.as_ref()
+    }
+
+    pub(super) fn get_mut(&mut self, id: PeerId) -> Option<&mut Peer> {
+        self.slots.get_mut(id.0 as usize)?.as_mut()
+    }
+
+    pub(super) fn remove(&mut self, id: PeerId) -> Option<Peer> {
+        let gone = self.slots.get_mut(id.0 as usize)?.take()?;
+        self.free.push(id.0);
+        Some(gone)
+    }
+}

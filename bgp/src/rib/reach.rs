@@ -1,16 +1,18 @@
 use std::net::IpAddr;
 
 use sekisho_config::model::{Prefix, Reach, RoutedVia, Unroutable};
+use smallvec::SmallVec;
 
 use super::next_hops::KernelTarget;
-use super::table::Destination;
+use super::paths::{Destination, Path};
 use super::{Ineligible, Rib};
 
 impl Rib {
     /// Whether and how an address is reached, by longest match. Only paths from `cluster` peers count; with
     /// [`super::Local::kernel_fallback`] the kernel's own routes as well, and of two of one length the kernel's.
     pub fn reach(&self, address: IpAddr) -> Reach {
-        let covering = self.table.covering(&Prefix::host(address));
+        let covering: SmallVec<[(Prefix, &Destination); 4]> =
+            self.table.covering(&Prefix::host(address)).collect();
         let usable = covering.iter().find(|(_, destination)| destination.used > 0);
         if self.local.kernel_fallback {
             let length = usable.map(|(prefix, _)| prefix.length());
@@ -40,13 +42,13 @@ impl Rib {
     fn routed(&self, prefix: Prefix, destination: &Destination) -> RoutedVia {
         let mut next_hops: Vec<IpAddr> = destination
             .used_paths()
-            .filter_map(|path| self.hops.key(path.hop).map(|key| key.address))
+            .filter_map(|path| Some(self.hops.key(self.sources.get(path.source)?.hop)?.address))
             .collect();
         next_hops.sort_unstable();
         next_hops.dedup();
         let mut peers: Vec<_> = destination
             .used_paths()
-            .filter_map(|path| Some(self.peers.get(&path.peer)?.info.name.clone()))
+            .filter_map(|path| self.peer_of(path).map(|peer| peer.info.name.clone()))
             .collect();
         peers.sort_unstable();
         peers.dedup();
@@ -59,9 +61,13 @@ impl Rib {
         }
     }
 
+    fn peer_of(&self, path: &Path) -> Option<&super::Peer> {
+        self.peers.get(self.sources.get(path.source)?.peer)
+    }
+
     /// Name of the outgoing interface, where all gateways share one.
     fn interface_of(&self, destination: &Destination) -> Option<std::sync::Arc<str>> {
-        let gateways = self.gateways.get(destination.gateways?)?;
+        let gateways = self.ways.gateways(destination.forwarding?)?;
         let first = gateways.first()?.interface;
         let shared = gateways.iter().all(|gateway| gateway.interface == first);
         self.kernel.links.get(&first).filter(|_| shared).cloned()

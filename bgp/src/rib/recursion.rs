@@ -8,14 +8,21 @@ use super::change::Changes;
 use super::decide::{Candidate, Ineligible, decide};
 use super::hops::{HopId, Resolved};
 use super::next_hops::KernelTarget;
-use super::{Delta, NextHops, Rib};
+use super::{Delta, NextHops, Rib, Unfinished};
 
 /// How many BGP routes may stand between a next hop and a neighbour.
 const MAX_RECURSION: usize = 4;
 
 impl Rib {
-    /// The kernel's links or routes changed.
+    /// The kernel's links or routes changed: both parts of it in one.
     pub fn next_hops_changed(&mut self, next_hops: NextHops) -> Delta {
+        let first = self.begin_next_hops(next_hops);
+        first.then(self.finish())
+    }
+
+    /// The kernel's links or routes changed. What comes back is what the kernel needs to know at once, and costs nothing
+    /// however many prefixes there are; [`Self::finish`] must follow.
+    pub fn begin_next_hops(&mut self, next_hops: NextHops) -> Delta {
         let old = std::mem::replace(&mut self.kernel, next_hops);
         let mut changes = Changes::default();
         let links = changed_links(&old, &self.kernel);
@@ -28,9 +35,30 @@ impl Rib {
         }
         let moved = self.hops.kernel_changed(&self.kernel);
         if !moved.is_empty() {
-            let prefixes = self.prefixes(|path| moved.contains(&path.hop));
+            self.ways.moved(&moved, &self.hops);
+            self.unfinished.moved.extend(moved);
+        }
+        self.unfinished.changes = changes;
+        Delta {
+            ways: self.ways.tell(),
+            ..Delta::default()
+        }
+    }
+
+    /// The second part of what [`Self::begin_next_hops`] or [`Self::begin_peer_down`] began: all prefixes that it is about.
+    pub fn finish(&mut self) -> Delta {
+        let Unfinished {
+            moved,
+            mut changes,
+            down,
+        } = std::mem::take(&mut self.unfinished);
+        if !moved.is_empty() {
+            let prefixes = self.prefixes_by(&moved);
             self.settle_all(&prefixes, &mut changes);
             changes.everything();
+        }
+        if let Some((peer, keep)) = down {
+            self.take_down(peer, &keep, &mut changes);
         }
         self.conclude(changes)
     }
@@ -79,19 +107,23 @@ impl Rib {
             if prefix.length() == 0 {
                 continue;
             }
+            let owner = judge.owner(&prefix, destination);
             let paths: Vec<(Candidate<'_>, &Resolved)> = destination
                 .paths
                 .iter()
                 .filter_map(|path| {
-                    let resolved = resolution(path.hop)?;
-                    Some((judge.candidate_with(&prefix, path, Ok(resolved.cost))?, resolved))
+                    let resolved = resolution(self.sources.get(path.source)?.hop)?;
+                    Some((
+                        judge.candidate_with(&prefix, path, owner, Ok(resolved.cost))?,
+                        resolved,
+                    ))
                 })
                 .collect();
             let candidates: Vec<_> = paths.iter().map(|(candidate, _)| *candidate).collect();
-            let places = decide(&candidates);
+            let places = decide(&candidates, self.local.multipath);
             let used: Vec<&Resolved> = places
                 .iter()
-                .filter(|place| place.is_used())
+                .filter(|place| place.used)
                 .filter_map(|place| paths.get(place.index).map(|(_, resolved)| *resolved))
                 .collect();
             let Some(cost) = used.iter().map(|resolved| resolved.cost).min() else {
@@ -101,9 +133,7 @@ impl Rib {
                 .iter()
                 .flat_map(|resolved| resolved.gateways.iter().copied())
                 .collect();
-            gateways.sort_unstable();
-            gateways.dedup();
-            gateways.truncate(super::gateways::MAX_GATEWAYS);
+            super::forwarding::fold(&mut gateways);
             return Some(Resolved {
                 cost: cost.saturating_add(1),
                 gateways,

@@ -1,8 +1,8 @@
 use std::collections::BTreeMap;
 use std::net::Ipv4Addr;
 
-use imbl::{OrdMap, OrdSet};
-use sekisho_config::model::{Reach, Role, Unroutable};
+use imbl::OrdSet;
+use sekisho_config::model::{MultipathRule, Reach, Role, Unroutable};
 
 use super::decide::tests::attributes;
 use super::*;
@@ -24,6 +24,7 @@ fn local() -> Local {
         router_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),
         cluster_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 11)).unwrap(),
         kernel_fallback: false,
+        multipath: Multipath::default(),
     }
 }
 
@@ -113,13 +114,17 @@ fn via(rib: &Rib, address: &str) -> String {
     }
 }
 
-fn fib(delta: &Delta) -> Vec<String> {
+/// What the kernel was told, with where its ways lead.
+fn fib(rib: &Rib, delta: &Delta) -> Vec<String> {
     delta
         .fib
         .iter()
-        .map(|(prefix, gateways)| match gateways {
-            Some(gateways) => {
-                let via: Vec<_> = gateways
+        .map(|(prefix, way)| match way {
+            Some(way) => {
+                let via: Vec<_> = rib
+                    .ways
+                    .gateways(*way)
+                    .unwrap()
                     .iter()
                     .map(|g| format!("{}@{}", g.via, g.interface))
                     .collect();
@@ -136,9 +141,12 @@ fn a_borrowed_address_beats_the_block() {
     let (one, _) = rib.peer_up(node(1));
     let (two, _) = rib.peer_up(node(2));
     let delta = rib.update(one, &announce(&["10.244.0.0/26", "fd00::/122"], "10.0.0.1"));
-    assert_eq!(fib(&delta), ["10.244.0.0/26 10.0.0.1@2", "fd00::/122 10.0.0.1@2"]);
+    assert_eq!(
+        fib(&rib, &delta),
+        ["10.244.0.0/26 10.0.0.1@2", "fd00::/122 10.0.0.1@2"]
+    );
     let delta = rib.update(two, &announce(&["10.244.0.7/32"], "10.0.0.2"));
-    assert_eq!(fib(&delta), ["10.244.0.7/32 10.0.0.2@2"]);
+    assert_eq!(fib(&rib, &delta), ["10.244.0.7/32 10.0.0.2@2"]);
     assert_eq!(via(&rib, "10.244.0.7"), "10.244.0.7/32 via [10.0.0.2]");
     assert_eq!(via(&rib, "10.244.0.8"), "10.244.0.0/26 via [10.0.0.1]");
     assert_eq!(via(&rib, "10.244.1.8"), Unroutable::NoRoute.to_string());
@@ -149,7 +157,7 @@ fn a_borrowed_address_beats_the_block() {
     assert_eq!(found.peers, [PeerName::from(ip("10.0.0.2"))]);
 
     let delta = rib.update(two, &withdraw(&["10.244.0.7/32"]));
-    assert_eq!(fib(&delta), ["10.244.0.7/32 -"]);
+    assert_eq!(fib(&rib, &delta), ["10.244.0.7/32 -"]);
     assert_eq!(via(&rib, "10.244.0.7"), "10.244.0.0/26 via [10.0.0.1]");
     let delta = rib.update(two, &withdraw(&["10.244.0.7/32"]));
     assert!(delta.is_empty(), "withdrawn twice");
@@ -169,7 +177,7 @@ fn equal_paths_become_one_multipath_route() {
     assert_eq!(rib.counts(ids[2]).used, 1);
     let delta = rib.peer_down(ids[0], &[]);
     assert_eq!(
-        fib(&delta),
+        fib(&rib, &delta),
         ["10.96.0.0/12 10.0.0.2@2 10.0.0.3@2"],
         "replaced, not removed"
     );
@@ -184,7 +192,7 @@ fn equal_paths_become_one_multipath_route() {
             },
         ),
     );
-    assert_eq!(fib(&delta), ["10.96.0.0/12 10.0.0.2@2"]);
+    assert_eq!(fib(&rib, &delta), ["10.96.0.0/12 10.0.0.2@2"]);
     assert_eq!((rib.counts(ids[1]).used, rib.counts(ids[2]).used), (1, 0));
     let views = rib.routes(&RouteQuery::default());
     assert!(views[0].best && views[0].reason.is_none());
@@ -234,13 +242,13 @@ fn next_hops_follow_the_kernel() {
             .then(|| format!("{block} {gateway}"))
             .into_iter()
             .collect();
-        assert_eq!(fib(&delta), want, "{block} via {next_hop}");
+        assert_eq!(fib(&rib, &delta), want, "{block} via {next_hop}");
         let inside = block.replace(".0/26", ".1");
         assert_eq!(via(&rib, &inside), reach, "{block} via {next_hop}");
     }
     let delta = rib.next_hops_changed(NextHops::default());
     assert_eq!(
-        fib(&delta),
+        fib(&rib, &delta),
         ["10.244.1.0/26 -", "10.244.2.0/26 -"],
         "the link is down"
     );
@@ -250,7 +258,7 @@ fn next_hops_follow_the_kernel() {
     );
     let delta = rib.next_hops_changed(kernel());
     assert_eq!(
-        fib(&delta),
+        fib(&rib, &delta),
         ["10.244.1.0/26 10.0.0.1@2", "10.244.2.0/26 10.0.0.254@2"]
     );
     assert!(rib.next_hops_changed(kernel()).is_empty());
@@ -261,18 +269,21 @@ fn link_local_next_hops_are_on_the_link_of_the_session() {
     let mut rib = rib();
     let (id, _) = rib.peer_up(node(1));
     let mut update = announce(&["fd00::/122"], "fe80::1");
-    assert_eq!(fib(&rib.update(id, &update)), ["fd00::/122 fe80::1@2"]);
+    let delta = rib.update(id, &update);
+    assert_eq!(fib(&rib, &delta), ["fd00::/122 fe80::1@2"]);
     update.announced[0].1 = NextHop {
         address: ip("2001:db8:ffff::1"),
         link_local: Some("fe80::2".parse().unwrap()),
     };
+    let delta = rib.update(id, &update);
     assert_eq!(
-        fib(&rib.update(id, &update)),
+        fib(&rib, &delta),
         ["fd00::/122 fe80::2@2"],
         "the global one is nowhere"
     );
     update.announced[0].1.address = ip("2001:db8::1");
-    assert_eq!(fib(&rib.update(id, &update)), ["fd00::/122 2001:db8::1@2"]);
+    let delta = rib.update(id, &update);
+    assert_eq!(fib(&rib, &delta), ["fd00::/122 2001:db8::1@2"]);
 }
 
 #[test]
@@ -289,7 +300,7 @@ fn a_next_hop_may_be_reached_by_bgp_itself() {
     );
     let delta = rib.update(one, &announce(&["172.16.0.0/30"], "10.0.0.1"));
     assert_eq!(
-        fib(&delta),
+        fib(&rib, &delta),
         [
             "10.244.0.0/26 10.0.0.1@2",
             "172.16.0.0/30 10.0.0.1@2",
@@ -298,7 +309,7 @@ fn a_next_hop_may_be_reached_by_bgp_itself() {
     );
     let delta = rib.update(one, &withdraw(&["172.16.0.0/30"]));
     assert_eq!(
-        fib(&delta),
+        fib(&rib, &delta),
         ["10.244.0.0/26 -", "172.16.0.0/30 -", "172.16.0.9/32 -"]
     );
 }
@@ -333,7 +344,7 @@ fn graceful_restart_keeps_and_sweeps() {
     rib.update(id, &announce(&["10.244.0.0/26", "10.244.1.0/26"], "10.0.0.1"));
     rib.update(id, &announce(&["fd00::/122"], "2001:db8::1"));
     let delta = rib.peer_down(id, &[Family::Ipv4Unicast]);
-    assert_eq!(fib(&delta), ["fd00::/122 -"]);
+    assert_eq!(fib(&rib, &delta), ["fd00::/122 -"]);
     assert_eq!(
         rib.counts(id),
         Counts {
@@ -353,12 +364,12 @@ fn graceful_restart_keeps_and_sweeps() {
     assert_eq!(rib.counts(id).stale, 1);
     assert!(rib.update(id, &end_of_rib(Family::Ipv6Unicast)).is_empty());
     let delta = rib.update(id, &end_of_rib(Family::Ipv4Unicast));
-    assert_eq!(fib(&delta), ["10.244.1.0/26 -"]);
+    assert_eq!(fib(&rib, &delta), ["10.244.1.0/26 -"]);
 
     rib.peer_down(id, &[Family::Ipv4Unicast]);
     let delta = rib.peer_down(id, &[Family::Ipv4Unicast]);
     assert_eq!(
-        fib(&delta),
+        fib(&rib, &delta),
         ["10.244.0.0/26 -"],
         "stale twice is gone (RFC 4724 section 4.2)"
     );
@@ -367,10 +378,8 @@ fn graceful_restart_keeps_and_sweeps() {
     rib.mark_stale(id, Family::Ipv4Unicast);
     rib.mark_stale(id, Family::Ipv4Unicast);
     assert_eq!(rib.counts(id).stale, 1);
-    assert_eq!(
-        fib(&rib.sweep_stale(id, Family::Ipv4Unicast)),
-        ["10.244.0.0/26 -"]
-    );
+    let delta = rib.sweep_stale(id, Family::Ipv4Unicast);
+    assert_eq!(fib(&rib, &delta), ["10.244.0.0/26 -"]);
     assert_eq!(rib.counts(id), Counts::default());
 }
 

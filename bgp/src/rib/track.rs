@@ -70,7 +70,8 @@ impl Tracker {
     }
 }
 
-fn last_address(prefix: &Prefix) -> IpAddr {
+/// The last address of a prefix.
+pub(super) fn last_address(prefix: &Prefix) -> IpAddr {
     let length = u32::from(prefix.length());
     match prefix.address() {
         IpAddr::V4(address) => {

@@ -7,7 +7,7 @@ use serde::Serialize;
 
 use super::attributes_view::MoreAttributes;
 use super::decide::{Lost, decide};
-use super::table::Destination;
+use super::paths::Destination;
 use super::{Rib, family_of};
 use crate::wire::{AsPath, Attributes, Family, Origin, Segment};
 
@@ -153,14 +153,14 @@ impl Rib {
         prefix: Option<(Relation, Prefix)>,
     ) -> Box<dyn Iterator<Item = (Prefix, &Destination)> + '_> {
         match prefix {
-            None => Box::new(self.table.iter()),
+            None => Box::new(self.table.sorted().into_iter()),
             Some((Relation::Exact, prefix)) => {
                 Box::new(self.table.get(&prefix).map(|found| (prefix, found)).into_iter())
             }
-            Some((Relation::Longer, prefix)) => self.table.within(&prefix),
-            Some((Relation::Covering, prefix)) => Box::new(self.table.covering(&prefix).into_iter()),
+            Some((Relation::Longer, prefix)) => Box::new(self.table.within(&prefix).into_iter()),
+            Some((Relation::Covering, prefix)) => self.table.covering(&prefix),
             Some((Relation::LongestMatch, prefix)) => {
-                let covering = self.table.covering(&prefix);
+                let covering: Vec<_> = self.table.covering(&prefix).collect();
                 // What carries packets is the longest usable one; without any, the longest tells why not.
                 let used = covering.iter().find(|(_, found)| found.used > 0).copied();
                 Box::new(used.or_else(|| covering.first().copied()).into_iter())
@@ -176,7 +176,7 @@ impl Rib {
         views: &mut Vec<RouteView>,
     ) {
         let candidates = self.judge().candidates(&prefix, destination);
-        for place in decide(&candidates) {
+        for place in decide(&candidates, self.local.multipath) {
             let (Some(candidate), Some(path)) =
                 (candidates.get(place.index), destination.paths.get(place.index))
             else {
@@ -191,15 +191,18 @@ impl Rib {
             if views.len() >= query.limit.saturating_add(LAST_PREFIX) {
                 return;
             }
-            let Some(hop) = self.hops.key(path.hop) else {
+            let Some(source) = self.sources.get(path.source) else {
                 continue;
             };
-            let resolved = self.hops.resolution(path.hop).ok();
+            let Some(hop) = self.hops.key(source.hop) else {
+                continue;
+            };
+            let resolved = self.hops.resolution(source.hop).ok();
             let interface = resolved
                 .and_then(|resolved| resolved.gateways.first())
                 .and_then(|gateway| self.kernel.links.get(&gateway.interface))
                 .cloned();
-            let attributes: &Attributes = &path.attributes;
+            let attributes: &Attributes = &source.attributes;
             views.push(RouteView {
                 prefix,
                 peer: candidate.peer.clone(),
@@ -215,7 +218,7 @@ impl Rib {
                 more: MoreAttributes::from(attributes),
                 stale: path.stale,
                 best: place.lost.is_none(),
-                used: place.is_used(),
+                used: place.used,
                 reason: place.lost.map(|lost| lost.to_string()),
                 lost: place.lost,
             });

@@ -59,10 +59,10 @@ pub enum Event {
 /// Events that may wait for control.
 const EVENTS: usize = 64;
 
-/// Starts the speaker: its task and the kernel's on the runtime of the caller; one for each peer and each listening
-/// socket on a thread of their own, so that work on the table cannot cost a hold time.
+/// Starts the speaker, on three threads of its own: the table; the sessions and listening sockets, so that work on the table
+/// cannot cost a hold time; the kernel's routes, since the kernel takes its time. Nothing of it runs on the caller's runtime.
 ///
-/// Call it inside a tokio runtime. A socket that cannot be bound is no error: it is reported and tried again.
+/// A socket that cannot be bound is no error: it is reported and tried again.
 ///
 /// # Errors
 /// [`StartError`] when the metrics are registered already, or the system gives no thread.
@@ -71,14 +71,18 @@ pub async fn start(
     registry: &Registry,
 ) -> Result<(Handle, mpsc::Receiver<Event>), StartError> {
     let metrics = Metrics::register(registry)?;
-    let thread = thread::SessionThread::start().map_err(StartError::Thread)?;
+    let thread = thread::Thread::start("bgp-sessions").map_err(StartError::Thread)?;
+    let table = thread::Thread::start("bgp-table").map_err(StartError::Thread)?;
     let settings = fib::Settings {
         install_routes: inputs.bgp.install_routes,
         table: inputs.bgp.table,
+        nexthop_objects: inputs.bgp.nexthop_objects,
     };
+    let writer = thread::Thread::start("bgp-kernel").map_err(StartError::Thread)?;
     let kernel = fib::Inputs {
         settings,
         tasks: inputs.tasks.clone(),
+        runtime: writer.runtime().clone(),
         stop: inputs.stop.clone(),
     };
     let (kernel, next_hops) = fib::start(kernel, fib::Metrics::register(registry)?);
@@ -102,9 +106,16 @@ pub async fn start(
         events,
         metrics,
         thread,
+        writer,
     };
+    let runtime = table.runtime().clone();
     let speaker = task::Speaker::new(inputs, wishes, around);
-    tasks.spawn(speaker.run());
+    let work = async move {
+        speaker.run().await;
+        // The thread that this runs on ends with it.
+        drop(table);
+    };
+    tasks.spawn_on(work, &runtime);
     let handle = Handle {
         bgp,
         plan,

@@ -25,7 +25,7 @@ use tracing::{info, warn};
 use super::listen::{Listeners, Signers, listen, signers};
 use super::next_hop::next_hops_on;
 use super::peer::Peer;
-use super::thread::SessionThread;
+use super::thread::Thread;
 use super::{Event, Inputs, Query};
 use crate::announce::Plan;
 use crate::bfd;
@@ -70,7 +70,9 @@ pub(super) struct Surroundings {
     pub(super) next_hops: watch::Receiver<Kernel>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) metrics: Metrics,
-    pub(super) thread: SessionThread,
+    pub(super) thread: Thread,
+    /// Where the kernel's routes are written.
+    pub(super) writer: Thread,
 }
 
 /// The queue of all sessions, both ends.
@@ -107,9 +109,11 @@ pub(super) struct Speaker {
     untold_peers: BTreeMap<PeerName, bool>,
     strangers: BTreeMap<IpAddr, Instant>,
     converged: bool,
-    thread: SessionThread,
     bfd: bfd::Handle,
     bfd_priority: Option<bfd::Priority>,
+    thread: Thread,
+    /// Kept until we end.
+    _writer: Thread,
     metrics: Metrics,
     tasks: TaskTracker,
     stop: CancellationToken,
@@ -130,6 +134,7 @@ impl Speaker {
             events,
             metrics,
             thread,
+            writer,
         } = around;
         let (connections, accepted) = mpsc::channel(16);
         let (signers, signers_taken) = watch::channel(signers(&bgp));
@@ -164,6 +169,7 @@ impl Speaker {
             thread,
             bfd: bfd::Handle::new(bfd::PORTS, metrics.bfd_discarded()),
             bfd_priority: None,
+            _writer: writer,
             dice: RandomState::new(),
             bgp,
             routing,
@@ -229,8 +235,11 @@ impl Speaker {
                 Ok(()) = self.next_hops.changed() => {
                     let next_hops = self.next_hops.borrow_and_update().clone();
                     self.raise_floor();
-                    let delta = self.rib.next_hops_changed(next_hops);
-                    self.spread(delta);
+                    // The kernel first: what leads elsewhere now is few, who goes that way may be many.
+                    let first = self.rib.begin_next_hops(next_hops);
+                    self.spread(first);
+                    let rest = self.rib.finish();
+                    self.spread(rest);
                     self.order_all();
                 }
                 // Before the reports: what a session says may have waited longer.
@@ -267,8 +276,8 @@ impl Speaker {
         }
         self.untold_reach.extend(self.tracker.changed(&delta, &self.rib));
         self.pass_on(&delta.changed);
-        if !delta.fib.is_empty() {
-            self.kernel.routes(delta.fib);
+        if self.bgp.install_routes {
+            self.kernel.routes(delta.ways, delta.fib);
         }
     }
 
@@ -377,5 +386,6 @@ fn local(bgp: &Bgp, routing: Routing) -> Local {
         router_id: bgp.identity.router_id,
         cluster_id: bgp.identity.cluster_id,
         kernel_fallback: routing == Routing::Preferred,
+        multipath: bgp.multipath,
     }
 }

@@ -2,8 +2,8 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
 use sekisho_config::model::{
-    AnnounceTo, Asn, BgpIdentity, ErrorWait, MaxPrefixes, PassOn, Peer, PeerRange, Prefix, Role, RouterId,
-    SessionSettings, Transport, Unroutable, Vip, VipPurpose, Withhold,
+    AnnounceTo, Asn, BgpIdentity, ErrorWait, MaxPrefixes, Multipath, PassOn, Peer, PeerRange, Prefix, Role,
+    RouterId, SessionSettings, Transport, Unroutable, Vip, VipPurpose, Withhold,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::{TcpListener, TcpSocket, TcpStream};
@@ -48,6 +48,8 @@ fn bgp() -> Bgp {
         listen: vec!["127.0.0.1:0".parse().unwrap()],
         install_routes: false,
         table: 254,
+        nexthop_objects: true,
+        multipath: Multipath::default(),
         pod_prefixes: vec![],
         error_wait: ErrorWait::default(),
         discover_pod_prefixes: true,

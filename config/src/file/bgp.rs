@@ -1,6 +1,7 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::num::NonZeroU8;
 use std::path::Path;
 use std::time::Duration;
 
@@ -12,7 +13,8 @@ use super::session;
 use super::table::{Table, listen_address};
 use super::transport::{self, bfd, max_prefixes, peer_address, source_address, transport};
 use crate::model::{
-    Bgp, BgpIdentity, ErrorWait, Invalid, Peer, PeerName, PeerRange, Prefix, Role, RouterId, Transport,
+    Bgp, BgpIdentity, ErrorWait, Invalid, Multipath, MultipathRule, Peer, PeerName, PeerRange, Prefix, Role,
+    RouterId, Transport,
 };
 
 /// `[bgp]` as read: what other sections are checked against, also when parts of it are at fault.
@@ -25,6 +27,8 @@ pub(super) struct Read {
     identity: Option<BgpIdentity>,
     install_routes: bool,
     table: u32,
+    nexthop_objects: bool,
+    multipath: Multipath,
     pod_prefixes: Vec<Prefix>,
     error_wait: ErrorWait,
     discover_pod_prefixes: bool,
@@ -38,6 +42,8 @@ impl Read {
             listen: self.listen.into_iter().map(|at| at.value).collect(),
             install_routes: self.install_routes,
             table: self.table,
+            nexthop_objects: self.nexthop_objects,
+            multipath: self.multipath,
             pod_prefixes: self.pod_prefixes,
             error_wait: self.error_wait,
             discover_pod_prefixes: self.discover_pod_prefixes,
@@ -126,6 +132,8 @@ pub(super) fn read(
         install_routes: table.bool("install_routes").unwrap_or(true),
         table: kernel_table(table, log),
         discover_pod_prefixes: table.bool("discover_pod_prefixes").unwrap_or(true),
+        nexthop_objects: table.bool("nexthop_objects").unwrap_or(true),
+        multipath: multipath(table),
         pod_prefixes: table
             .list("pod_prefixes", network)
             .map(|at| at.value.into_iter().map(|at| at.value).collect())
@@ -147,6 +155,22 @@ fn error_wait(table: &Table<'_>, log: &Log) -> ErrorWait {
     }
     let most = most.map_or_else(|| default.most.max(first), |at| at.value);
     ErrorWait { first, most }
+}
+
+fn multipath(table: &Table<'_>) -> Multipath {
+    let rule = table.word("multipath").map(|at| at.value);
+    Multipath {
+        rule: if rule == Some("exact") {
+            MultipathRule::Exact
+        } else {
+            MultipathRule::Relax
+        },
+        most: table
+            .number("max_paths")
+            .and_then(|at| NonZeroU8::new(at.value))
+            .unwrap_or(Multipath::MOST),
+        link_bandwidth: table.bool("link_bandwidth").unwrap_or(false),
+    }
 }
 
 fn read_router_id(text: &str) -> Result<RouterId, Invalid> {

@@ -1,7 +1,7 @@
 use std::collections::BTreeSet;
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
-use std::num::NonZeroU32;
+use std::num::{NonZeroU8, NonZeroU32};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::time::Duration;
@@ -185,6 +185,10 @@ pub struct Bgp {
     pub install_routes: bool,
     /// Kernel routing table of learned routes (254 is `main`).
     pub table: u32,
+    /// Whether routes share nexthop objects of the kernel, where it has them.
+    pub nexthop_objects: bool,
+    /// Which equal paths share the packets of a prefix.
+    pub multipath: Multipath,
     /// From `cluster` peers only prefixes inside these are let in; empty: any but the built-in exceptions.
     pub pod_prefixes: Vec<Prefix>,
     /// Waits after errors. Changing them ends and reopens every session.
@@ -195,6 +199,41 @@ pub struct Bgp {
     pub peers: Vec<Peer>,
     /// Ranges from which connections are accepted.
     pub peer_ranges: Vec<PeerRange>,
+}
+
+/// Which paths of a prefix that are equal until the tie-break carry packets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Multipath {
+    /// How equal they have to be.
+    pub rule: MultipathRule,
+    /// How many at most.
+    pub most: NonZeroU8,
+    /// Whether their shares follow the link bandwidth that they carry.
+    pub link_bandwidth: bool,
+}
+
+/// How equal the AS_PATHs of paths that share packets have to be.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum MultipathRule {
+    /// As long as one another.
+    Relax,
+    /// The same.
+    Exact,
+}
+
+impl Multipath {
+    /// More gateways than this a route cannot have.
+    pub const MOST: NonZeroU8 = NonZeroU8::new(64).expect("64 is not 0");
+}
+
+impl Default for Multipath {
+    fn default() -> Self {
+        Self {
+            rule: MultipathRule::Relax,
+            most: Self::MOST,
+            link_bandwidth: false,
+        }
+    }
 }
 
 /// A configured BGP peer.

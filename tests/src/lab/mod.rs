@@ -1,5 +1,6 @@
 //! Namespaces, daemons, pods and clients of the lab. `docs/lab.md` has the picture.
 
+mod account;
 mod address;
 mod appliance;
 mod authority;
@@ -12,8 +13,10 @@ mod manifest;
 mod netns;
 mod pod;
 mod raised;
+mod vty;
 mod wait;
 
+pub use account::{cpu_seconds, peak_memory};
 pub use address::{BOX, Machine, NODE1, NODE2, NODE3, NODES, Node, ROUTER, VIP_V4, VIP_V6};
 pub use appliance::{Appliance, Settings};
 pub use authority::{Authority, SelfSigned};
@@ -26,4 +29,5 @@ pub use manifest::{EndpointPod, Manifests};
 pub use netns::{Counters, Netns, ip, join, switch};
 pub use pod::Pod;
 pub use raised::Lab;
+pub use vty::vty;
 pub use wait::{Ended, now, wait_for};

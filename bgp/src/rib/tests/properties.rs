@@ -27,6 +27,8 @@ enum Step {
         peer: u8,
     },
     Kernel(u8),
+    Owners(Vec<(usize, usize)>),
+    Local(u8),
     Track(Vec<usize>),
 }
 
@@ -70,6 +72,8 @@ fn step() -> impl Strategy<Value = Step> {
         1 => (peer.clone(), any::<bool>()).prop_map(|(peer, keep)| Step::Down { peer, keep }),
         1 => peer.prop_map(|peer| Step::Sweep { peer }),
         1 => (0u8..4).prop_map(Step::Kernel),
+        1 => prop::collection::vec((0..ADDRESSES.len(), 0..NEXT_HOPS.len()), 0..5).prop_map(Step::Owners),
+        1 => (0u8..4).prop_map(Step::Local),
         1 => prop::collection::vec(0..ADDRESSES.len(), 0..6).prop_map(Step::Track),
     ]
 }
@@ -95,6 +99,32 @@ fn kernel_of(number: u8) -> NextHops {
     view
 }
 
+fn owners_of(pairs: &[(usize, usize)]) -> Owners {
+    let pair = |(pod, node): &(usize, usize)| (ip(ADDRESSES[*pod]), Arc::from([ip(NEXT_HOPS[*node])]));
+    pairs.iter().map(pair).collect()
+}
+
+fn local_of(number: u8, kernel_fallback: bool) -> Local {
+    let multipath = Multipath {
+        rule: if number & 1 == 1 {
+            MultipathRule::Exact
+        } else {
+            MultipathRule::Relax
+        },
+        most: if number & 2 == 2 {
+            std::num::NonZeroU8::MIN
+        } else {
+            Multipath::MOST
+        },
+        link_bandwidth: false,
+    };
+    Local {
+        kernel_fallback,
+        multipath,
+        ..local()
+    }
+}
+
 type Key = (u8, usize, Option<u32>);
 
 /// What the steps add up to, kept in the plainest way.
@@ -102,6 +132,8 @@ type Key = (u8, usize, Option<u32>);
 struct Model {
     paths: BTreeMap<Key, (usize, Attributes, bool)>,
     kernel: u8,
+    owners: Vec<(usize, usize)>,
+    local: u8,
 }
 
 fn update_of(path_id: Option<u32>, at: usize, announced: Option<(usize, &Attributes)>) -> Update {
@@ -161,32 +193,65 @@ impl Model {
                 .paths
                 .retain(|(of, prefix, _), (_, _, stale)| of != peer || !v4(*prefix) || !*stale),
             Step::Kernel(number) => self.kernel = *number,
+            Step::Owners(pairs) => self.owners.clone_from(pairs),
+            Step::Local(number) => self.local = *number,
             Step::Track(_) => {}
         }
     }
 
     /// A fresh table with the same paths, put in backwards.
-    fn rebuild(&self, local: Local) -> (Rib, OrdMap<Prefix, Gateways>) {
-        let mut rib = Rib::new(local);
-        let mut installed = OrdMap::new();
+    fn rebuild(&self, kernel_fallback: bool) -> (Rib, BTreeMap<Prefix, Gateways>) {
+        let mut rib = Rib::new(local_of(self.local, kernel_fallback));
+        let mut installed = Kernel::default();
+        installed.take(rib.set_owners(owners_of(&self.owners)));
         for ((peer, prefix, path_id), (next_hop, attributes, _)) in self.paths.iter().rev() {
             let (id, _) = rib.peer_up(peer_of(*peer));
             let delta = rib.update(id, &update_of(*path_id, *prefix, Some((*next_hop, attributes))));
-            install(&mut installed, delta);
+            installed.take(delta);
         }
-        install(&mut installed, rib.next_hops_changed(kernel_of(self.kernel)));
-        (rib, installed)
+        installed.take(rib.next_hops_changed(kernel_of(self.kernel)));
+        (rib, installed.routes())
     }
 }
 
-fn install(installed: &mut OrdMap<Prefix, Gateways>, delta: Delta) {
-    assert!(delta.changed.is_sorted() && delta.fib.is_sorted_by_key(|(prefix, _)| *prefix));
-    for (prefix, gateways) in delta.fib {
-        assert!(delta.changed.contains(&prefix), "{prefix} is in both lists");
-        match gateways {
-            Some(gateways) => installed.insert(prefix, gateways),
-            None => installed.remove(&prefix),
-        };
+/// What the kernel would have, by what it was told.
+#[derive(Default)]
+struct Kernel {
+    ways: BTreeMap<ForwardingId, Gateways>,
+    routes: BTreeMap<Prefix, ForwardingId>,
+}
+
+impl Kernel {
+    fn take(&mut self, delta: Delta) {
+        assert!(delta.changed.is_sorted() && delta.fib.is_sorted_by_key(|(prefix, _)| *prefix));
+        assert!(delta.ways.is_sorted_by_key(|(id, _)| *id));
+        let mut gone = Vec::new();
+        for (id, gateways) in delta.ways {
+            match gateways {
+                Some(gateways) => drop(self.ways.insert(id, gateways)),
+                None => gone.push(id),
+            }
+        }
+        for (prefix, way) in delta.fib {
+            assert!(delta.changed.contains(&prefix), "{prefix} is in both lists");
+            match way {
+                Some(way) => self.routes.insert(prefix, way),
+                None => self.routes.remove(&prefix),
+            };
+        }
+        for id in gone {
+            assert!(self.ways.remove(&id).is_some(), "{id:?} was told before");
+        }
+        for way in self.routes.values() {
+            assert!(self.ways.contains_key(way), "{way:?} leads somewhere");
+        }
+    }
+
+    fn routes(&self) -> BTreeMap<Prefix, Gateways> {
+        let routes = self.routes.iter();
+        routes
+            .map(|(prefix, way)| (*prefix, Arc::clone(&self.ways[way])))
+            .collect()
     }
 }
 
@@ -195,15 +260,14 @@ proptest! {
 
     #[test]
     fn every_step_leads_to_what_a_fresh_table_says(steps in prop::collection::vec(step(), 1..40), kernel_fallback: bool) {
-        let local = Local { kernel_fallback, ..local() };
-        let mut rib = Rib::new(local);
+        let mut rib = Rib::new(local_of(0, kernel_fallback));
         let ids: BTreeMap<u8, PeerId> = (1..=4).map(|number| (number, rib.peer_up(peer_of(number)).0)).collect();
         rib.next_hops_changed(kernel_of(0));
         let mut model = Model::default();
         let mut tracker = Tracker::default();
         let mut tracked = OrdSet::new();
         let mut answers: BTreeMap<IpAddr, Reach> = BTreeMap::new();
-        let mut installed = OrdMap::new();
+        let mut installed = Kernel::default();
         for step in &steps {
             model.apply(step);
             let mut told = Vec::new();
@@ -215,6 +279,8 @@ proptest! {
                 Step::Down { peer, keep: false } => rib.peer_down(ids[peer], &[]),
                 Step::Sweep { peer } => rib.update(ids[peer], &end_of_rib(Family::Ipv4Unicast)),
                 Step::Kernel(number) => rib.next_hops_changed(kernel_of(*number)),
+                Step::Owners(pairs) => rib.set_owners(owners_of(pairs)),
+                Step::Local(number) => rib.configure(local_of(*number, kernel_fallback)),
                 Step::Track(indices) => {
                     tracked = indices.iter().map(|index| ip(ADDRESSES[*index])).collect();
                     told.extend(tracker.track(tracked.clone(), &rib));
@@ -222,15 +288,15 @@ proptest! {
                 }
             };
             told.extend(tracker.changed(&delta, &rib));
-            install(&mut installed, delta);
+            installed.take(delta);
             for (address, reach) in told {
                 match reach {
                     Some(reach) => prop_assert!(answers.insert(address, reach.clone()) != Some(reach), "only news"),
                     None => prop_assert!(answers.remove(&address).is_some()),
                 }
             }
-            let (fresh, fresh_installed) = model.rebuild(local);
-            prop_assert_eq!(&installed, &fresh_installed, "after {:?}", step);
+            let (fresh, fresh_installed) = model.rebuild(kernel_fallback);
+            prop_assert_eq!(&installed.routes(), &fresh_installed, "after {:?}", step);
             let want: BTreeMap<_, _> = tracked.iter().map(|address| (*address, fresh.reach(*address))).collect();
             prop_assert_eq!(&answers, &want, "after {:?}", step);
             let mut views = rib.routes(&RouteQuery::default());
@@ -249,10 +315,10 @@ proptest! {
             prop_assert_eq!(rib.counts(*id).used, used.iter().filter(|view| view.used).count());
         }
         for id in ids.into_values() {
-            install(&mut installed, rib.forget(id));
+            installed.take(rib.forget(id));
         }
-        prop_assert!(installed.is_empty(), "nothing is left behind: {:?}", installed);
-        prop_assert_eq!((rib.hops.len(), rib.gateways.len(), rib.table.iter().count()), (0, 0, 0));
+        prop_assert!(installed.routes.is_empty() && installed.ways.is_empty(), "nothing is left behind");
+        prop_assert_eq!((rib.hops.len(), rib.ways.len(), rib.table.iter().count(), rib.sources.iter().count()), (0, 0, 0, 0));
         prop_assert_eq!(rib.attributes.len(), 0);
     }
 }

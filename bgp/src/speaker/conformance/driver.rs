@@ -137,6 +137,8 @@ impl Bench {
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             install_routes: false,
             table: 254,
+            nexthop_objects: true,
+            multipath: sekisho_config::model::Multipath::default(),
             pod_prefixes: vec![],
             error_wait: ErrorWait::default(),
             discover_pod_prefixes: true,

@@ -30,7 +30,9 @@ impl Speaker {
         let settings = fib::Settings {
             install_routes: bgp.install_routes,
             table: bgp.table,
+            nexthop_objects: bgp.nexthop_objects,
         };
+        let installs = self.bgp.install_routes;
         self.kernel.configure(settings);
         let identity_changed = bgp.identity != self.bgp.identity || bgp.error_wait != self.bgp.error_wait;
         let pods_changed = bgp.pod_prefixes != self.bgp.pod_prefixes;
@@ -47,8 +49,17 @@ impl Speaker {
             for address in all {
                 self.remove(address, &Notification::cease(cease::CONFIGURATION));
             }
-            let delta = self.rib.configure(local(&self.bgp, self.routing));
-            self.spread(delta);
+        }
+        let delta = self.rib.configure(local(&self.bgp, self.routing));
+        self.spread(delta);
+        match (installs, self.bgp.install_routes) {
+            // It has heard nothing while nothing was to be written.
+            (false, true) => {
+                let all = self.rib.all_forwarding();
+                self.kernel.routes_anew(all.ways, all.fib);
+            }
+            (true, false) => self.kernel.routes_anew(Vec::new(), Vec::new()),
+            _ => {}
         }
         self.match_peers();
         if pods_changed {
@@ -203,8 +214,11 @@ impl Speaker {
             self.untold_peers.insert(peer.wanted.name, false);
         }
         if let Some(id) = peer.id {
-            let delta = self.rib.forget(id);
-            self.spread(delta);
+            let first = self.rib.begin_peer_down(id, &[]);
+            self.spread(first);
+            let rest = self.rib.finish();
+            self.rib.forgotten(id);
+            self.spread(rest);
             self.exports.forget(id);
         }
     }

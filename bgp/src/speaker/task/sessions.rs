@@ -77,6 +77,7 @@ impl Speaker {
         let Some(id) = established.and_then(|peer| peer.id) else {
             return;
         };
+        let mut all_let_in = Vec::with_capacity(updates.len());
         for update in updates {
             let Some(peer) = self.peers.get_mut(&address) else {
                 return;
@@ -121,11 +122,12 @@ impl Speaker {
                     .filter(|(families, _)| !families.is_empty());
                 info!(peer = %peer.wanted.name, %family, "End-of-RIB: the peer has told everything");
             }
-            for part in &let_in {
-                let delta = self.rib.update(id, part);
-                self.spread(delta);
-            }
+            all_let_in.extend(let_in);
         }
+        let delta = self
+            .rib
+            .updates(id, all_let_in.iter().map(std::ops::Deref::deref));
+        self.spread(delta);
         if updates.iter().any(|update| update.end_of_rib.is_some()) {
             self.converge();
         }
@@ -193,9 +195,13 @@ impl Speaker {
             info!(peer = %peer.wanted.name, seconds = time.as_secs(), "graceful restart: routes are kept while the peer is away");
             (keep.iter().copied().collect(), Instant::now() + time)
         });
-        let delta = self.rib.peer_down(id, &keep);
-        show_counts(peer, self.rib.counts(id));
-        self.spread(delta);
+        let first = self.rib.begin_peer_down(id, &keep);
+        self.spread(first);
+        let rest = self.rib.finish();
+        self.spread(rest);
+        if let Some(peer) = self.peers.get(&address) {
+            show_counts(peer, self.rib.counts(id));
+        }
     }
 
     /// What is due by the clock.

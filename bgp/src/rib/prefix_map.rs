@@ -1,0 +1,341 @@
+use std::hash::{BuildHasher, Hash};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use hashbrown::{DefaultHashBuilder, HashTable};
+use sekisho_config::model::Prefix;
+
+/// Marks a slot that holds nothing.
+const VACANT: u8 = u8::MAX;
+
+/// A map from prefixes to values that is made for millions: the values stand in one array, in the order in which they came, and
+/// a hash table of numbers finds them; about 10 octets a prefix beside the value and the prefix itself.
+///
+/// A longest match asks once for each length in use, of which real tables have few. What asks for order sorts.
+#[derive(Debug)]
+pub(crate) struct PrefixMap<T> {
+    v4: Arm<u32, T>,
+    v6: Arm<u128, T>,
+}
+
+#[derive(Debug)]
+struct Arm<B, T> {
+    index: HashTable<u32>,
+    slots: Vec<Slot<B, T>>,
+    free: Vec<u32>,
+    /// How many prefixes there are of each length.
+    lengths: Vec<u32>,
+    /// Of this process alone, so that no peer can choose prefixes that meet in one place.
+    hasher: DefaultHashBuilder,
+}
+
+#[derive(Debug)]
+struct Slot<B, T> {
+    value: T,
+    bits: B,
+    length: u8,
+}
+
+/// The bits of an address, first bit first.
+trait Bits: Copy + Eq + Hash {
+    const WIDTH: u8;
+    /// The first `length` bits, the rest zero.
+    fn truncate(self, length: u8) -> Self;
+    fn prefix(self, length: u8) -> Option<Prefix>;
+}
+
+impl Bits for u32 {
+    const WIDTH: u8 = 32;
+
+    fn truncate(self, length: u8) -> Self {
+        self & !Self::MAX.checked_shr(Self::from(length)).unwrap_or(0)
+    }
+
+    fn prefix(self, length: u8) -> Option<Prefix> {
+        Prefix::new(IpAddr::V4(Ipv4Addr::from_bits(self)), length)
+    }
+}
+
+impl Bits for u128 {
+    const WIDTH: u8 = 128;
+
+    fn truncate(self, length: u8) -> Self {
+        self & !Self::MAX.checked_shr(u32::from(length)).unwrap_or(0)
+    }
+
+    fn prefix(self, length: u8) -> Option<Prefix> {
+        Prefix::new(IpAddr::V6(Ipv6Addr::from_bits(self)), length)
+    }
+}
+
+enum Key {
+    V4(u32),
+    V6(u128),
+}
+
+fn key(prefix: &Prefix) -> Key {
+    match prefix.address() {
+        IpAddr::V4(address) => Key::V4(address.to_bits()),
+        IpAddr::V6(address) => Key::V6(address.to_bits()),
+    }
+}
+
+impl<T> Default for PrefixMap<T> {
+    fn default() -> Self {
+        Self {
+            v4: Arm::new(),
+            v6: Arm::new(),
+        }
+    }
+}
+
+impl<T: Default> PrefixMap<T> {
+    pub(crate) fn get(&self, prefix: &Prefix) -> Option<&T> {
+        match key(prefix) {
+            Key::V4(bits) => self.v4.get(bits, prefix.length()),
+            Key::V6(bits) => self.v6.get(bits, prefix.length()),
+        }
+    }
+
+    pub(crate) fn get_mut(&mut self, prefix: &Prefix) -> Option<&mut T> {
+        match key(prefix) {
+            Key::V4(bits) => self.v4.get_mut(bits, prefix.length()),
+            Key::V6(bits) => self.v6.get_mut(bits, prefix.length()),
+        }
+    }
+
+    /// The value of a prefix, made where it is not there.
+    pub(crate) fn entry(&mut self, prefix: &Prefix) -> &mut T {
+        match key(prefix) {
+            Key::V4(bits) => self.v4.entry(bits, prefix.length()),
+            Key::V6(bits) => self.v6.entry(bits, prefix.length()),
+        }
+    }
+
+    pub(crate) fn remove(&mut self, prefix: &Prefix) -> Option<T> {
+        match key(prefix) {
+            Key::V4(bits) => self.v4.remove(bits, prefix.length()),
+            Key::V6(bits) => self.v6.remove(bits, prefix.length()),
+        }
+    }
+
+    /// Every prefix that holds `prefix`, itself included, longest first.
+    pub(crate) fn covering<'a>(&'a self, prefix: &Prefix) -> Box<dyn Iterator<Item = (Prefix, &'a T)> + 'a> {
+        match key(prefix) {
+            Key::V4(bits) => Box::new(self.v4.covering(bits, prefix.length())),
+            Key::V6(bits) => Box::new(self.v6.covering(bits, prefix.length())),
+        }
+    }
+
+    /// Every prefix inside `prefix`, itself included, in order. Looks at all of the family.
+    pub(crate) fn within(&self, prefix: &Prefix) -> Vec<(Prefix, &T)> {
+        let inside = |found: &(Prefix, &T)| prefix.covers(&found.0);
+        let mut found: Vec<_> = match key(prefix) {
+            Key::V4(_) => self.v4.iter().filter(inside).collect(),
+            Key::V6(_) => self.v6.iter().filter(inside).collect(),
+        };
+        found.sort_unstable_by_key(|(prefix, _)| *prefix);
+        found
+    }
+
+    /// Every prefix, in no order that means anything.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (Prefix, &T)> {
+        self.v4.iter().chain(self.v6.iter())
+    }
+
+    /// Every prefix: IPv4 first, each in order.
+    pub(crate) fn sorted(&self) -> Vec<(Prefix, &T)> {
+        let mut all: Vec<_> = self.iter().collect();
+        all.sort_unstable_by_key(|(prefix, _)| *prefix);
+        all
+    }
+}
+
+impl<B: Bits, T> Arm<B, T> {
+    fn new() -> Self {
+        Self {
+            index: HashTable::new(),
+            slots: Vec::new(),
+            free: Vec::new(),
+            lengths: vec![0; usize::from(B::WIDTH) + 1],
+            hasher: DefaultHashBuilder::default(),
+        }
+    }
+
+    fn find(&self, bits: B, length: u8) -> Option<u32> {
+        let hash = self.hasher.hash_one((bits, length));
+        let same = |at: &u32| {
+            self.slots
+                .get(*at as usize)
+                .is_some_and(|slot| slot.bits == bits && slot.length == length)
+        };
+        self.index.find(hash, same).copied()
+    }
+
+    fn get(&self, bits: B, length: u8) -> Option<&T> {
+        let at = self.find(bits, length)?;
+        self.slots.get(at as usize).map(|slot| &slot.value)
+    }
+
+    fn get_mut(&mut self, bits: B, length: u8) -> Option<&mut T> {
+        let at = self.find(bits, length)?;
+        self.slots.get_mut(at as usize).map(|slot| &mut slot.value)
+    }
+
+    fn covering(&self, bits: B, length: u8) -> impl Iterator<Item = (Prefix, &T)> {
+        let lengths = self
+            .lengths
+            .iter()
+            .take(usize::from(length) + 1)
+            .enumerate()
+            .rev();
+        lengths
+            .filter(|(_, count)| **count > 0)
+            .filter_map(move |(length, _)| {
+                let length = u8::try_from(length).ok()?;
+                let bits = bits.truncate(length);
+                Some((bits.prefix(length)?, self.get(bits, length)?))
+            })
+    }
+
+    fn iter(&self) -> impl Iterator<Item = (Prefix, &T)> {
+        self.slots
+            .iter()
+            .filter(|slot| slot.length != VACANT)
+            .filter_map(|slot| Some((slot.bits.prefix(slot.length)?, &slot.value)))
+    }
+}
+
+impl<B: Bits, T: Default> Arm<B, T> {
+    fn entry(&mut self, bits: B, length: u8) -> &mut T {
+        let at = match self.find(bits, length) {
+            Some(at) => at,
+            None => self.insert(bits, length),
+        };
+        &mut self
+            .slots
+            .get_mut(at as usize)
+            .expect("every number in the index is a place in the array")
+            .value
+    }
+
+    fn insert(&mut self, bits: B, length: u8) -> u32 {
+        let slot = Slot {
+            value: T::default(),
+            bits,
+            length,
+        };
+        let at = match self.free.pop() {
+            Some(at) => {
+                if let Some(place) = self.slots.get_mut(at as usize) {
+                    *place = slot;
+                }
+                at
+            }
+            None => {
+                self.slots.push(slot);
+                u32::try_from(self.slots.len() - 1)
+                    .expect("fewer than 2^32 prefixes: memory ends long before")
+            }
+        };
+        let hash = self.hasher.hash_one((bits, length));
+        let (slots, hasher) = (&self.slots, &self.hasher);
+        self.index.insert_unique(hash, at, |at| {
+            slots
+                .get(*at as usize)
+                .map_or(0, |slot| hasher.hash_one((slot.bits, slot.length)))
+        });
+        if let Some(count) = self.lengths.get_mut(usize::from(length)) {
+            *count += 1;
+        }
+        at
+    }
+
+    fn remove(&mut self, bits: B, length: u8) -> Option<T> {
+        let hash = self.hasher.hash_one((bits, length));
+        let slots = &self.slots;
+        let same = |at: &u32| {
+            slots
+                .get(*at as usize)
+                .is_some_and(|slot| slot.bits == bits && slot.length == length)
+        };
+        let (at, _) = self.index.find_entry(hash, same).ok()?.remove();
+        let slot = self.slots.get_mut(at as usize)?;
+        slot.length = VACANT;
+        let value = std::mem::take(&mut slot.value);
+        if let Some(count) = self.lengths.get_mut(usize::from(length)) {
+            *count -= 1;
+        }
+        self.free.push(at);
+        if self.free.len() == self.slots.len() {
+            // Empty again: what a million prefixes took is given back.
+            *self = Self::new();
+        }
+        Some(value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[derive(Clone, Debug)]
+    enum Step {
+        Set(Prefix, u32),
+        Remove(Prefix),
+    }
+
+    /// Few distinct addresses, so that prefixes nest and meet.
+    fn prefix() -> impl Strategy<Value = Prefix> {
+        let v4 = (
+            prop::sample::select(vec![0u32, 0x0a00_0000, 0x0a00_0040, 0xffff_ffff]),
+            0u32..64,
+            0u8..=32,
+        )
+            .prop_map(|(base, low, length)| (base ^ low).truncate(length).prefix(length).unwrap());
+        let v6 = (
+            prop::sample::select(vec![0u128, 0xfd00 << 112, u128::MAX]),
+            0u128..64,
+            0u8..=128,
+        )
+            .prop_map(|(base, low, length)| (base ^ low).truncate(length).prefix(length).unwrap());
+        prop_oneof![v4, v6]
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (prefix(), 0u32..1000).prop_map(|(prefix, value)| Step::Set(prefix, value)),
+            2 => prefix().prop_map(Step::Remove),
+        ]
+    }
+
+    proptest! {
+        #[test]
+        fn behaves_like_a_map(steps in prop::collection::vec(step(), 0..200), probe in prefix()) {
+            let mut map = PrefixMap::default();
+            let mut model = BTreeMap::new();
+            for step in steps {
+                match step {
+                    Step::Set(prefix, value) => {
+                        *map.entry(&prefix) = value;
+                        model.insert(prefix, value);
+                    }
+                    Step::Remove(prefix) => prop_assert_eq!(map.remove(&prefix), model.remove(&prefix)),
+                }
+            }
+            prop_assert_eq!(map.get(&probe), model.get(&probe));
+            prop_assert_eq!(map.get_mut(&probe).copied(), model.get(&probe).copied());
+            let want: Vec<_> = model.iter().map(|(prefix, value)| (*prefix, value)).collect();
+            prop_assert_eq!(map.sorted(), want, "in order, nothing lost");
+            let covering: Vec<_> = map.covering(&probe).collect();
+            let mut want: Vec<_> = model.iter().filter(|(prefix, _)| prefix.covers(&probe)).map(|(prefix, value)| (*prefix, value)).collect();
+            want.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.length()));
+            prop_assert_eq!(covering, want);
+            let want: Vec<_> = model.iter().filter(|(prefix, _)| probe.covers(prefix)).map(|(prefix, value)| (*prefix, value)).collect();
+            prop_assert_eq!(map.within(&probe), want);
+        }
+    }
+}
