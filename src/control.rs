@@ -3,6 +3,7 @@
 //! [`Control`] is the pure core (a state and a fold); [`run`] is the loop around it.
 
 mod metrics;
+mod owners;
 #[cfg(test)]
 mod tests;
 mod tracked;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use imbl::{OrdMap, OrdSet};
 use jiff::Timestamp;
 use sekisho_bgp::announce::{self, Plan};
+use sekisho_bgp::rib::Owners;
 use sekisho_config::model::{
     Bgp, Certificate, CertificateSource, ClusterPart, Desired, Finding, HostPattern, NameSet, Observed,
     PoolId, Prefix, Revision, Settings, Vip, VipPurpose, VipServing,
@@ -24,6 +26,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::debug;
 
 pub(crate) use self::metrics::Metrics;
+use self::owners::NodesOfPods;
 use self::tracked::Tracked;
 
 /// Changes folded at most before the result is published.
@@ -111,6 +114,7 @@ struct Control {
     findings: Arc<[Finding]>,
     generation: Option<u64>,
     tracked: Tracked,
+    nodes_of_pods: NodesOfPods,
     snapshot: Arc<Snapshot>,
     plan: Arc<Plan>,
     wanted: BTreeSet<Arc<NameSet>>,
@@ -139,6 +143,7 @@ impl Control {
             findings: Arc::from([]),
             generation: None,
             tracked: Tracked::default(),
+            nodes_of_pods: NodesOfPods::default(),
             snapshot: Arc::new(Snapshot::default()),
             plan: Arc::new(Plan::default()),
             wanted: BTreeSet::new(),
@@ -170,13 +175,10 @@ impl Control {
                 part,
                 findings,
             } => {
-                let empty = OrdMap::new();
-                let before = self
-                    .desired
-                    .cluster
-                    .as_ref()
-                    .map_or(&empty, |cluster| &cluster.pools);
-                self.tracked.follow(before, &part.pools);
+                let empty = ClusterPart::default();
+                let before = self.desired.cluster.as_ref().unwrap_or(&empty);
+                self.tracked.follow(&before.pools, &part.pools);
+                self.nodes_of_pods.follow(before, &part, self.tracked.addresses());
                 self.desired.cluster = Some(part);
                 self.findings = findings;
                 self.generation = Some(generation);
@@ -371,6 +373,7 @@ pub(crate) async fn run(
     let mut shell = Shell {
         outputs,
         tracked: OrdSet::new(),
+        owners: Owners::new(),
         generation: None,
         settings: Arc::clone(&control.settings),
         own_addresses: Arc::clone(&control.own_addresses),
@@ -413,6 +416,7 @@ fn with_pod_networks(bgp: &Bgp, networks: &[Prefix]) -> Bgp {
 struct Shell {
     outputs: Outputs,
     tracked: OrdSet<IpAddr>,
+    owners: Owners,
     generation: Option<u64>,
     settings: Arc<Settings>,
     own_addresses: Arc<BTreeSet<IpAddr>>,
@@ -443,6 +447,10 @@ impl Shell {
             if !self.tracked.ptr_eq(control.tracked.addresses()) {
                 self.tracked = control.tracked.addresses().clone();
                 bgp.track(self.tracked.clone());
+            }
+            if !self.owners.ptr_eq(control.nodes_of_pods.owners()) {
+                self.owners = control.nodes_of_pods.owners().clone();
+                bgp.owners(self.owners.clone());
             }
             if outcome.plan {
                 bgp.announce(Arc::clone(&control.plan));

@@ -151,7 +151,7 @@ pub(crate) fn begin(
             health
         }
         (connect, kind) => {
-            let health = Health::new("cluster", location, &Kind::ALL.map(Some));
+            let health = Health::new("cluster", location, &Kind::NEEDED.map(Some));
             let (client_sender, client) = watch::channel(None);
             let cluster = Cluster {
                 connect: connect.unwrap_or(Connect::Source(kind)),
@@ -159,6 +159,7 @@ pub(crate) fn begin(
                 metrics: metrics.clone(),
                 publish,
                 client: client_sender,
+                nodes: context.nodes,
                 stop: stop.clone(),
             };
             tasks.spawn(cluster.run());

@@ -33,6 +33,7 @@ pub(crate) fn context() -> Context {
             proxy_protocol_from: Vec::new(),
         },
         acme: false,
+        nodes: true,
     }
 }
 

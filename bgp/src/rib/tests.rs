@@ -591,6 +591,130 @@ fn queries() {
 }
 
 #[test]
+fn the_node_that_runs_the_pods_is_the_way_to_them() {
+    let mut rib = rib();
+    // Three nodes of another AS, each with every block and itself as next hop.
+    let ids: Vec<_> = (1..=3)
+        .map(|last| rib.peer_up(peer(last, 64513, Role::Cluster)).0)
+        .collect();
+    let attributes = || Attributes {
+        as_path: AsPath {
+            segments: vec![Segment::Sequence(vec![64513])],
+        },
+        ..Attributes::default()
+    };
+    for (last, id) in (1..=3).zip(&ids) {
+        let update = announce_with(
+            &["10.244.0.0/26", "10.244.1.0/26"],
+            &format!("10.0.0.{last}"),
+            attributes(),
+        );
+        rib.update(*id, &update);
+    }
+    assert_eq!(
+        via(&rib, "10.244.0.1"),
+        "10.244.0.0/26 via [10.0.0.1, 10.0.0.2, 10.0.0.3]"
+    );
+    let runs = |pods: &[(&str, &str)]| -> Owners {
+        let pod = |(pod, node): &(&str, &str)| (ip(pod), Arc::from([ip(node), ip("2001:db8::99")]));
+        pods.iter().map(pod).collect()
+    };
+    let delta = rib.set_owners(runs(&[("10.244.0.1", "10.0.0.3"), ("10.244.0.2", "10.0.0.3")]));
+    assert_eq!(
+        fib(&rib, &delta),
+        ["10.244.0.0/26 10.0.0.3@2"],
+        "the other block has no pod"
+    );
+    assert_eq!(via(&rib, "10.244.0.1"), "10.244.0.0/26 via [10.0.0.3]");
+    let views = rib.routes(&RouteQuery {
+        prefix: Some((Relation::Exact, prefix("10.244.0.0/26"))),
+        ..RouteQuery::default()
+    });
+    assert_eq!(views[1].lost, Some(Lost::Owner));
+    assert_eq!(
+        views[1].reason.as_deref(),
+        Some("its next hop is not the node that runs the pods")
+    );
+    // The node is gone: at first the way leads to a backup, then the table has decided.
+    let first = rib.begin_peer_down(ids[2], &[]);
+    let [(_, Some(gateways))] = &first.ways[..] else {
+        panic!("{first:?}")
+    };
+    assert_eq!(gateways[0].via, ip("10.0.0.1"));
+    let delta = rib.finish();
+    assert_eq!(
+        fib(&rib, &delta),
+        [
+            "10.244.0.0/26 10.0.0.1@2 10.0.0.2@2",
+            "10.244.1.0/26 10.0.0.1@2 10.0.0.2@2"
+        ]
+    );
+    // An address that nobody announces as next hop, and a pod that has moved.
+    let delta = rib.set_owners(runs(&[("10.244.0.1", "10.0.0.77")]));
+    assert!(fib(&rib, &delta).is_empty());
+    let delta = rib.set_owners(runs(&[("10.244.0.1", "10.0.0.2")]));
+    assert_eq!(fib(&rib, &delta), ["10.244.0.0/26 10.0.0.2@2"]);
+    let delta = rib.set_owners(Owners::new());
+    assert_eq!(fib(&rib, &delta), ["10.244.0.0/26 10.0.0.1@2 10.0.0.2@2"]);
+}
+
+#[test]
+fn who_shares_follows_the_settings() {
+    let mut rib = rib();
+    let with = |first: u32, bandwidth: f32| {
+        let [a, b, c, d] = bandwidth.to_be_bytes();
+        Attributes {
+            as_path: AsPath {
+                segments: vec![Segment::Sequence(vec![64513, first])],
+            },
+            extended_communities: vec![[0x40, 0x04, 0xfc, 0x01, a, b, c, d]],
+            ..Attributes::default()
+        }
+    };
+    for (last, first, bandwidth) in [(1, 1, 1e9), (2, 1, 4e9), (3, 2, 4e9)] {
+        let (id, _) = rib.peer_up(peer(last, 64513, Role::Cluster));
+        rib.update(
+            id,
+            &announce_with(
+                &["10.96.0.0/12"],
+                &format!("10.0.0.{last}"),
+                with(first, bandwidth),
+            ),
+        );
+    }
+    let shares = |rib: &Rib| -> Vec<(String, u16)> {
+        let destination = rib.table.get(&prefix("10.96.0.0/12")).unwrap();
+        let gateways = rib.ways.gateways(destination.forwarding.unwrap()).unwrap();
+        gateways
+            .iter()
+            .map(|one| (one.via.to_string(), one.weight))
+            .collect()
+    };
+    let want = |list: &[(&str, u16)]| -> Vec<(String, u16)> {
+        list.iter()
+            .map(|(via, weight)| ((*via).to_owned(), *weight))
+            .collect()
+    };
+    assert_eq!(
+        shares(&rib),
+        want(&[("10.0.0.1", 1), ("10.0.0.2", 1), ("10.0.0.3", 1)])
+    );
+    let mut set = local();
+    set.multipath.link_bandwidth = true;
+    rib.configure(set);
+    assert_eq!(
+        shares(&rib),
+        want(&[("10.0.0.1", 64), ("10.0.0.2", 256), ("10.0.0.3", 256)])
+    );
+    set.multipath.rule = MultipathRule::Exact;
+    rib.configure(set);
+    assert_eq!(shares(&rib), want(&[("10.0.0.1", 64), ("10.0.0.2", 256)]));
+    set.multipath.most = std::num::NonZeroU8::MIN;
+    rib.configure(set);
+    assert_eq!(shares(&rib), want(&[("10.0.0.1", 1)]));
+}
+
+#[test]
 fn as_sets_do_not_confuse_the_neighbour() {
     let path = AsPath {
         segments: vec![Segment::Set(vec![64513])],

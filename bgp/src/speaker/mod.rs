@@ -26,7 +26,7 @@ use crate::error::StartError;
 use crate::fib;
 use crate::metrics::Metrics;
 use crate::policy::RejectedView;
-use crate::rib::{RouteCount, RouteQuery, RouteView};
+use crate::rib::{Owners, RouteCount, RouteQuery, RouteView};
 use crate::view::{ListenerView, PeerView, VipView};
 
 /// What the speaker needs.
@@ -89,6 +89,7 @@ pub async fn start(
     let (bgp, bgp_wanted) = watch::channel(inputs.bgp.clone());
     let (plan, plan_wanted) = watch::channel(Arc::new(Plan::default()));
     let (tracked, tracked_wanted) = watch::channel(OrdSet::new());
+    let (owners, owners_known) = watch::channel(Owners::new());
     let (draining, draining_wanted) = watch::channel(false);
     let (queries, queries_asked) = mpsc::channel(16);
     let (events, told) = mpsc::channel(EVENTS);
@@ -96,6 +97,7 @@ pub async fn start(
         bgp: bgp_wanted,
         plan: plan_wanted,
         tracked: tracked_wanted,
+        owners: owners_known,
         draining: draining_wanted,
         queries: queries_asked,
     };
@@ -120,6 +122,7 @@ pub async fn start(
         bgp,
         plan,
         tracked,
+        owners,
         draining,
         queries,
         kernel,
@@ -133,6 +136,7 @@ pub struct Handle {
     bgp: watch::Sender<Bgp>,
     plan: watch::Sender<Arc<Plan>>,
     tracked: watch::Sender<OrdSet<IpAddr>>,
+    owners: watch::Sender<Owners>,
     draining: watch::Sender<bool>,
     queries: mpsc::Sender<Query>,
     kernel: fib::Handle,
@@ -171,6 +175,12 @@ impl Handle {
     /// The whole set of addresses whose reachability is wanted.
     pub fn track(&self, addresses: OrdSet<IpAddr>) {
         self.tracked.send_if_modified(|now| replace(now, addresses));
+    }
+
+    /// The whole set of pods whose node is known, each with the node's addresses: of several paths to a prefix the one whose
+    /// next hop is the node that runs the prefix's pods is the best, the others are there for when it is gone.
+    pub fn owners(&self, owners: Owners) {
+        self.owners.send_if_modified(|now| replace(now, owners));
     }
 
     /// Every peer. Empty when the speaker has ended.

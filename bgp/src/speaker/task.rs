@@ -32,7 +32,7 @@ use crate::bfd;
 use crate::fib;
 use crate::metrics::Metrics;
 use crate::policy::Floor;
-use crate::rib::{Delta, Local, NextHops as Kernel, Rib, Tracker};
+use crate::rib::{Delta, Local, NextHops as Kernel, Owners, Rib, Tracker};
 use crate::session::{Adverts, NextHops, Report, SessionKey, Wanted, vip_key};
 use crate::wire::Notification;
 use exports::Exports;
@@ -60,6 +60,7 @@ pub(super) struct Wishes {
     pub(super) bgp: watch::Receiver<Bgp>,
     pub(super) plan: watch::Receiver<Arc<Plan>>,
     pub(super) tracked: watch::Receiver<OrdSet<IpAddr>>,
+    pub(super) owners: watch::Receiver<Owners>,
     pub(super) draining: watch::Receiver<bool>,
     pub(super) queries: mpsc::Receiver<Query>,
 }
@@ -231,6 +232,11 @@ impl Speaker {
                     let tracked = self.wishes.tracked.borrow_and_update().clone();
                     let answers = self.tracker.track(tracked, &self.rib);
                     self.untold_reach.extend(answers);
+                }
+                Ok(()) = self.wishes.owners.changed() => {
+                    let owners = self.wishes.owners.borrow_and_update().clone();
+                    let delta = self.rib.set_owners(owners);
+                    self.spread(delta);
                 }
                 Ok(()) = self.next_hops.changed() => {
                     let next_hops = self.next_hops.borrow_and_update().clone();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::Serialize;
 
-use super::{CertificateSource, HostPattern, ObjectName, Pool, PoolId, Vip, VirtualHost};
+use super::{CertificateSource, HostPattern, NodeName, ObjectName, Pool, PoolId, Vip, VirtualHost};
 
 /// What the cluster (or the directory of manifests) asks for: the result of `ingress_controller::translate`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -19,7 +19,13 @@ pub struct ClusterPart {
     pub tcp: OrdMap<SocketAddr, Arc<TcpRoute>>,
     /// Addresses in use.
     pub vips: OrdMap<IpAddr, Arc<Vip>>,
+    /// The cluster's nodes.
+    pub nodes: OrdMap<NodeName, Arc<NodeAddresses>>,
 }
+
+/// Addresses of a node: next hops of its pods' routes. Ordered, each once.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+pub struct NodeAddresses(pub Vec<IpAddr>);
 
 /// A TCP listener and where its connections go.
 #[derive(Clone, Debug, Eq, PartialEq, Serialize)]

@@ -45,6 +45,8 @@ pub(crate) struct Cluster {
     pub(crate) publish: latest::Sender<Option<Published>>,
     /// The client in use, for whoever writes.
     pub(crate) client: latest::Sender<Option<Client>>,
+    /// Whether Nodes are watched: they say which of several routes leads to the node that runs a pod.
+    pub(crate) nodes: bool,
     pub(crate) stop: CancellationToken,
 }
 
@@ -109,6 +111,9 @@ impl Cluster {
         watches.spawn(KindWatch::<core::Service>::new(watch()).run());
         watches.spawn(KindWatch::<discovery::EndpointSlice>::new(watch()).run());
         watches.spawn(KindWatch::<core::Secret>::new(watch()).run());
+        if self.nodes {
+            watches.spawn(KindWatch::<core::Node>::new(watch()).run());
+        }
         let mut gathered = Gathered::default();
         let mut connected = Instant::now();
         loop {
@@ -130,7 +135,7 @@ impl Cluster {
                     // They never end; one that does has panicked, and its kind would stand still in silence.
                     let error = format!("a watch has ended ({ended:?}); restart the process and report this");
                     tracing::error!(error);
-                    for kind in Kind::ALL {
+                    for kind in Kind::NEEDED {
                         self.health.failed(Some(kind), error.clone());
                     }
                 }
@@ -140,7 +145,8 @@ impl Cluster {
 
     fn publish(&self, gathered: &mut Gathered) {
         self.health.counted(&gathered.world);
-        if gathered.listed.len() < Kind::ALL.len() || !std::mem::take(&mut gathered.changed) {
+        let complete = Kind::NEEDED.iter().all(|kind| gathered.listed.contains(kind));
+        if !complete || !std::mem::take(&mut gathered.changed) {
             return;
         }
         if self.publish.borrow().is_none() {
@@ -164,7 +170,7 @@ impl Cluster {
                 Err(error) => {
                     let error = printable_long(&error.to_string());
                     let mut new = false;
-                    for kind in Kind::ALL {
+                    for kind in Kind::NEEDED {
                         new |= self.health.failed(Some(kind), error.clone());
                         self.metrics.errors.with_label_values(&[kind.as_str()]).inc();
                     }

@@ -276,6 +276,9 @@ fn object(kind: Kind, value: Value) -> Result<Option<Object>, String> {
                 .try_into()
                 .map_err(why)?,
         )),
+        Kind::Node => Object::Node(std::sync::Arc::new(
+            typed::<core::Node>(value)?.try_into().map_err(why)?,
+        )),
         Kind::Secret => {
             // What serde says of a value that does not fit may quote it, and here the values are keys.
             let secret: core::Secret = typed(value).map_err(|_| {

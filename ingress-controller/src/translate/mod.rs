@@ -22,7 +22,9 @@ use std::net::IpAddr;
 use std::sync::Arc;
 
 use imbl::OrdMap;
-use sekisho_config::model::{AddressPool, ClusterPart, Finding, Listen, ObjectName, Settings, SourceKind};
+use sekisho_config::model::{
+    AddressPool, ClusterPart, Finding, Listen, NodeAddresses, NodeName, ObjectName, Settings, SourceKind,
+};
 
 pub use annotations::reference as annotation_reference;
 
@@ -48,6 +50,8 @@ pub struct Context {
     pub listen: Listen,
     /// Whether there is an `[acme]` section.
     pub acme: bool,
+    /// Whether routes are learned by BGP, so that it matters which node runs a pod. Counts at the start.
+    pub nodes: bool,
 }
 
 impl From<&Settings> for Context {
@@ -60,6 +64,7 @@ impl From<&Settings> for Context {
             vips: settings.vips.clone(),
             listen: settings.listen.clone(),
             acme: settings.acme.is_some(),
+            nodes: settings.bgp.is_some(),
         }
     }
 }
@@ -100,6 +105,7 @@ pub fn translate(world: &World, context: &Context) -> (Translation, Vec<Finding>
         certificates,
         tcp: balancers.tcp,
         vips: balancers.vips,
+        nodes: nodes(world),
     };
     let allocations = balancers.allocations;
     (
@@ -110,6 +116,16 @@ pub fn translate(world: &World, context: &Context) -> (Translation, Vec<Finding>
         },
         findings.into_vec(),
     )
+}
+
+fn nodes(world: &World) -> OrdMap<NodeName, Arc<NodeAddresses>> {
+    let nodes = world.nodes.values();
+    nodes
+        .map(|node| {
+            let addresses = NodeAddresses(node.addresses.clone());
+            (NodeName(node.name.name.clone()), Arc::new(addresses))
+        })
+        .collect()
 }
 
 /// The most findings that one translation gives; what is beyond is counted in the last one.
@@ -123,6 +139,7 @@ pub fn retain_shared(previous: &ClusterPart, next: ClusterPart) -> ClusterPart {
         certificates: share(&previous.certificates, next.certificates),
         tcp: share(&previous.tcp, next.tcp),
         vips: share(&previous.vips, next.vips),
+        nodes: share(&previous.nodes, next.nodes),
     }
 }
 

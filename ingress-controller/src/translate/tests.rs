@@ -32,6 +32,7 @@ pub(super) fn context() -> Context {
             proxy_protocol_from: Vec::new(),
         },
         acme: false,
+        nodes: true,
     }
 }
 

@@ -192,6 +192,15 @@ pub enum Protocol {
     Other,
 }
 
+/// A Node (`v1`).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Node {
+    /// Its name; no namespace.
+    pub name: ObjectName,
+    /// Addresses of its own: next hops of its pods' routes. Ordered, each once.
+    pub addresses: Vec<IpAddr>,
+}
+
 /// An EndpointSlice (`discovery.k8s.io/v1`).
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct EndpointSlice {

@@ -12,7 +12,7 @@ use sekisho_config::model::ObjectName;
 use serde::Serialize;
 
 pub use facts::{
-    AddressType, Annotations, Backend, EndpointSlice, Ingress, IngressClass, PathType, Protocol, Rule,
+    AddressType, Annotations, Backend, EndpointSlice, Ingress, IngressClass, Node, PathType, Protocol, Rule,
     RulePath, SecretFault, Service, ServicePort, ServicePortRef, ServiceType, SliceEndpoint, SlicePort,
     Status, Tls, TlsSecret,
 };
@@ -32,17 +32,34 @@ pub enum Kind {
     EndpointSlice,
     /// `v1` Secret of type `kubernetes.io/tls`
     Secret,
+    /// `v1` Node
+    Node,
 }
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 5] = [
+    pub const ALL: [Self; 6] = [
+        Self::Ingress,
+        Self::IngressClass,
+        Self::Service,
+        Self::EndpointSlice,
+        Self::Secret,
+        Self::Node,
+    ];
+
+    /// Without which no view of a cluster is complete. Nodes only make a choice between routes better.
+    pub const NEEDED: [Self; 5] = [
         Self::Ingress,
         Self::IngressClass,
         Self::Service,
         Self::EndpointSlice,
         Self::Secret,
     ];
+
+    /// Whether it is one of [`Self::NEEDED`].
+    pub fn is_needed(self) -> bool {
+        Self::NEEDED.contains(&self)
+    }
 
     /// `kind` as manifests write it.
     pub fn as_str(self) -> &'static str {
@@ -52,6 +69,7 @@ impl Kind {
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
             Self::Secret => "Secret",
+            Self::Node => "Node",
         }
     }
 
@@ -59,7 +77,7 @@ impl Kind {
     pub fn api_version(self) -> &'static str {
         match self {
             Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
-            Self::Service | Self::Secret => "v1",
+            Self::Service | Self::Secret | Self::Node => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
         }
     }
@@ -72,6 +90,7 @@ impl Kind {
             Self::Service => ("", "services"),
             Self::EndpointSlice => ("discovery.k8s.io", "endpointslices"),
             Self::Secret => ("", "secrets"),
+            Self::Node => ("", "nodes"),
         }
     }
 }
@@ -95,6 +114,8 @@ pub enum Object {
     EndpointSlice(Arc<EndpointSlice>),
     /// A Secret of type `kubernetes.io/tls`.
     Secret(Arc<TlsSecret>),
+    /// A Node.
+    Node(Arc<Node>),
 }
 
 impl Object {
@@ -106,6 +127,7 @@ impl Object {
             Self::Service(_) => Kind::Service,
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Secret(_) => Kind::Secret,
+            Self::Node(_) => Kind::Node,
         }
     }
 
@@ -117,6 +139,7 @@ impl Object {
             Self::Service(object) => &object.name,
             Self::EndpointSlice(object) => &object.name,
             Self::Secret(object) => &object.name,
+            Self::Node(object) => &object.name,
         }
     }
 }
@@ -130,6 +153,8 @@ pub struct World {
     pub ingress_classes: OrdMap<ObjectName, Arc<IngressClass>>,
     /// Services.
     pub services: OrdMap<ObjectName, Arc<Service>>,
+    /// Nodes.
+    pub nodes: OrdMap<ObjectName, Arc<Node>>,
     /// EndpointSlices.
     pub slices: OrdMap<ObjectName, Arc<EndpointSlice>>,
     /// TLS Secrets.
@@ -166,6 +191,9 @@ impl World {
             Object::Secret(object) => {
                 self.secrets.insert(object.name.clone(), object);
             }
+            Object::Node(object) => {
+                self.nodes.insert(object.name.clone(), object);
+            }
         }
     }
 
@@ -181,6 +209,7 @@ impl World {
                 }
             }
             Kind::Secret => drop(self.secrets.remove(name)),
+            Kind::Node => drop(self.nodes.remove(name)),
         }
     }
 
@@ -207,6 +236,7 @@ impl World {
             Kind::Service => self.services.get(name).cloned().map(Object::Service),
             Kind::EndpointSlice => self.slices.get(name).cloned().map(Object::EndpointSlice),
             Kind::Secret => self.secrets.get(name).cloned().map(Object::Secret),
+            Kind::Node => self.nodes.get(name).cloned().map(Object::Node),
         }
     }
 
@@ -218,6 +248,7 @@ impl World {
             Kind::Service => self.services.len(),
             Kind::EndpointSlice => self.slices.len(),
             Kind::Secret => self.secrets.len(),
+            Kind::Node => self.nodes.len(),
         }
     }
 
@@ -237,6 +268,7 @@ impl World {
             Kind::Service => self.services.keys().cloned().collect(),
             Kind::EndpointSlice => self.slices.keys().cloned().collect(),
             Kind::Secret => self.secrets.keys().cloned().collect(),
+            Kind::Node => self.nodes.keys().cloned().collect(),
         }
     }
 

@@ -1,5 +1,6 @@
 //! From the API's types to facts. Nothing of an object is believed: it may come from a file that no API server has seen.
 
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1 as core;
@@ -9,7 +10,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sekisho_config::model::{Certificate, NodeName, ObjectName};
 
 use super::facts::{
-    AddressType, Annotations, Backend, EndpointSlice, Ingress, IngressClass, PathType, Protocol, Rule,
+    AddressType, Annotations, Backend, EndpointSlice, Ingress, IngressClass, Node, PathType, Protocol, Rule,
     RulePath, SecretFault, Service, ServicePort, ServicePortRef, ServiceType, SliceEndpoint, SlicePort,
     Status, Tls, TlsSecret,
 };
@@ -29,6 +30,9 @@ pub enum ParseError {
 
 const DEFAULT_CLASS_ANNOTATION: &str = "ingressclass.kubernetes.io/is-default-class";
 const SERVICE_NAME_LABEL: &str = "kubernetes.io/service-name";
+
+/// Where Calico writes the address, with its prefix length, from which a node speaks BGP.
+const CALICO_ADDRESSES: [&str; 2] = ["projectcalico.org/IPv4Address", "projectcalico.org/IPv6Address"];
 
 /// The type of Secrets that we read.
 pub(crate) const TLS_SECRET_TYPE: &str = "kubernetes.io/tls";
@@ -181,6 +185,35 @@ impl TryFrom<networking::IngressClass> for IngressClass {
             name: ObjectName::new("", object_name(&object.metadata)?.name),
             controller: text(object.spec.and_then(|spec| spec.controller)),
             default,
+        })
+    }
+}
+
+impl TryFrom<core::Node> for Node {
+    type Error = ParseError;
+
+    /// What a node calls its own inside the cluster, and what Calico has it announce from.
+    fn try_from(object: core::Node) -> Result<Self, ParseError> {
+        let status = object.status.unwrap_or_default();
+        let own = status
+            .addresses
+            .into_iter()
+            .flatten()
+            .filter(|address| address.type_ == "InternalIP")
+            .map(|address| address.address);
+        let calico = object
+            .metadata
+            .annotations
+            .iter()
+            .flatten()
+            .filter(|(key, _)| CALICO_ADDRESSES.contains(&key.as_str()))
+            .map(|(_, value)| value.split('/').next().unwrap_or_default().to_owned());
+        let mut addresses: Vec<IpAddr> = own.chain(calico).filter_map(|text| text.parse().ok()).collect();
+        addresses.sort_unstable();
+        addresses.dedup();
+        Ok(Self {
+            name: ObjectName::new("", object_name(&object.metadata)?.name),
+            addresses,
         })
     }
 }

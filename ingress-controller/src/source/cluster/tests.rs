@@ -23,7 +23,7 @@ struct Source {
 
 fn start(server: &ApiServer) -> Source {
     let stop = CancellationToken::new();
-    let health = Health::new("cluster", "test".to_owned(), &Kind::ALL.map(Some));
+    let health = Health::new("cluster", "test".to_owned(), &Kind::NEEDED.map(Some));
     let (publish, views) = watch::channel(None);
     let cluster = Cluster {
         connect: Connect::Client(server.client()),
@@ -31,6 +31,7 @@ fn start(server: &ApiServer) -> Source {
         metrics: Metrics::register(&prometheus::Registry::new()).unwrap(),
         publish,
         client: watch::channel(None).0,
+        nodes: false,
         stop: stop.clone(),
     };
     #[expect(clippy::disallowed_methods, reason = "ended by the guard")]

@@ -81,6 +81,13 @@ impl Readable for discovery::EndpointSlice {
     }
 }
 
+impl Readable for core::Node {
+    const KIND: Kind = Kind::Node;
+    fn read(self) -> Result<Option<Object>, ParseError> {
+        Ok(Some(Object::Node(std::sync::Arc::new(self.try_into()?))))
+    }
+}
+
 impl Readable for core::Secret {
     const KIND: Kind = Kind::Secret;
     fn read(self) -> Result<Option<Object>, ParseError> {
@@ -281,7 +288,9 @@ impl<K: Readable> KindWatch<K> {
     }
 
     fn heard(&mut self, synced: bool) {
-        self.health.heard(Some(K::KIND), synced);
+        if K::KIND.is_needed() {
+            self.health.heard(Some(K::KIND), synced);
+        }
         if std::mem::take(&mut self.failing) {
             self.connection
                 .revived
@@ -298,7 +307,7 @@ impl<K: Readable> KindWatch<K> {
     /// Shows the fault and waits.
     async fn failed(&mut self, fault: &Fault, backoff: &mut Backoff) {
         let mut revived = self.connection.revived.subscribe();
-        self.failing = true;
+        let first = !std::mem::replace(&mut self.failing, true);
         let pause = backoff.next(dice()).max(fault.retry_after);
         if fault.gone {
             tracing::info!(
@@ -308,7 +317,12 @@ impl<K: Readable> KindWatch<K> {
             );
         } else {
             self.metrics.errors.with_label_values(&[K::KIND.as_str()]).inc();
-            if self.health.failed(Some(K::KIND), fault.message.clone()) {
+            let new = if K::KIND.is_needed() {
+                self.health.failed(Some(K::KIND), fault.message.clone())
+            } else {
+                first
+            };
+            if new {
                 tracing::warn!(
                     kind = K::KIND.as_str(),
                     error = fault.message,
