@@ -4,11 +4,12 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use hashbrown::{DefaultHashBuilder, HashTable};
 use sekisho_config::model::Prefix;
 
-/// Marks a slot that holds nothing.
+/// Marks a slot that holds nothing: no prefix is so long.
 const VACANT: u8 = u8::MAX;
 
-/// A map from prefixes to values that is made for millions: the values stand in one array, in the order in which they came, and
-/// a hash table of numbers finds them; about 10 octets a prefix beside the value and the prefix itself.
+/// A map from prefixes to values that is made for millions: the values stand in an array, in the order in which they came. A
+/// hash table finds them, eight neighbours at a time, since prefixes that come together are mostly neighbours: looking for the
+/// next one then costs no walk through memory.
 ///
 /// A longest match asks once for each length in use, of which real tables have few. What asks for order sorts.
 #[derive(Debug)]
@@ -19,14 +20,30 @@ pub(crate) struct PrefixMap<T> {
 
 #[derive(Debug)]
 struct Arm<B, T> {
+    /// Numbers of blocks.
     index: HashTable<u32>,
-    slots: Vec<Slot<B, T>>,
+    blocks: Vec<Block<B>>,
+    free_blocks: Vec<u32>,
+    slots: Slots<B, T>,
     free: Vec<u32>,
     /// How many prefixes there are of each length.
     lengths: Vec<u32>,
     /// Of this process alone, so that no peer can choose prefixes that meet in one place.
     hasher: DefaultHashBuilder,
 }
+
+/// Eight neighbours of one length: prefixes that differ in their last three bits.
+#[derive(Debug)]
+struct Block<B> {
+    /// What they have in common.
+    bits: B,
+    length: u8,
+    /// Places of their values, or [`NONE`].
+    places: [u32; 8],
+}
+
+/// Marks a neighbour that is not there.
+const NONE: u32 = u32::MAX;
 
 #[derive(Debug)]
 struct Slot<B, T> {
@@ -35,11 +52,55 @@ struct Slot<B, T> {
     length: u8,
 }
 
+/// An array that grows by pieces, so that growing moves nothing and takes no more than is needed.
+#[derive(Debug)]
+struct Slots<B, T>(Vec<Vec<Slot<B, T>>>);
+
+/// Slots of a piece, as a power of two.
+const PIECE: u32 = 12;
+
+impl<B, T> Slots<B, T> {
+    fn get(&self, at: u32) -> Option<&Slot<B, T>> {
+        self.0
+            .get((at >> PIECE) as usize)?
+            .get((at & ((1 << PIECE) - 1)) as usize)
+    }
+
+    fn get_mut(&mut self, at: u32) -> Option<&mut Slot<B, T>> {
+        self.0
+            .get_mut((at >> PIECE) as usize)?
+            .get_mut((at & ((1 << PIECE) - 1)) as usize)
+    }
+
+    fn len(&self) -> usize {
+        self.0
+            .last()
+            .map_or(0, |last| ((self.0.len() - 1) << PIECE) + last.len())
+    }
+
+    fn push(&mut self, slot: Slot<B, T>) -> u32 {
+        let at = u32::try_from(self.len()).expect("fewer than 2^32 prefixes: memory ends long before");
+        if at & ((1 << PIECE) - 1) == 0 {
+            self.0.push(Vec::with_capacity(1 << PIECE));
+        }
+        if let Some(last) = self.0.last_mut() {
+            last.push(slot);
+        }
+        at
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Slot<B, T>> {
+        self.0.iter().flatten()
+    }
+}
+
 /// The bits of an address, first bit first.
 trait Bits: Copy + Eq + Hash {
     const WIDTH: u8;
     /// The first `length` bits, the rest zero.
     fn truncate(self, length: u8) -> Self;
+    /// The last three of the first `length` bits.
+    fn last_three(self, length: u8) -> usize;
     fn prefix(self, length: u8) -> Option<Prefix>;
 }
 
@@ -48,6 +109,11 @@ impl Bits for u32 {
 
     fn truncate(self, length: u8) -> Self {
         self & !Self::MAX.checked_shr(Self::from(length)).unwrap_or(0)
+    }
+
+    fn last_three(self, length: u8) -> usize {
+        let shift = u32::from(Self::WIDTH.saturating_sub(length));
+        (self.checked_shr(shift).unwrap_or(0) & 7) as usize
     }
 
     fn prefix(self, length: u8) -> Option<Prefix> {
@@ -60,6 +126,11 @@ impl Bits for u128 {
 
     fn truncate(self, length: u8) -> Self {
         self & !Self::MAX.checked_shr(u32::from(length)).unwrap_or(0)
+    }
+
+    fn last_three(self, length: u8) -> usize {
+        let shift = u32::from(Self::WIDTH.saturating_sub(length));
+        (self.checked_shr(shift).unwrap_or(0) & 7) as usize
     }
 
     fn prefix(self, length: u8) -> Option<Prefix> {
@@ -154,31 +225,41 @@ impl<B: Bits, T> Arm<B, T> {
     fn new() -> Self {
         Self {
             index: HashTable::new(),
-            slots: Vec::new(),
+            blocks: Vec::new(),
+            free_blocks: Vec::new(),
+            slots: Slots(Vec::new()),
             free: Vec::new(),
             lengths: vec![0; usize::from(B::WIDTH) + 1],
             hasher: DefaultHashBuilder::default(),
         }
     }
 
-    fn find(&self, bits: B, length: u8) -> Option<u32> {
+    /// The block of a prefix.
+    fn block(&self, bits: B, length: u8) -> Option<u32> {
+        let bits = bits.truncate(length.saturating_sub(3));
         let hash = self.hasher.hash_one((bits, length));
         let same = |at: &u32| {
-            self.slots
+            self.blocks
                 .get(*at as usize)
-                .is_some_and(|slot| slot.bits == bits && slot.length == length)
+                .is_some_and(|block| block.bits == bits && block.length == length)
         };
         self.index.find(hash, same).copied()
     }
 
+    fn find(&self, bits: B, length: u8) -> Option<u32> {
+        let block = self.blocks.get(self.block(bits, length)? as usize)?;
+        let at = block.places.get(bits.last_three(length)).copied()?;
+        (at != NONE).then_some(at)
+    }
+
     fn get(&self, bits: B, length: u8) -> Option<&T> {
         let at = self.find(bits, length)?;
-        self.slots.get(at as usize).map(|slot| &slot.value)
+        self.slots.get(at).map(|slot| &slot.value)
     }
 
     fn get_mut(&mut self, bits: B, length: u8) -> Option<&mut T> {
         let at = self.find(bits, length)?;
-        self.slots.get_mut(at as usize).map(|slot| &mut slot.value)
+        self.slots.get_mut(at).map(|slot| &mut slot.value)
     }
 
     fn covering(&self, bits: B, length: u8) -> impl Iterator<Item = (Prefix, &T)> {
@@ -207,18 +288,52 @@ impl<B: Bits, T> Arm<B, T> {
 
 impl<B: Bits, T: Default> Arm<B, T> {
     fn entry(&mut self, bits: B, length: u8) -> &mut T {
-        let at = match self.find(bits, length) {
-            Some(at) => at,
-            None => self.insert(bits, length),
+        let block = match self.block(bits, length) {
+            Some(block) => block,
+            None => self.insert_block(bits, length),
         };
+        let known = self
+            .blocks
+            .get(block as usize)
+            .and_then(|block| block.places.get(bits.last_three(length)).copied())
+            .filter(|at| *at != NONE);
+        let at = known.unwrap_or_else(|| self.insert(block, bits, length));
         &mut self
             .slots
-            .get_mut(at as usize)
-            .expect("every number in the index is a place in the array")
+            .get_mut(at)
+            .expect("every number in the blocks is a place in the array")
             .value
     }
 
-    fn insert(&mut self, bits: B, length: u8) -> u32 {
+    fn insert_block(&mut self, bits: B, length: u8) -> u32 {
+        let block = Block {
+            bits: bits.truncate(length.saturating_sub(3)),
+            length,
+            places: [NONE; 8],
+        };
+        let hash = self.hasher.hash_one((block.bits, block.length));
+        let at = match self.free_blocks.pop() {
+            Some(at) => {
+                if let Some(place) = self.blocks.get_mut(at as usize) {
+                    *place = block;
+                }
+                at
+            }
+            None => {
+                self.blocks.push(block);
+                u32::try_from(self.blocks.len() - 1).expect("fewer blocks than prefixes")
+            }
+        };
+        let (blocks, hasher) = (&self.blocks, &self.hasher);
+        self.index.insert_unique(hash, at, |at| {
+            blocks
+                .get(*at as usize)
+                .map_or(0, |block| hasher.hash_one((block.bits, block.length)))
+        });
+        at
+    }
+
+    fn insert(&mut self, block: u32, bits: B, length: u8) -> u32 {
         let slot = Slot {
             value: T::default(),
             bits,
@@ -226,24 +341,20 @@ impl<B: Bits, T: Default> Arm<B, T> {
         };
         let at = match self.free.pop() {
             Some(at) => {
-                if let Some(place) = self.slots.get_mut(at as usize) {
+                if let Some(place) = self.slots.get_mut(at) {
                     *place = slot;
                 }
                 at
             }
-            None => {
-                self.slots.push(slot);
-                u32::try_from(self.slots.len() - 1)
-                    .expect("fewer than 2^32 prefixes: memory ends long before")
-            }
+            None => self.slots.push(slot),
         };
-        let hash = self.hasher.hash_one((bits, length));
-        let (slots, hasher) = (&self.slots, &self.hasher);
-        self.index.insert_unique(hash, at, |at| {
-            slots
-                .get(*at as usize)
-                .map_or(0, |slot| hasher.hash_one((slot.bits, slot.length)))
-        });
+        let place = self
+            .blocks
+            .get_mut(block as usize)
+            .and_then(|block| block.places.get_mut(bits.last_three(length)));
+        if let Some(place) = place {
+            *place = at;
+        }
         if let Some(count) = self.lengths.get_mut(usize::from(length)) {
             *count += 1;
         }
@@ -251,17 +362,22 @@ impl<B: Bits, T: Default> Arm<B, T> {
     }
 
     fn remove(&mut self, bits: B, length: u8) -> Option<T> {
-        let hash = self.hasher.hash_one((bits, length));
-        let slots = &self.slots;
-        let same = |at: &u32| {
-            slots
-                .get(*at as usize)
-                .is_some_and(|slot| slot.bits == bits && slot.length == length)
-        };
-        let (at, _) = self.index.find_entry(hash, same).ok()?.remove();
-        let slot = self.slots.get_mut(at as usize)?;
+        let number = self.block(bits, length)?;
+        let block = self.blocks.get_mut(number as usize)?;
+        let place = block.places.get_mut(bits.last_three(length))?;
+        let at = std::mem::replace(place, NONE);
+        let empty = block.places == [NONE; 8];
+        let common = (block.bits, block.length);
+        let slot = self.slots.get_mut(at)?;
         slot.length = VACANT;
         let value = std::mem::take(&mut slot.value);
+        if empty {
+            let hash = self.hasher.hash_one(common);
+            if let Ok(entry) = self.index.find_entry(hash, |at| *at == number) {
+                entry.remove();
+            }
+            self.free_blocks.push(number);
+        }
         if let Some(count) = self.lengths.get_mut(usize::from(length)) {
             *count -= 1;
         }

@@ -44,7 +44,7 @@ const FOR_GOOD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 pub(super) const MAX_RANGE_PEERS: usize = if cfg!(test) { 6 } else { 8192 };
 
 /// Reports of all sessions that may wait; a session has one there at a time, and the waiting are served in turn.
-const REPORTS: usize = 64;
+const REPORTS: usize = 16;
 
 /// Connections that a session has not looked at.
 const ACCEPTED: usize = 4;

@@ -40,12 +40,14 @@ async fn routes_outlive_a_notification_and_no_hard_reset() {
         bench
             .eventually(&from, |view| {
                 view.is_some_and(|view| {
-                    view.state != State::Established && view.received.stale == usize::from(kept)
+                    // The session says its state, the table the rest: one may be ahead.
+                    view.state != State::Established
+                        && view.received.stale == usize::from(kept)
+                        && view.received.ipv4 == usize::from(kept)
                 })
             })
             .await;
         let view = bench.view(&from).await.unwrap();
-        assert_eq!(view.received.ipv4, usize::from(kept), "{notification}");
         let text = view.notification_received.unwrap().text;
         assert!(text.contains(&notification.to_string()), "{text}");
     }
