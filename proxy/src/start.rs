@@ -214,16 +214,26 @@ fn spawn<F: Future<Output = ()>>(
     alive: mpsc::Sender<Infallible>,
     work: impl FnOnce() -> F + Send + 'static,
 ) -> std::io::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()?;
+    let (told, tell) = std::sync::mpsc::sync_channel(1);
     std::thread::Builder::new().name(name).spawn(move || {
-        let local = tokio::task::LocalSet::new();
-        local.block_on(&runtime, work());
-        drop(local);
+        // Its tasks never leave this thread, so that no task is woken through a second queue as in a `LocalSet`.
+        let runtime = tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .build_local(tokio::runtime::LocalOptions::default());
+        match runtime {
+            Ok(runtime) => {
+                let _ = told.send(Ok(()));
+                runtime.block_on(work());
+                drop(runtime);
+            }
+            Err(error) => {
+                let _ = told.send(Err(error));
+            }
+        }
         drop(alive);
     })?;
-    Ok(())
+    tell.recv()
+        .unwrap_or_else(|_| Err(std::io::Error::other("a thread ended as it began")))
 }
 
 impl Handle {
