@@ -79,13 +79,23 @@ impl Loopback {
         Target::new(None, address, host).tls(tls)
     }
 
+    /// Where files and logs of the test go.
+    pub(crate) fn state(&self) -> &State {
+        &self.state
+    }
+
+    /// The HTTPS listener.
+    pub(crate) fn https(&self) -> SocketAddr {
+        self.https
+    }
+
     pub(crate) fn admin(&self) -> Target {
         Target::new(None, self.admin, "localhost")
     }
 }
 
 /// Ports that were free a moment ago: the appliance's file must name them.
-fn free_ports<const N: usize>() -> Result<[u16; N]> {
+pub(crate) fn free_ports<const N: usize>() -> Result<[u16; N]> {
     let held: Vec<TcpListener> = (0..N)
         .map(|_| TcpListener::bind("127.0.0.1:0"))
         .collect::<Result<_, _>>()?;

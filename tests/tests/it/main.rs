@@ -3,6 +3,7 @@
 
 mod cluster;
 mod loopback;
+mod nghttp2;
 
 use std::fs;
 use std::process::Command;
