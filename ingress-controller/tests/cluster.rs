@@ -60,6 +60,7 @@ async fn lab() -> Option<Lab> {
     let stop = CancellationToken::new();
     let state = tempfile::tempdir().unwrap();
     let context = Context {
+        nodes: false,
         ingress_class: namespace.as_str().into(),
         class_by_name: false,
         allow_loopback_endpoints: false,

@@ -249,7 +249,7 @@ mod tests {
         table(&row, false, &mut out);
         let widths: Vec<_> = out
             .lines()
-            .map(|line| line.find("tor-1").or(line.find("PEER")))
+            .map(|line| line.find("tor-1").or_else(|| line.find("PEER")))
             .collect();
         assert_eq!(widths[0], widths[1], "the head stands over its column\n{out}");
     }

@@ -112,7 +112,7 @@ impl Bits for u32 {
     }
 
     fn last_three(self, length: u8) -> usize {
-        let shift = u32::from(Self::WIDTH.saturating_sub(length));
+        let shift = Self::from(<Self as Bits>::WIDTH.saturating_sub(length));
         (self.checked_shr(shift).unwrap_or(0) & 7) as usize
     }
 

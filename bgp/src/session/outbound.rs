@@ -289,24 +289,21 @@ impl Outbound {
             match told_of(&self.wanted, session, key) {
                 None if known.is_some() => gone.push(*key),
                 None => {}
+                Some(wanted) if known.as_ref() == Some(&wanted) && !self.again.contains(key) => {}
+                Some(_) if waits => continue,
                 Some(wanted) => {
-                    if known.as_ref() != Some(&wanted) || self.again.contains(key) {
-                        if waits {
-                            continue;
-                        }
-                        // One UPDATE has one set of attributes, one next hop and one family.
-                        let kind = (
-                            Arc::clone(&wanted.attributes),
-                            wanted.next_hop,
-                            Family::of(&key.0),
-                        );
-                        let place = *places.entry(kind).or_insert_with(|| {
-                            new.push((wanted, Vec::new()));
-                            new.len() - 1
-                        });
-                        if let Some((_, keys)) = new.get_mut(place) {
-                            keys.push((*key, known.is_some()));
-                        }
+                    // One UPDATE has one set of attributes, one next hop and one family.
+                    let kind = (
+                        Arc::clone(&wanted.attributes),
+                        wanted.next_hop,
+                        Family::of(&key.0),
+                    );
+                    let place = *places.entry(kind).or_insert_with(|| {
+                        new.push((wanted, Vec::new()));
+                        new.len() - 1
+                    });
+                    if let Some((_, keys)) = new.get_mut(place) {
+                        keys.push((*key, known.is_some()));
                     }
                 }
             }
