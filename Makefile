@@ -53,9 +53,13 @@ bench-bgp: ## a million routes beside BIRD 2, BIRD 1.6, FRR and GoBGP; DAEMONS="
 	$(cargo) build --quiet --locked --release -p sekisho -p sekisho-tests --bins
 	$(target)/release/lab-bgp
 
-fuzz: ## every fuzz target for FUZZ_SECONDS (60) each; needs cargo-fuzz and a nightly toolchain
-	@command -v cargo-fuzz >/dev/null || { echo 'fuzz: cargo-fuzz is missing: cargo install --locked cargo-fuzz, and rustup toolchain install nightly'; exit 1; }
-	cd fuzz && for name in $$(cargo +nightly fuzz list); do cargo +nightly fuzz run $$name -- -max_total_time=$(FUZZ_SECONDS); done
+fuzz: ## every fuzz target for FUZZ_SECONDS (60) each, or those in TARGETS; what they find is kept below fuzz/corpus
+	@command -v c++ >/dev/null || { echo 'fuzz: libFuzzer is written in C++ and there is no compiler for it: apt-get install g++'; exit 1; }
+	command -v cargo-fuzz >/dev/null || $(cargo) install --locked cargo-fuzz
+	cd fuzz && for name in $${TARGETS:-$$(cargo fuzz list)}; do \
+	  mkdir -p corpus/$$name seeds/$$name; \
+	  cargo fuzz run --sanitizer none $$name corpus/$$name seeds/$$name -- -max_total_time=$(FUZZ_SECONDS) -rss_limit_mb=2048 -timeout=10 -print_final_stats=1; \
+	done
 
 deb: ## a Debian package under target/debian
 	command -v cargo-deb >/dev/null || $(cargo) install --locked cargo-deb
