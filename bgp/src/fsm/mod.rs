@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 
 pub use event::State;
 pub(crate) use event::{Action, Ended, Event, LinkId, Side};
-pub(crate) use open::{Identity, Terms};
+pub(crate) use open::{Identity, LongLived, Terms};
 
 use crate::error::cease;
 use crate::wire::{FrameKind, Message, Notification};

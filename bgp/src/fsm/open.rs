@@ -40,6 +40,8 @@ pub(crate) struct Terms {
     pub(crate) wire: Negotiated,
     /// What the peer says of its own restart (RFC 4724); `None` without the capability.
     pub(crate) graceful_restart: Option<GracefulRestart>,
+    /// Families whose routes may be kept long after the restart time (RFC 9494); none without graceful restart.
+    pub(crate) long_lived: Vec<LongLived>,
     /// What the peer offered, for views.
     pub(crate) capabilities: Vec<Capability>,
 }
@@ -55,6 +57,16 @@ pub(crate) struct GracefulRestart {
     pub(crate) restarted: bool,
     /// Families it can restart, and whether it kept forwarding state (F bit).
     pub(crate) families: Vec<(Family, bool)>,
+}
+
+/// What the peer asks for a family whose routes it cannot repeat for long (RFC 9494 section 3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct LongLived {
+    pub(crate) family: Family,
+    /// It kept forwarding state (F bit).
+    pub(crate) forwarding: bool,
+    /// How long its routes may be kept after the restart time.
+    pub(crate) time: Duration,
 }
 
 impl Terms {
@@ -78,7 +90,7 @@ impl Terms {
                 self.is_graceful_on_notification() && !notification.is_hard_reset()
             }
         };
-        graceful && self.can_restart()
+        graceful && (self.can_restart() || !self.long_lived.is_empty())
     }
 
     /// Whether routes of the peer are to be kept when the connection breaks without a word.
@@ -106,6 +118,8 @@ impl Identity {
             },
             Capability::FourOctetAs(self.asn.number()),
             Capability::EnhancedRouteRefresh,
+            // As a receiver: no family of ours is kept (RFC 9494 section 4.1).
+            Capability::LongLivedGracefulRestart(Vec::new()),
             Capability::ExtendedMessage,
             // IPv4 unicast with IPv6 next hops (RFC 8950).
             Capability::ExtendedNextHop(vec![(1, 1, 2)]),
@@ -169,8 +183,36 @@ impl Identity {
             asn,
             hold_time: (hold_time > 0).then(|| Duration::from_secs(hold_time.into())),
             graceful_restart: graceful_restart(&open.capabilities, wire.families),
+            long_lived: long_lived(&open.capabilities, wire.families),
             capabilities: open.capabilities.clone(),
             wire,
+        })
+    }
+}
+
+/// The long-lived capability for families of which the other one speaks as well: alone it means nothing (RFC 9494 section 4.2).
+fn long_lived(capabilities: &[Capability], common: Families) -> Vec<LongLived> {
+    let Some(restart) = graceful_restart(capabilities, common) else {
+        return Vec::new();
+    };
+    let listed = capabilities.iter().rev().find_map(|capability| match capability {
+        Capability::LongLivedGracefulRestart(listed) => Some(listed),
+        _ => None,
+    });
+    let known = |(afi, safi, flags, time): &(u16, u8, u8, u32)| LongLived::of(*afi, *safi, *flags, *time);
+    let listed = listed.into_iter().flatten().filter_map(known);
+    listed
+        .filter(|one| !one.time.is_zero())
+        .filter(|one| restart.families.iter().any(|(family, _)| *family == one.family))
+        .collect()
+}
+
+impl LongLived {
+    fn of(afi: u16, safi: u8, flags: u8, time: u32) -> Option<Self> {
+        Some(Self {
+            family: Family::from_numbers(afi, safi)?,
+            forwarding: flags & 0x80 != 0,
+            time: Duration::from_secs(time.into()),
         })
     }
 }
@@ -398,6 +440,60 @@ mod tests {
                 families: vec![(Family::Ipv4Unicast, true)],
             })
         );
+    }
+
+    /// RFC 9494: alone, for another family, or with no time the capability means nothing.
+    #[test]
+    fn long_lived_restart_goes_with_a_restart() {
+        let restart = |families| Capability::GracefulRestart {
+            restarted: false,
+            notification: false,
+            time: 0,
+            families,
+        };
+        let both = [
+            Capability::Multiprotocol(Family::Ipv4Unicast),
+            Capability::Multiprotocol(Family::Ipv6Unicast),
+        ];
+        for (restart, listed, want) in [
+            (
+                Some(restart(vec![(1, 1, true)])),
+                vec![(1, 1, 0x80, 3600)],
+                vec![(Family::Ipv4Unicast, true, 3600)],
+            ),
+            (
+                Some(restart(vec![(1, 1, true)])),
+                vec![(1, 1, 0, 60), (2, 1, 0x80, 60)],
+                vec![(Family::Ipv4Unicast, false, 60)],
+            ),
+            (Some(restart(vec![(1, 1, true)])), vec![(1, 1, 0x80, 0)], vec![]),
+            (
+                Some(restart(vec![(1, 1, true)])),
+                vec![(25, 70, 0x80, 60)],
+                vec![],
+            ),
+            (Some(restart(vec![])), vec![(1, 1, 0x80, 60)], vec![]),
+            (None, vec![(1, 1, 0x80, 60)], vec![]),
+        ] {
+            let long = Capability::LongLivedGracefulRestart(listed.clone());
+            let capabilities = both
+                .iter()
+                .cloned()
+                .chain(restart)
+                .chain([Capability::FourOctetAs(64512), long]);
+            let open = Open {
+                capabilities: capabilities.collect(),
+                ..open()
+            };
+            let terms = identity().negotiate(&open).unwrap();
+            let got: Vec<_> = terms
+                .long_lived
+                .iter()
+                .map(|one| (one.family, one.forwarding, one.time.as_secs()))
+                .collect();
+            assert_eq!(got, want, "{listed:?}");
+            assert_eq!(terms.outlives(&Ended::Lost(String::new())), !want.is_empty());
+        }
     }
 
     /// RFC 8538 section 4: what ends a session whose routes are kept.

@@ -115,6 +115,8 @@ pub enum Lost {
         /// Why.
         why: Ineligible,
     },
+    /// It is kept for a peer that has been away for long (RFC 9494 section 4.3).
+    LongLivedStale,
     /// Its next hop is not the node that runs the pods, and another path's is.
     Owner,
     /// Lower LOCAL_PREF.
@@ -192,17 +194,18 @@ impl Lost {
     fn step(&self) -> u8 {
         match self {
             Self::Ineligible { .. } => 0,
-            Self::Owner => 1,
-            Self::LocalPreference { .. } => 2,
-            Self::AsPathLength { .. } => 3,
-            Self::Origin { .. } => 4,
-            Self::Med { .. } => 5,
-            Self::Internal => 6,
-            Self::Cost { .. } => 7,
+            Self::LongLivedStale => 1,
+            Self::Owner => 2,
+            Self::LocalPreference { .. } => 3,
+            Self::AsPathLength { .. } => 4,
+            Self::Origin { .. } => 5,
+            Self::Med { .. } => 6,
+            Self::Internal => 7,
+            Self::Cost { .. } => 8,
             Self::RouterId { .. }
             | Self::ClusterListLength { .. }
             | Self::PeerAddress { .. }
-            | Self::PathId => 8,
+            | Self::PathId => 9,
         }
     }
 }
@@ -211,6 +214,9 @@ impl fmt::Display for Lost {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Ineligible { why } => why.fmt(f),
+            Self::LongLivedStale => {
+                f.write_str("kept for a peer that has been away for long (LLGR_STALE), so the last choice")
+            }
             Self::Owner => f.write_str("its next hop is not the node that runs the pods"),
             Self::LocalPreference { have, best } => write!(f, "LOCAL_PREF {have} is lower than {best}"),
             Self::AsPathLength { have, best } => write!(f, "AS_PATH length {have} is longer than {best}"),
@@ -264,6 +270,10 @@ pub fn decide(candidates: &[Candidate<'_>], multipath: Multipath) -> Vec<Place> 
             .map(|path| path.cost.err().map(|why| Lost::Ineligible { why }))
             .collect(),
     };
+    race.step(
+        |path| path.attributes.is_long_lived_stale(),
+        |_, _| Lost::LongLivedStale,
+    );
     race.step(|path| !path.owner, |_, _| Lost::Owner);
     race.step(
         |path| std::cmp::Reverse(path.local_preference()),
@@ -356,7 +366,11 @@ impl<'a> Race<'a> {
             (
                 std::cmp::Reverse(place.lost.map_or(u8::MAX, |lost| lost.step())),
                 path.cost.err(),
-                (!path.owner, std::cmp::Reverse(path.local_preference())),
+                (
+                    path.attributes.is_long_lived_stale(),
+                    !path.owner,
+                    std::cmp::Reverse(path.local_preference()),
+                ),
                 path.as_path_length(),
                 path.attributes.origin,
                 path.med(),

@@ -87,6 +87,16 @@ fn every_step_names_itself() {
             },
         ),
         (
+            "LLGR_STALE is the last choice, whatever its LOCAL_PREF",
+            Sample::with(9, |s| s.external = false),
+            Sample::with(1, |s| {
+                s.external = false;
+                s.attributes.local_preference = Some(500);
+                s.attributes.communities = vec![0xffff_0006];
+            }),
+            Lost::LongLivedStale,
+        ),
+        (
             "LOCAL_PREF of an external peer is ignored",
             Sample::with(9, |s| s.external = false),
             Sample::with(1, |s| {

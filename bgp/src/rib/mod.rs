@@ -19,6 +19,7 @@ mod prefix_map;
 mod reach;
 mod recursion;
 mod sources;
+mod stale;
 mod track;
 mod view;
 mod weights;

@@ -17,7 +17,7 @@ use super::rates::{Rates, Totals};
 use super::task::Liveness;
 use crate::bfd::BfdView;
 use crate::error::cease;
-use crate::fsm::{Identity, State, Terms};
+use crate::fsm::{Identity, LongLived, State, Terms};
 use crate::metrics::PeerMetrics;
 use crate::policy::export::Export;
 use crate::policy::{Rejected, Rejections};
@@ -168,6 +168,9 @@ pub(super) struct Peer {
     pub(super) terms: Option<Arc<Terms>>,
     /// Routes of these families are kept although the session is gone or has not said all again, until then.
     pub(super) stale: Option<(Families, Instant)>,
+    /// Of these, what may be kept after the restart time, and since when it is over (RFC 9494).
+    pub(super) long_lived: Vec<LongLived>,
+    pub(super) long_lived_since: Option<Instant>,
     /// Families that the peer is saying again, and until when it may (RFC 7313).
     pub(super) refreshing: Option<(Families, Instant)>,
     /// Families whose End-of-RIB has not come since the session stands.

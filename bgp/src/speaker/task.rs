@@ -1,5 +1,6 @@
 mod exports;
 mod liveness;
+mod long_lived;
 mod members;
 mod sessions;
 mod views;

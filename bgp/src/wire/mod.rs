@@ -12,6 +12,7 @@ mod negotiated;
 mod notification;
 mod open;
 mod role;
+mod stale;
 mod update;
 mod zetta;
 

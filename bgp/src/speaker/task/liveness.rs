@@ -246,6 +246,7 @@ impl Speaker {
             && peer.stale.is_some()
         {
             peer.stale = Some((crate::wire::Families::ALL, Instant::now()));
+            peer.long_lived.clear();
             self.keep_house();
         }
     }

@@ -176,6 +176,8 @@ impl Speaker {
             id: None,
             terms: None,
             stale: None,
+            long_lived: Vec::new(),
+            long_lived_since: None,
             refreshing: None,
             awaited: Families::NONE,
             rejected_paths: 0,

@@ -54,13 +54,15 @@ impl Speaker {
         // RFC 4724 section 4.2: what the peer did not keep forwarding for is over now; the rest must be said again
         // before its restart time is over once more.
         if let Some((stale, _)) = peer.stale.take() {
-            let kept = kept(&terms, stale);
+            let kept = kept(&terms, stale, peer.long_lived_since.is_some());
             let lost = stale.iter().filter(|family| !kept.contains(*family));
             deltas.extend(lost.map(|family| self.rib.sweep_stale(id, family)));
             if !kept.is_empty() {
                 peer.stale = Some((kept, Instant::now() + restart_time(&terms)));
             }
         }
+        peer.long_lived.clear();
+        peer.long_lived_since = None;
         peer.terms = Some(terms);
         (peer.over_limit, peer.near_limit) = (false, false);
         self.untold_peers.insert(peer.wanted.name.clone(), true);
@@ -195,6 +197,8 @@ impl Speaker {
             info!(peer = %peer.wanted.name, seconds = time.as_secs(), "graceful restart: routes are kept while the peer is away");
             (keep.iter().copied().collect(), Instant::now() + time)
         });
+        peer.long_lived.clone_from(&terms.long_lived);
+        peer.long_lived_since = None;
         let first = self.rib.begin_peer_down(id, &keep);
         self.spread(first);
         let rest = self.rib.finish();
@@ -226,8 +230,11 @@ impl Speaker {
             let (Some((families, _)), Some(id)) = (peer.stale.take(), peer.id) else {
                 continue;
             };
-            warn!(peer = %peer.wanted.name, "graceful restart: the peer did not come back or repeat its routes in time; they are withdrawn");
-            for family in families.iter() {
+            let gone = self.let_live(address, families, now);
+            if let (Some(peer), false) = (self.peers.get(&address), gone.is_empty()) {
+                warn!(peer = %peer.wanted.name, "graceful restart: the peer did not come back or repeat its routes in time; they are withdrawn");
+            }
+            for family in gone.iter() {
                 let delta = self.rib.sweep_stale(id, family);
                 self.spread(delta);
             }
@@ -327,7 +334,13 @@ fn restartable(terms: &Terms) -> Families {
 }
 
 /// Of the families whose routes are kept, those for which the returning peer says that it went on forwarding.
-fn kept(terms: &Terms, stale: Families) -> Families {
+fn kept(terms: &Terms, stale: Families, long_lived: bool) -> Families {
+    // After the restart time the other capability tells (RFC 9494 section 4.2).
+    if long_lived {
+        let forwarding = terms.long_lived.iter().filter(|one| one.forwarding);
+        let families: Families = forwarding.map(|one| one.family).collect();
+        return families.common(stale);
+    }
     let restart = terms.graceful_restart.iter();
     let forwarding: Families = restart
         .flat_map(|restart| &restart.families)

@@ -152,3 +152,98 @@ async fn a_peer_is_shut_down_with_a_text_and_comes_back() {
         })
         .await;
 }
+
+/// RFC 9494: after the restart time routes stay as the last choice, but for those that forbid it, until the long time is over.
+#[tokio::test]
+async fn routes_live_long_as_the_last_choice() {
+    let bench = Bench::start(bgp()).await;
+    let open = |time| {
+        let restart = Capability::GracefulRestart {
+            restarted: false,
+            notification: false,
+            time: 1,
+            families: vec![(1, 1, true)],
+        };
+        let long = Capability::LongLivedGracefulRestart(vec![(1, 1, 0x80, time)]);
+        Hand::<TcpStream>::open_with(1, vec![restart, long])
+    };
+    let mut node = Hand::new(bench.connect("127.0.1.1").await, 1);
+    node.establish_with(&open(3)).await;
+    let mut said = node.announcement(&["10.1.0.0/26"], "192.0.2.1");
+    let forbids = wire::Attributes {
+        communities: vec![0xffff_0007],
+        ..wire::Attributes::default()
+    };
+    let forbidden = wire::Nlri {
+        path_id: None,
+        prefix: "10.2.0.0/26".parse().unwrap(),
+    };
+    let next_hop = wire::NextHop {
+        address: "192.0.2.1".parse().unwrap(),
+        link_local: None,
+    };
+    let what = wire::UpdateOut::Announce {
+        prefixes: &[forbidden],
+        next_hop,
+        attributes: &forbids,
+    };
+    said.extend(wire::encode_update(what, &node.negotiated).unwrap().concat());
+    node.send(&said).await;
+    let held = |count| move |view: Option<&PeerView>| view.is_some_and(|view| view.received.ipv4 == count);
+    bench.eventually("127.0.1.1", held(2)).await;
+    drop(node);
+    bench.eventually("127.0.1.1", held(1)).await;
+    let view = bench.view("127.0.1.1").await.unwrap();
+    assert_eq!((view.received.stale, view.state != State::Established), (1, true));
+    let routes = bench.handle.routes(crate::rib::RouteQuery::default()).await;
+    assert_eq!(routes.len(), 1, "{routes:?}");
+    assert_eq!(routes[0].prefix.to_string(), "10.1.0.0/26");
+    assert!(
+        routes[0].stale && routes[0].communities.contains(&"65535:6".to_owned()),
+        "{routes:?}"
+    );
+
+    // It is back in time, and says one of two again.
+    let mut node = Hand::new(bench.connect("127.0.1.1").await, 1);
+    node.establish_with(&open(3600)).await;
+    let mut again = node.announcement(&["10.1.0.0/26"], "192.0.2.1");
+    let end = wire::encode_update(wire::UpdateOut::EndOfRib(Family::Ipv4Unicast), &node.negotiated).unwrap();
+    again.extend(end.concat());
+    node.send(&again).await;
+    bench
+        .eventually("127.0.1.1", |view| {
+            view.is_some_and(|view| view.received.ipv4 == 1 && view.received.stale == 0)
+        })
+        .await;
+    let routes = bench.handle.routes(crate::rib::RouteQuery::default()).await;
+    assert!(routes[0].communities.is_empty(), "{routes:?}");
+}
+
+/// The same without an end: the long time is over as well.
+#[tokio::test]
+async fn no_route_lives_for_ever() {
+    let bench = Bench::start(bgp()).await;
+    let restart = Capability::GracefulRestart {
+        restarted: false,
+        notification: false,
+        time: 1,
+        families: vec![(1, 1, true)],
+    };
+    let long = Capability::LongLivedGracefulRestart(vec![(1, 1, 0x80, 1)]);
+    let mut node = Hand::new(bench.connect("127.0.1.2").await, 2);
+    node.establish_with(&Hand::<TcpStream>::open_with(2, vec![restart, long]))
+        .await;
+    let said = node.announcement(&["10.1.0.0/26"], "192.0.2.1");
+    node.send(&said).await;
+    let held = |count| move |view: Option<&PeerView>| view.is_some_and(|view| view.received.ipv4 == count);
+    bench.eventually("127.0.1.2", held(1)).await;
+    drop(node);
+    bench.eventually("127.0.1.2", held(0)).await;
+    assert!(
+        bench
+            .handle
+            .routes(crate::rib::RouteQuery::default())
+            .await
+            .is_empty()
+    );
+}
