@@ -17,6 +17,7 @@ mod fsm;
 #[cfg(any(test, feature = "fuzzing"))]
 pub mod fuzzing;
 mod metrics;
+pub mod mrt;
 pub mod policy;
 pub mod rib;
 mod session;

@@ -209,3 +209,49 @@ pub(crate) fn capability(capability: &Capability) -> String {
         Capability::Other { code, .. } => format!("capability {code}"),
     }
 }
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::*;
+
+    /// A peer that stands.
+    pub(crate) fn peer(name: &str, address: &str, asn: u32) -> PeerView {
+        PeerView {
+            name: name.parse().unwrap(),
+            address: address.parse().unwrap(),
+            role: Role::Cluster,
+            asn: Some(Asn::try_from(asn).unwrap()),
+            configured_asn: asn.to_string(),
+            range: None,
+            passive: false,
+            state: State::Established,
+            since: Timestamp::UNIX_EPOCH,
+            router_id: RouterId::try_from(Ipv4Addr::new(10, 0, 0, 1)).ok(),
+            local_address: None,
+            remote_address: None,
+            hold_time_seconds: None,
+            keepalive_seconds: None,
+            families: vec![],
+            capabilities: vec![],
+            received: Counts::default(),
+            max_prefixes: 1,
+            over_max_prefixes: false,
+            rejected_paths: 0,
+            announced: 0,
+            messages_received: MessageCounts::default(),
+            messages_sent: MessageCounts::default(),
+            rates: RatesView::default(),
+            faulty_updates: 0,
+            stale_for_seconds: None,
+            flaps: 0,
+            shutdown: None,
+            notification_sent: None,
+            notification_received: None,
+            bfd: None,
+            last_error: None,
+            connect_error: None,
+        }
+    }
+}

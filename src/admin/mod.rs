@@ -14,8 +14,10 @@ use std::time::Duration;
 
 use anyhow::Context;
 use bytes::Bytes;
+use futures::StreamExt;
 use http::{Method, Request, Response, StatusCode, header};
-use http_body_util::Full;
+use http_body_util::combinators::UnsyncBoxBody;
+use http_body_util::{BodyExt, Full, StreamBody};
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
@@ -27,6 +29,9 @@ use tokio_util::task::TaskTracker;
 use tracing::{debug, info, warn};
 
 use crate::control::{self, Picture};
+
+/// A page, or pages as they come.
+type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 const MAX_CONNECTIONS: usize = 64;
 const HEADER_TIMEOUT: Duration = Duration::from_secs(10);
@@ -156,7 +161,7 @@ async fn connection(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, admin
     }
 }
 
-async fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Bytes>> {
+async fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Body> {
     if request.method() != Method::GET && request.method() != Method::HEAD {
         return json(
             StatusCode::METHOD_NOT_ALLOWED,
@@ -169,6 +174,7 @@ async fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Byt
         "/metrics" => metrics(admin),
         "/livez" => livez(admin),
         "/readyz" => readyz(admin),
+        "/api/v1/routes.mrt" => mrt(admin).await,
         _ => match path.strip_prefix("/api/v1/") {
             Some(what) => match api::answer(admin, what, query).await {
                 Ok(value) => json(StatusCode::OK, &value),
@@ -182,7 +188,7 @@ async fn answer(admin: &Admin, request: &Request<Incoming>) -> Response<Full<Byt
     }
 }
 
-fn metrics(admin: &Admin) -> Response<Full<Bytes>> {
+fn metrics(admin: &Admin) -> Response<Body> {
     let families = admin.registry.gather();
     match prometheus::TextEncoder::new().encode_to_string(&families) {
         Ok(page) => text(StatusCode::OK, page),
@@ -190,7 +196,38 @@ fn metrics(admin: &Admin) -> Response<Full<Bytes>> {
     }
 }
 
-fn livez(admin: &Admin) -> Response<Full<Bytes>> {
+/// The routing table as an MRT file, made page by page: the table's owner has other things to do in between.
+async fn mrt(admin: &Admin) -> Response<Body> {
+    /// Prefixes of one page.
+    const PAGE: usize = 2000;
+    let Some(bgp) = admin.bgp.clone() else {
+        return json(
+            StatusCode::NOT_FOUND,
+            &serde_json::json!({ "error": "there is no [bgp] section, so there is no table" }),
+        );
+    };
+    let (dump, head) = bgp.dump().await;
+    let mut prefixes = bgp.prefixes().await;
+    prefixes.sort_unstable_by(|a, b| b.cmp(a));
+    let rest = futures::stream::unfold((bgp, dump, prefixes), |(bgp, mut dump, mut left)| async move {
+        let mut page = left.split_off(left.len().saturating_sub(PAGE));
+        page.reverse();
+        if page.is_empty() {
+            return None;
+        }
+        let records = dump.page(&bgp.held(page).await);
+        Some((records, (bgp, dump, left)))
+    });
+    let all = futures::stream::once(async move { head }).chain(rest);
+    let frames = all.map(|octets| Ok(hyper::body::Frame::data(octets)));
+    stream(
+        StatusCode::OK,
+        "application/octet-stream",
+        StreamBody::new(frames).boxed_unsync(),
+    )
+}
+
+fn livez(admin: &Admin) -> Response<Body> {
     match admin.metrics.seconds_since_beat() {
         quiet if quiet < STUCK => text(StatusCode::OK, "ok\n"),
         quiet => text(
@@ -200,7 +237,7 @@ fn livez(admin: &Admin) -> Response<Full<Bytes>> {
     }
 }
 
-fn readyz(admin: &Admin) -> Response<Full<Bytes>> {
+fn readyz(admin: &Admin) -> Response<Body> {
     let missing = not_ready(&admin.picture.borrow());
     if missing.is_empty() {
         text(StatusCode::OK, "ok\n")
@@ -230,16 +267,20 @@ pub(crate) fn not_ready(picture: &Picture) -> Vec<String> {
     missing
 }
 
-fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Body> {
     respond(status, "text/plain; charset=utf-8", body.into())
 }
 
-fn json(status: StatusCode, value: &serde_json::Value) -> Response<Full<Bytes>> {
+fn json(status: StatusCode, value: &serde_json::Value) -> Response<Body> {
     respond(status, "application/json", Bytes::from(value.to_string()))
 }
 
-fn respond(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Full<Bytes>> {
-    let mut response = Response::new(Full::new(body));
+fn respond(status: StatusCode, kind: &'static str, body: Bytes) -> Response<Body> {
+    stream(status, kind, Full::new(body).boxed_unsync())
+}
+
+fn stream(status: StatusCode, kind: &'static str, body: Body) -> Response<Body> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     response
         .headers_mut()

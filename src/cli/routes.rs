@@ -2,9 +2,10 @@
 
 use std::fmt::Write as _;
 use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use anyhow::bail;
+use anyhow::{Context, bail};
 use clap::Args;
 use serde_json::Value;
 
@@ -46,6 +47,9 @@ pub(super) struct Wanted {
     /// Every attribute of every path
     #[arg(long)]
     detail: bool,
+    /// Write the whole table to this file in MRT format (RFC 6396)
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["prefix", "peer", "family", "best", "rejected", "count", "detail"])]
+    mrt: Option<PathBuf>,
     /// At most so many paths; 0 is all of them
     #[arg(long, default_value_t = 1000, value_name = "N")]
     limit: usize,
@@ -53,6 +57,9 @@ pub(super) struct Wanted {
 
 /// Asks page by page and prints as they come: the appliance is never held up for the whole table.
 pub(super) fn show(wanted: &Wanted, ask: &Ask) -> anyhow::Result<ExitCode> {
+    if let Some(file) = &wanted.mrt {
+        return mrt(file, ask);
+    }
     let relation = match (wanted.exact, wanted.longer, wanted.covering) {
         (true, _, _) => Some("exact"),
         (_, true, _) => Some("longer"),
@@ -127,6 +134,31 @@ pub(super) fn show(wanted: &Wanted, ask: &Ask) -> anyhow::Result<ExitCode> {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The file is there under its name only when it is whole.
+fn mrt(file: &Path, ask: &Ask) -> anyhow::Result<ExitCode> {
+    let mut part = file.as_os_str().to_owned();
+    part.push(".part");
+    let part = PathBuf::from(part);
+    let mut out = std::io::BufWriter::new(
+        std::fs::File::create(&part).with_context(|| format!("cannot write {}", part.display()))?,
+    );
+    let written = ask.client()?.download("routes.mrt", &mut out).and_then(|octets| {
+        out.flush()?;
+        std::fs::rename(&part, file)?;
+        Ok(octets)
+    });
+    match written {
+        Ok(octets) => {
+            eprintln!("{}: {octets} octets", file.display());
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(error) => {
+            let _ = std::fs::remove_file(&part);
+            Err(error)
+        }
+    }
 }
 
 fn count(value: &Value, out: &mut String) {

@@ -121,24 +121,45 @@ impl Rib {
         views
     }
 
-    fn asked<'a>(&'a self, query: &'a RouteQuery) -> impl Iterator<Item = (Prefix, &'a Destination)> {
-        self.related(query.prefix).filter(|(prefix, _)| {
+    fn asked<'a>(
+        &'a self,
+        query: &'a RouteQuery,
+    ) -> Box<dyn Iterator<Item = (Prefix, &'a Destination)> + 'a> {
+        let wanted = move |prefix: &Prefix| {
             query.family.is_none_or(|family| family == family_of(prefix))
                 && query.after.is_none_or(|after| *prefix > after)
-        })
+        };
+        // Each prefix gives a row at least: a page of a large table needs no more of them, and no order of the others.
+        if query.prefix.is_none() && query.peer.is_none() && !query.best {
+            let mut found: Vec<_> = self.table.iter().filter(|(prefix, _)| wanted(prefix)).collect();
+            if query.limit < found.len() {
+                found.select_nth_unstable_by_key(query.limit, |(prefix, _)| *prefix);
+                found.truncate(query.limit);
+            }
+            found.sort_unstable_by_key(|(prefix, _)| *prefix);
+            return Box::new(found.into_iter());
+        }
+        Box::new(
+            self.related(query.prefix)
+                .filter(move |(prefix, _)| wanted(prefix)),
+        )
     }
 
     /// How many paths answer a query; its limit does not count.
     pub fn count(&self, query: &RouteQuery) -> RouteCount {
         let peer = query.peer.as_ref().map(|name| self.names.get(name).copied());
         let mut count = RouteCount::default();
-        for (prefix, destination) in self.asked(query) {
+        let whole = RouteQuery {
+            limit: usize::MAX,
+            ..query.clone()
+        };
+        for (prefix, destination) in self.asked(&whole) {
             let paths = match (peer, query.best) {
                 (None, false) => destination.paths.len(),
                 (Some(None), _) => return count,
                 _ => {
                     let mut views = Vec::new();
-                    self.view(prefix, destination, query, &mut views);
+                    self.view(prefix, destination, &whole, &mut views);
                     views.len()
                 }
             };

@@ -16,7 +16,7 @@ use std::sync::Arc;
 
 use imbl::OrdSet;
 use prometheus::Registry;
-use sekisho_config::model::{Bgp, PeerName, Reach, Routing};
+use sekisho_config::model::{Bgp, PeerName, Prefix, Reach, Routing};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -25,8 +25,9 @@ use crate::announce::Plan;
 use crate::error::StartError;
 use crate::fib;
 use crate::metrics::Metrics;
+use crate::mrt;
 use crate::policy::RejectedView;
-use crate::rib::{Owners, RouteCount, RouteQuery, RouteView};
+use crate::rib::{HeldPath, Owners, RouteCount, RouteQuery, RouteView};
 use crate::view::{ListenerView, PeerView, VipView};
 
 /// What the speaker needs.
@@ -147,6 +148,8 @@ pub struct Handle {
 enum Query {
     Peers(oneshot::Sender<Vec<PeerView>>),
     Routes(RouteQuery, oneshot::Sender<Vec<RouteView>>),
+    Prefixes(oneshot::Sender<Vec<Prefix>>),
+    Held(Vec<Prefix>, oneshot::Sender<Vec<HeldPath>>),
     Count(RouteQuery, oneshot::Sender<RouteCount>),
     Rejected(RouteQuery, oneshot::Sender<Vec<RejectedView>>),
     Vips(oneshot::Sender<Vec<VipView>>),
@@ -195,6 +198,28 @@ impl Handle {
     /// Cancel-safe: yes.
     pub async fn routes(&self, query: RouteQuery) -> Vec<RouteView> {
         self.ask(|answer| Query::Routes(query, answer)).await
+    }
+
+    /// Every prefix of the table, in no order.
+    ///
+    /// Cancel-safe: yes.
+    pub async fn prefixes(&self) -> Vec<Prefix> {
+        self.ask(Query::Prefixes).await
+    }
+
+    /// Paths of these prefixes as they are held, for whoever writes the table down. Ask for some thousand at a time.
+    ///
+    /// Cancel-safe: yes.
+    pub async fn held(&self, prefixes: Vec<Prefix>) -> Vec<HeldPath> {
+        self.ask(|answer| Query::Held(prefixes, answer)).await
+    }
+
+    /// Begins an MRT file of the table: its first record.
+    ///
+    /// Cancel-safe: yes.
+    pub async fn dump(&self) -> (mrt::Dump, bytes::Bytes) {
+        let collector = self.bgp.borrow().identity.router_id;
+        mrt::Dump::begin(jiff::Timestamp::now(), collector, &self.peers().await)
     }
 
     /// How many paths answer a query, whatever its limit.

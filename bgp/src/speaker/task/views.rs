@@ -20,6 +20,8 @@ impl Speaker {
         match query {
             Query::Peers(answer) => drop(answer.send(self.peer_views())),
             Query::Routes(query, answer) => drop(answer.send(self.rib.routes(&query))),
+            Query::Prefixes(answer) => drop(answer.send(self.rib.all_prefixes())),
+            Query::Held(prefixes, answer) => drop(answer.send(self.rib.held(&prefixes))),
             Query::Count(query, answer) => drop(answer.send(self.rib.count(&query))),
             Query::Rejected(query, answer) => drop(answer.send(self.rejected_views(&query))),
             Query::Vips(answer) => drop(answer.send(self.vip_views())),
