@@ -17,7 +17,7 @@ use http_body::Body;
 use super::body::{BodyError, RequestBody};
 use super::exchange::Exchange;
 use super::headers;
-use super::http2::send::poll_send;
+use super::http2::send::{poll_send, send_trailers};
 use super::stream_body::StreamBody;
 
 /// Why there is no answer.
@@ -143,9 +143,7 @@ impl Upload {
                     }
                     Err(other) => {
                         self.taken = None;
-                        let _ = self
-                            .stream
-                            .send_trailers(other.into_trailers().unwrap_or_default());
+                        send_trailers(&mut self.stream, other.into_trailers().unwrap_or_default());
                         return Poll::Ready(Ok(()));
                     }
                 },

@@ -29,7 +29,7 @@ const STREAM_WINDOW: u32 = 128 * 1024;
 /// Octets of an answer's header section.
 const MAX_HEADER_BYTES: u32 = 256 * 1024;
 /// Octets of a request's body that wait in a connection for one stream.
-const SEND_BUFFER: usize = 128 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
 
 /// The HTTP/2 connections of one worker, or of one client where they name the client.
 #[derive(Debug, Default)]

@@ -1,6 +1,8 @@
 //! HTTP/2 as octets: what is a request, what is not, and what is an attack.
 
-use sekisho_config::model::Http;
+use std::time::Duration;
+
+use sekisho_config::model::{Http, Timeouts};
 
 use crate::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PADDED, PING, POST, PRIORITY,
@@ -679,7 +681,7 @@ async fn interim_answers_are_passed_on() {
 #[tokio::test(flavor = "multi_thread")]
 async fn trailers_pass_both_ways() {
     let mut plane = Plane::start().await;
-    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nx-end: 1\r\ncontent-length: 9\r\n\r\n";
+    let answer = "HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\nte: gzip\r\n\r\n5\r\nhello\r\n0\r\nx-end: 1\r\nconnection: close\r\ncontent-length: 9\r\n\r\n";
     let backend = Backend::start(move |_, _| (answer.to_owned(), Then::Close)).await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
@@ -702,6 +704,45 @@ async fn trailers_pass_both_ways() {
             Said::Trailers(1)
         ]
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_come_to_its_end_in_time() {
+    const SHORT: Duration = Duration::from_millis(200);
+    let timeouts = Timeouts {
+        request_header: SHORT,
+        request_body: SHORT,
+        ..quick()
+    };
+    let mut plane = Plane::start_with(timeouts, Http::default()).await;
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    // A header section, although another stream is busy.
+    let mut raw = Raw::begin(&plane).await;
+    raw.send(&frame(
+        HEADERS,
+        END_HEADERS,
+        1,
+        &block(&[POST, &[("content-length", "9")]].concat()),
+    ))
+    .await;
+    raw.send(&frame(HEADERS, END_STREAM, 3, &block(GET))).await;
+    let said = raw.until(|said| matches!(said, Said::GoAway(_))).await;
+    assert_eq!(said.last(), Some(&Said::GoAway(0)), "{said:?}");
+    // A body.
+    let mut raw = Raw::begin(&plane).await;
+    raw.send(&frame(HEADERS, END_HEADERS, 1, &block(POST))).await;
+    raw.send(&frame(DATA, 0, 1, b"x")).await;
+    assert_eq!(raw.verdict().await, Said::Status(1, 408));
+    // A preface, and whatever is to follow it.
+    let mut raw = Raw::silent(&plane).await;
+    raw.send(b"PRI * HTTP/2.0\r\n").await;
+    let said = raw.until(|_| false).await;
+    assert_eq!(said.last(), Some(&Said::Closed));
+    let mut raw = Raw::begin(&plane).await;
+    let said = raw.until(|said| matches!(said, Said::GoAway(_))).await;
+    assert_eq!(said.last(), Some(&Said::GoAway(0)), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

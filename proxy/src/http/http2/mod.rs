@@ -39,7 +39,7 @@ use crate::metrics::Cell as Metric;
 const STREAM_WINDOW: u32 = 64 * 1024;
 const CONNECTION_WINDOW: u32 = 1024 * 1024;
 /// Octets of an answer that wait in a connection for one stream.
-const SEND_BUFFER: usize = 256 * 1024;
+const SEND_BUFFER: usize = 64 * 1024;
 /// How much larger a header section may be for the box to answer 431 itself; beyond that the parser does.
 const HEADER_SLACK: u32 = 16 * 1024;
 /// Streams that may be reset before they were looked at.

@@ -3,11 +3,28 @@
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::SendStream;
+use h2::{Reason, SendStream};
+use http::HeaderMap;
+
+use crate::http::headers::clean_trailers;
 
 /// The other side has reset the stream, or the connection has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Gone;
+
+/// Sends a trailer section, without what has no place there, and so ends the stream.
+pub(crate) fn send_trailers(stream: &mut SendStream<Bytes>, mut trailers: HeaderMap) {
+    clean_trailers(&mut trailers);
+    let sent = if trailers.is_empty() {
+        stream.send_data(Bytes::new(), true)
+    } else {
+        stream.send_trailers(trailers)
+    };
+    if let Err(error) = sent {
+        tracing::debug!(%error, "trailers cannot be sent");
+        stream.send_reset(Reason::INTERNAL_ERROR);
+    }
+}
 
 /// Sends `rest` to its end; `last`: nothing follows it.
 pub(crate) fn poll_send(

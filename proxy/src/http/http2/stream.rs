@@ -9,11 +9,11 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::server::SendResponse;
 use h2::{Reason, RecvStream, SendStream};
-use http::header::{DATE, EXPECT};
+use http::header::{DATE, EXPECT, TE};
 use http::{HeaderMap, Request, Response, StatusCode};
 use http_body::{Body, SizeHint};
 
-use super::send::poll_send;
+use super::send::{poll_send, send_trailers};
 use super::tunnel::StreamTunnel;
 use super::websocket::{self, WebSocket};
 use crate::http::body::{ClientBody, Piece, Reply};
@@ -40,6 +40,8 @@ impl Respond {
     /// Sends the header of the answer; gives what its body goes to.
     fn begin(&self, mut parts: http::response::Parts, end: bool) -> Option<SendStream<Bytes>> {
         parts.headers.entry(DATE).or_insert_with(date::value);
+        // The parser sends no answer that has it.
+        parts.headers.remove(TE);
         let mut respond = self.0.borrow_mut();
         match respond.send_response(Response::from_parts(parts, ()), end) {
             Ok(stream) => Some(stream),
@@ -200,9 +202,7 @@ async fn pass(mut stream: SendStream<Bytes>, body: &mut Reply) {
                         rest = data;
                     }
                     Err(other) => {
-                        if let Ok(trailers) = other.into_trailers() {
-                            let _ = stream.send_trailers(trailers);
-                        }
+                        send_trailers(&mut stream, other.into_trailers().unwrap_or_default());
                         return Poll::Ready(());
                     }
                 },
