@@ -71,6 +71,12 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
                 state_dir.display()
             )
         })?;
+    let sticky_key = crate::sticky_key::kept(&state_dir).with_context(|| {
+        format!(
+            "appliance.state_dir: cannot keep a key in {}; name a directory that this user may read and write",
+            state_dir.display()
+        )
+    })?;
     let admin_listeners =
         admin::Listeners::bind(settings.appliance.admin, &settings.appliance.run_dir).await?;
     let registry = prometheus::Registry::new();
@@ -166,7 +172,13 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
     };
     joints.guard(
         "control",
-        control::run(settings.clone(), Arc::clone(&own_addresses), received, outputs),
+        control::run(
+            settings.clone(),
+            Arc::clone(&own_addresses),
+            Some(sticky_key),
+            received,
+            outputs,
+        ),
     );
     tasks.spawn(crate::own_addresses::watch(
         own_addresses,

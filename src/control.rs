@@ -18,7 +18,7 @@ use sekisho_bgp::announce::{self, Plan};
 use sekisho_bgp::rib::Owners;
 use sekisho_config::model::{
     Bgp, Certificate, CertificateSource, ClusterPart, Desired, Finding, HostPattern, NameSet, Observed,
-    PoolId, Prefix, Revision, Settings, Vip, VipPurpose, VipServing,
+    PoolId, Prefix, Revision, Secret, Settings, Vip, VipPurpose, VipServing,
 };
 use sekisho_ingress_controller::Context;
 use sekisho_proxy::Snapshot;
@@ -109,6 +109,8 @@ struct Control {
     settings: Arc<Settings>,
     own_addresses: Arc<BTreeSet<IpAddr>>,
     pod_networks: Arc<[Prefix]>,
+    /// The key of cookies that counts where the file names none.
+    own_sticky_key: Option<Secret>,
     desired: Desired,
     observed: Observed,
     findings: Arc<[Finding]>,
@@ -138,6 +140,7 @@ impl Control {
         let mut control = Self {
             own_addresses,
             pod_networks: Arc::from([]),
+            own_sticky_key: None,
             desired: Desired::default(),
             observed: Observed::default(),
             findings: Arc::from([]),
@@ -161,6 +164,8 @@ impl Control {
         let settings = &self.settings;
         self.desired.http.clone_from(&settings.listen.http);
         self.desired.https.clone_from(&settings.listen.https);
+        let key = settings.http.sticky_key.as_ref().or(self.own_sticky_key.as_ref());
+        self.desired.sticky_key = key.cloned();
     }
 
     /// Takes one change in. Returns who waits for the revision that carries it.
@@ -366,10 +371,13 @@ fn accepts(listener: IpAddr, address: IpAddr) -> bool {
 pub(crate) async fn run(
     settings: Settings,
     own_addresses: Arc<BTreeSet<IpAddr>>,
+    own_sticky_key: Option<Secret>,
     mut changes: mpsc::Receiver<Change>,
     outputs: Outputs,
 ) {
     let mut control = Control::new(settings, own_addresses);
+    control.own_sticky_key = own_sticky_key;
+    control.wish_from_file();
     let mut shell = Shell {
         outputs,
         tracked: OrdSet::new(),

@@ -10,6 +10,7 @@ mod cli;
 mod control;
 mod own_addresses;
 mod reload;
+mod sticky_key;
 mod view;
 
 use std::process::ExitCode;

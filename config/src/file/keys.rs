@@ -445,6 +445,8 @@ pub const KEYS: &[Key] = &[
         "Client connections at a time from one address; further ones are closed at once. 0 is no limit."),
     key("http", "abort_on_half_close", Kind::Bool, Absent::Example, "false", LIVE,
         "Whether a client that closes its sending side before it has its answer is taken to have left."),
+    key("http", "sticky_key_file", Kind::Text("path"), Absent::Means("a key of the box's own"), "\"/etc/sekisho/sticky.key\"", LIVE,
+        "File with the key of the cookies by which clients stay with a pod (`sekisho.io/affinity`), 16 octets or more. Boxes with the same key understand each other's cookies. Without it each box keeps a key of its own in `state_dir`."),
     key("http", "access_log", Kind::Bool, Absent::Example, "true", LIVE,
         "Whether exchanges are written down; `[access_log]` says how."),
 

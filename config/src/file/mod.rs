@@ -122,7 +122,7 @@ fn settings(
     let acme = document
         .section("acme")
         .map(|table| acme::read(&table, log, load));
-    let http = process::http(&or_empty("http")?);
+    let http = process::http(&or_empty("http")?, log, load);
     let timeouts = process::timeouts(&or_empty("timeouts")?);
     let access_log = observe::access_log(&or_empty("access_log")?);
     let tracing = document

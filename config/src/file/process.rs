@@ -7,7 +7,7 @@ use std::sync::Arc;
 use super::bgp;
 use super::fault::{At, Log, Place, quote};
 use super::table::{Table, host_address, listen_address};
-use crate::model::{Appliance, Http, Invalid, Listen, Prefix, Routing, Source, SourceKind, Timeouts};
+use crate::model::{Appliance, Http, Invalid, Listen, Prefix, Routing, Secret, Source, SourceKind, Timeouts};
 
 /// Octets that fit in `sun_path` with its closing NUL (unix(7)).
 const SOCKET_PATH: usize = 107;
@@ -324,7 +324,24 @@ fn object_name(text: &str) -> Result<Arc<str>, Invalid> {
     }
 }
 
-pub(super) fn http(table: &Table<'_>) -> Http {
+/// The key of the cookies by which clients stay with a pod. No message ever holds it.
+fn sticky_key(read: &io::Result<Vec<u8>>) -> Result<Secret, Invalid> {
+    match read {
+        Ok(octets) if (16..=4096).contains(&octets.trim_ascii().len()) => {
+            Ok(Secret::new(octets.trim_ascii()))
+        }
+        Ok(_) => Err(Invalid::new(
+            "the file does not hold 16 to 4096 octets",
+            "put a random key into it, for example with `openssl rand -hex 32`, the same on every box",
+        )),
+        Err(error) => Err(Invalid::new(
+            format!("the file cannot be read: {}", error.kind()),
+            "correct the path or the permissions",
+        )),
+    }
+}
+
+pub(super) fn http(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Http {
     let default = Http::default();
     Http {
         max_header_bytes: table
@@ -366,6 +383,15 @@ pub(super) fn http(table: &Table<'_>) -> Http {
         abort_on_half_close: table
             .bool("abort_on_half_close")
             .unwrap_or(default.abort_on_half_close),
+        sticky_key: table
+            .path_of("sticky_key_file")
+            .and_then(|at| match sticky_key(&load(&at.value)) {
+                Ok(key) => Some(key),
+                Err(invalid) => {
+                    log.invalid(&at.place, &invalid);
+                    None
+                }
+            }),
         access_log: table.bool("access_log").unwrap_or(default.access_log),
     }
 }

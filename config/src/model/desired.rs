@@ -4,7 +4,7 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use serde::Serialize;
 
-use super::{CertificateSource, HostPattern, NodeName, ObjectName, Pool, PoolId, Vip, VirtualHost};
+use super::{CertificateSource, HostPattern, NodeName, ObjectName, Pool, PoolId, Secret, Vip, VirtualHost};
 
 /// What the cluster (or the directory of manifests) asks for: the result of `ingress_controller::translate`.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -48,4 +48,6 @@ pub struct Desired {
     pub http: Vec<SocketAddr>,
     /// From the file: HTTPS listeners.
     pub https: Vec<SocketAddr>,
+    /// Key of the cookies by which clients stay with a pod; without it there are none.
+    pub sticky_key: Option<Secret>,
 }

@@ -140,6 +140,8 @@ pub struct Http {
     pub max_connections_per_address: usize,
     /// Whether a client that closes its sending side before it has its answer is taken to have left.
     pub abort_on_half_close: bool,
+    /// `sticky_key_file`: key of the cookies by which clients stay with a pod. `None`: one that the box keeps.
+    pub sticky_key: Option<Secret>,
     /// Whether every request writes a line of access log.
     pub access_log: bool,
 }
@@ -160,6 +162,7 @@ impl Default for Http {
             max_connections: 100_000,
             max_connections_per_address: 0,
             abort_on_half_close: false,
+            sticky_key: None,
             access_log: true,
         }
     }

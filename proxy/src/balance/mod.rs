@@ -4,6 +4,7 @@
 //! made where draws fail, and the whole pool is looked through only when these have failed, too: the price does not grow
 //! with the pool unless most of it is out.
 
+pub(crate) mod affinity;
 mod budget;
 mod dice;
 mod ewma;

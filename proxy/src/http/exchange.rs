@@ -211,6 +211,13 @@ impl Exchange {
         }
     }
 
+    /// What `look` makes of the endpoint in use, by its pool and its place there.
+    pub(crate) fn with_place<T>(&self, look: impl FnOnce(&CompiledPool, usize) -> Option<T>) -> Option<T> {
+        let at = self.endpoint.borrow();
+        let at = at.as_ref()?;
+        look(at.target.pool.as_deref()?, at.index)
+    }
+
     /// Adds the endpoint in use to those that were tried.
     pub(crate) fn tried(&self, tried: &mut Tried) {
         if let Some(endpoint) = self.endpoint.borrow().as_ref().and_then(At::endpoint) {

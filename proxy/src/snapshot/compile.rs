@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use imbl::ordmap::DiffItem;
 use sekisho_config::model::{
-    ClusterPart, Desired, HostPattern, Observed, Pool, PoolId, Revision, Routing, VirtualHost,
+    ClusterPart, Desired, HostPattern, Observed, Pool, PoolId, Revision, Routing, Secret, VirtualHost,
 };
 
 use super::{ListenerKind, Snapshot, pools};
@@ -24,7 +24,12 @@ pub fn compile(
     next.source_ready = desired.cluster.is_some();
     next.routing = routing;
     next.answers = observed.answers.clone();
-    next.update_pools(previous, &wished, observed, routing);
+    next.update_pools(
+        previous,
+        &wished,
+        observed,
+        (routing, desired.sticky_key.as_ref()),
+    );
     next.update_hosts(previous, &wished);
     next.certificates.update(
         (&previous.wished.certificates, &wished.certificates),
@@ -34,12 +39,20 @@ pub fn compile(
     next.update_listeners(desired, &wished);
     next.reach = observed.reach.clone();
     next.health = observed.health.clone();
+    next.sticky_key.clone_from(&desired.sticky_key);
     next.wished = wished;
     next
 }
 
 impl Snapshot {
-    fn update_pools(&mut self, previous: &Self, wished: &ClusterPart, observed: &Observed, routing: Routing) {
+    fn update_pools(
+        &mut self,
+        previous: &Self,
+        wished: &ClusterPart,
+        observed: &Observed,
+        with: (Routing, Option<&Secret>),
+    ) {
+        let (routing, sticky_key) = with;
         // Pools to compile again: those that differ, and those with an endpoint whose reachability differs.
         let mut stale: BTreeSet<PoolId> = BTreeSet::new();
         for item in previous.wished.pools.diff(&wished.pools) {
@@ -49,7 +62,7 @@ impl Snapshot {
                 }
             }
         }
-        if previous.routing != routing {
+        if previous.routing != routing || previous.sticky_key.as_ref() != sticky_key {
             stale.extend(wished.pools.keys().cloned());
         } else if routing != Routing::Off {
             for item in previous.reach.diff(&observed.reach) {
@@ -97,7 +110,7 @@ impl Snapshot {
             self.index_addresses(&id, old.as_ref().map(|pool| pool.wished()), new);
             match new {
                 Some(pool) => {
-                    let compiled = self.compile_pool(old.as_deref(), pool, observed, routing);
+                    let compiled = self.compile_pool(old.as_deref(), pool, observed, with);
                     self.pools.insert(id.clone(), Arc::new(compiled));
                 }
                 None => {
@@ -113,7 +126,7 @@ impl Snapshot {
         old: Option<&pools::CompiledPool>,
         wished: &Arc<Pool>,
         observed: &Observed,
-        routing: Routing,
+        (routing, sticky_key): (Routing, Option<&Secret>),
     ) -> pools::CompiledPool {
         let Self {
             pools,
@@ -137,6 +150,7 @@ impl Snapshot {
                 reach: &observed.reach,
                 health: &observed.health,
                 routing,
+                sticky_key,
                 elsewhere: &elsewhere,
                 node: &mut |behind| nodes.of(behind),
             },

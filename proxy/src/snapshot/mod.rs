@@ -20,7 +20,7 @@ use imbl::{OrdMap, OrdSet};
 use rustls::sign::CertifiedKey;
 use sekisho_config::model::{
     Certificate, ChallengeAnswer, ClusterPart, Health, HealthCheck, HostName, HostPattern, PoolId, Reach,
-    Revision, Routing, TcpRoute,
+    Revision, Routing, Secret, TcpRoute,
 };
 
 pub use certificates::{PlaceholderReason, ServedCertificate};
@@ -54,6 +54,7 @@ pub struct Snapshot {
     wished: ClusterPart,
     reach: OrdMap<IpAddr, Reach>,
     health: OrdMap<(SocketAddr, Arc<HealthCheck>), Health>,
+    sticky_key: Option<Secret>,
     obtained: certificates::Obtained,
     answers: OrdMap<Arc<str>, ChallengeAnswer>,
 
@@ -86,6 +87,7 @@ impl Default for Snapshot {
             wished: ClusterPart::default(),
             reach: OrdMap::new(),
             health: OrdMap::new(),
+            sticky_key: None,
             obtained: OrdMap::new(),
             answers: OrdMap::new(),
             exact: imbl::HashMap::new(),

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use imbl::OrdMap;
 use sekisho_config::model::{
     Balance, Condition, Endpoint, Health, HealthCheck, Ineligible, Pool, PoolId, PoolPolicy, Reach, Routing,
-    Unroutable,
+    Secret, Unroutable,
 };
 
 use super::state::{EndpointState, PoolState};
 use crate::balance::Table;
+use crate::balance::affinity::Tokens;
 use crate::health::{Behind, NodeState};
 use crate::transport::Transport;
 
@@ -28,6 +29,8 @@ pub struct CompiledPool {
     turns: Vec<u32>,
     /// For consistent hashing; numbers are places in `eligible`.
     table: Option<Table>,
+    /// What stands in cookies, where clients stay with a pod by one.
+    tokens: Option<Tokens>,
     state: Arc<PoolState>,
 }
 
@@ -117,6 +120,11 @@ impl CompiledPool {
         self.table.as_ref()
     }
 
+    /// What stands in cookies.
+    pub(crate) fn tokens(&self) -> Option<&Tokens> {
+        self.tokens.as_ref()
+    }
+
     /// What else is wished of the pool.
     pub fn policy(&self) -> &PoolPolicy {
         &self.wished.policy
@@ -143,6 +151,7 @@ pub(super) struct Around<'a> {
     pub(super) reach: &'a OrdMap<IpAddr, Reach>,
     pub(super) health: &'a OrdMap<(SocketAddr, Arc<HealthCheck>), Health>,
     pub(super) routing: Routing,
+    pub(super) sticky_key: Option<&'a Secret>,
     /// The live state of an endpoint that another pool has, too.
     pub(super) elsewhere: &'a dyn Fn(SocketAddr) -> Option<Arc<EndpointState>>,
     pub(super) node: &'a mut dyn FnMut(Behind) -> Arc<NodeState>,
@@ -198,6 +207,10 @@ pub(super) fn compile(
         wished: Arc::clone(wished),
         turns: turns(&eligible, &endpoints),
         table: table.flatten(),
+        tokens: around
+            .sticky_key
+            .filter(|_| wished.policy.affinity.is_some())
+            .map(|key| Tokens::compile(key, &wished.id, &wished.endpoints)),
         endpoints,
         eligible,
         transport: previous

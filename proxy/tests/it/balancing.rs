@@ -337,3 +337,103 @@ async fn a_tcp_service_goes_around_an_endpoint_that_refuses() {
     assert_eq!(echo.seen().len(), 20);
     plane.finish().await;
 }
+
+/// The answer to a GET with this cookie.
+async fn with_cookie(plane: &Plane, cookie: Option<&str>) -> String {
+    let field = cookie.map_or_else(String::new, |cookie| format!("cookie: a=b; {cookie}\r\n"));
+    let request = format!("GET / HTTP/1.1\r\nhost: {HOST}\r\n{field}connection: close\r\n\r\n");
+    plane.raw(request).await
+}
+
+fn named(name: &'static str) -> impl Fn(usize, &str) -> (String, Then) + Clone {
+    move |_, _| {
+        let length = name.len();
+        (
+            format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\nset-cookie: own=1\r\n\r\n{name}"),
+            Then::Keep,
+        )
+    }
+}
+
+#[tokio::test]
+async fn a_client_stays_with_its_pod_by_a_cookie() {
+    let one = Backend::start(named("one")).await;
+    let two = Backend::start(named("two")).await;
+    let affinity =
+        |policy: &mut PoolPolicy| policy.affinity = Some(sekisho_config::model::Affinity::default());
+    let mut plane = plane(&[one.address, two.address], affinity).await;
+    let answer = with_cookie(&plane, None).await;
+    // What the pod sets is left alone.
+    assert_eq!(answer.matches("set-cookie: ").count(), 2, "{answer}");
+    assert!(answer.contains("set-cookie: own=1\r\n"));
+    assert!(answer.contains("; Path=/; HttpOnly\r\n"), "{answer}");
+    assert!(!answer.contains(&one.address.port().to_string()));
+    let cookie = answer
+        .split("\r\n")
+        .find_map(|line| line.strip_prefix("set-cookie: sekisho="))
+        .map(|rest| format!("sekisho={}", rest.split(';').next().unwrap()))
+        .unwrap();
+    let (home, other) = if answer.ends_with("one") {
+        ("one", "two")
+    } else {
+        ("two", "one")
+    };
+    for _ in 0..10 {
+        let answer = with_cookie(&plane, Some(&cookie)).await;
+        assert!(
+            answer.ends_with(home) && !answer.contains("set-cookie: sekisho="),
+            "{answer}"
+        );
+    }
+    // One that nobody made is as none.
+    let answer = with_cookie(&plane, Some("sekisho=AAAAAAAAAAAAAAAAAAAAAA")).await;
+    assert!(answer.contains("set-cookie: sekisho="), "{answer}");
+
+    // Its pod is replaced by one of the same name at another address: the client follows.
+    let moved = Backend::start(named("moved")).await;
+    let home_address = if home == "one" { one.address } else { two.address };
+    let move_to = |plane: &mut Plane, from: std::net::SocketAddr, to: std::net::SocketAddr| {
+        plane.change_pool(HOST, |pool| {
+            let endpoint = pool
+                .endpoints
+                .iter_mut()
+                .find(|endpoint| endpoint.address == from);
+            endpoint.unwrap().address = to;
+            pool.endpoints.sort_by_key(|endpoint| endpoint.address);
+        });
+        plane.publish();
+    };
+    move_to(&mut plane, home_address, moved.address);
+    let answer = with_cookie(&plane, Some(&cookie)).await;
+    assert!(
+        answer.ends_with("moved") && !answer.contains("set-cookie: sekisho="),
+        "{answer}"
+    );
+
+    // It refuses: the other one helps out, and the client may come back.
+    let gone = nowhere().await;
+    move_to(&mut plane, moved.address, gone);
+    for change in [false, true] {
+        plane.change_pool(HOST, |pool| {
+            let policy = Arc::make_mut(&mut pool.policy);
+            policy.affinity.as_mut().unwrap().change_on_failure = change;
+        });
+        plane.publish();
+        let answer = with_cookie(&plane, Some(&cookie)).await;
+        assert!(answer.ends_with(other), "{answer}");
+        assert_eq!(answer.contains("set-cookie: sekisho="), change, "{answer}");
+    }
+
+    // It is gone for good: a new cookie.
+    plane.change_pool(HOST, |pool| {
+        pool.endpoints.retain(|endpoint| endpoint.address != gone);
+        Arc::make_mut(&mut pool.policy).affinity = Some(sekisho_config::model::Affinity::default());
+    });
+    plane.publish();
+    let answer = with_cookie(&plane, Some(&cookie)).await;
+    assert!(
+        answer.ends_with(other) && answer.contains("set-cookie: sekisho="),
+        "{answer}"
+    );
+    plane.finish().await;
+}

@@ -838,6 +838,22 @@ response_read = 5.0
         ),
         (
             [SOURCE, r#"[http]
+sticky_key_file = "/nowhere"
+"#].concat(),
+            &[
+            r"box.toml:4: http.sticky_key_file: the file cannot be read: entity not found; correct the path or the permissions",
+            ],
+        ),
+        (
+            [SOURCE, r#"[http]
+sticky_key_file = "/etc/sekisho/eab.key"
+"#].concat(),
+            &[
+            r"box.toml:4: http.sticky_key_file: the file does not hold 16 to 4096 octets; put a random key into it, for example with `openssl rand -hex 32`, the same on every box",
+            ],
+        ),
+        (
+            [SOURCE, r#"[http]
 max_header_bytes = "2MiB"
 max_headers = 0x10
 max_concurrent_streams = 99999999999999999999

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use http::HeaderName;
 use sekisho_config::model::{
-    Balance, HashBy, HealthCheck, Limits, Outlier, PoolPolicy, Probe, Retry, RetryOn,
+    Affinity, Balance, HashBy, HealthCheck, Limits, Outlier, PoolPolicy, Probe, Retry, RetryOn, SameSite,
 };
 
 use super::read::{boolean, duration, list, number, one_of};
@@ -24,6 +24,13 @@ const HOUR: Duration = Duration::from_hours(1);
 pub(in crate::translate) static POLICY: &[&dyn Row] = &[
     &BALANCE,
     &HASH_BY,
+    &AFFINITY,
+    &AFFINITY_COOKIE,
+    &AFFINITY_MAX_AGE,
+    &AFFINITY_SAME_SITE,
+    &AFFINITY_SECURE,
+    &AFFINITY_HTTP_ONLY,
+    &AFFINITY_CHANGE_ON_FAILURE,
     &SLOW_START,
     &MAX_REQUESTS_PER_ENDPOINT,
     &MAX_REQUESTS,
@@ -81,6 +88,7 @@ pub(in crate::translate) fn policy(annotations: &Annotations) -> (Balance, PoolP
             .unwrap_or(default.retry.budget_floor),
     };
     let policy = PoolPolicy {
+        affinity: affinity(annotations),
         hash_by: HASH_BY.of(annotations).unwrap_or_default(),
         slow_start: SLOW_START.of(annotations).unwrap_or_default(),
         limits,
@@ -93,6 +101,24 @@ pub(in crate::translate) fn policy(annotations: &Annotations) -> (Balance, PoolP
         ..default
     };
     (BALANCE.of(annotations).unwrap_or_default(), policy)
+}
+
+/// Stickiness by cookie, where it is asked for.
+fn affinity(annotations: &Annotations) -> Option<Affinity> {
+    if !AFFINITY.of(annotations)? {
+        return None;
+    }
+    let default = Affinity::default();
+    Some(Affinity {
+        name: AFFINITY_COOKIE.of(annotations).unwrap_or(default.name),
+        max_age: AFFINITY_MAX_AGE.of(annotations),
+        same_site: AFFINITY_SAME_SITE.of(annotations),
+        secure: AFFINITY_SECURE.of(annotations),
+        http_only: AFFINITY_HTTP_ONLY.of(annotations).unwrap_or(default.http_only),
+        change_on_failure: AFFINITY_CHANGE_ON_FAILURE
+            .of(annotations)
+            .unwrap_or(default.change_on_failure),
+    })
 }
 
 /// The health check, where one is asked for.
@@ -224,6 +250,81 @@ pub(in crate::translate) static HASH_BY: Annotation<HashBy> = Annotation {
     values: "`address` (default), `path`, `header:NAME`, `cookie:NAME`, `query:NAME`",
     does: "what stands for a client with `balance: consistent_hash`; a request without it goes by least request",
     read: hash_by,
+};
+
+pub(in crate::translate) static AFFINITY: Annotation<bool> = Annotation {
+    name: "sekisho.io/affinity",
+    on: BOTH,
+    values: "`none` (default), `cookie`",
+    does: "whether a client [stays with a pod](balancing.md#clients-that-stay-with-a-pod)",
+    read: |value| one_of(value, &[("none", false), ("cookie", true)]),
+};
+
+pub(in crate::translate) static AFFINITY_COOKIE: Annotation<Arc<str>> = Annotation {
+    name: "sekisho.io/affinity-cookie",
+    on: BOTH,
+    values: "name; `sekisho`",
+    does: "name of the cookie",
+    read: |value| {
+        // A cookie's name is a token, as a field's name is (RFC 6265 section 4.1.1).
+        if value.len() <= 64 && HeaderName::try_from(value).is_ok() {
+            Ok(value.into())
+        } else {
+            Err(format!(
+                "`{}` is no name of a cookie; write letters, digits, `-` and `_`",
+                printable(value)
+            ))
+        }
+    },
+};
+
+pub(in crate::translate) static AFFINITY_MAX_AGE: Annotation<Duration> = Annotation {
+    name: "sekisho.io/affinity-max-age",
+    on: BOTH,
+    values: "`1s` to `9600h`; until the browser is closed",
+    does: "how long the client keeps the cookie",
+    read: |value| duration(value, SECOND, Duration::from_hours(9_600)),
+};
+
+pub(in crate::translate) static AFFINITY_SAME_SITE: Annotation<SameSite> = Annotation {
+    name: "sekisho.io/affinity-same-site",
+    on: BOTH,
+    values: "`none`, `lax`, `strict`; not written",
+    does: "`SameSite` of the cookie",
+    read: |value| {
+        one_of(
+            value,
+            &[
+                ("none", SameSite::None),
+                ("lax", SameSite::Lax),
+                ("strict", SameSite::Strict),
+            ],
+        )
+    },
+};
+
+pub(in crate::translate) static AFFINITY_SECURE: Annotation<bool> = Annotation {
+    name: "sekisho.io/affinity-secure",
+    on: BOTH,
+    values: "`\"true\"`, `\"false\"`; on TLS",
+    does: "`Secure` of the cookie",
+    read: boolean,
+};
+
+pub(in crate::translate) static AFFINITY_HTTP_ONLY: Annotation<bool> = Annotation {
+    name: "sekisho.io/affinity-http-only",
+    on: BOTH,
+    values: "`\"true\"` (default), `\"false\"`",
+    does: "`HttpOnly` of the cookie",
+    read: boolean,
+};
+
+pub(in crate::translate) static AFFINITY_CHANGE_ON_FAILURE: Annotation<bool> = Annotation {
+    name: "sekisho.io/affinity-change-on-failure",
+    on: BOTH,
+    values: "`\"true\"`, `\"false\"` (default)",
+    does: "whether a client whose pod fails gets the cookie of the one that helps out",
+    read: boolean,
 };
 
 pub(in crate::translate) static SLOW_START: Annotation<Duration> = Annotation {

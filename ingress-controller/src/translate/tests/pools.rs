@@ -544,7 +544,7 @@ fn policy() {
 
     let (part, findings) = run(
         "sekisho.io/health-check: http, sekisho.io/health-check-path: /healthz, sekisho.io/health-check-status: '204'",
-        "sekisho.io/health-check-interval: 1s, sekisho.io/health-check-strict: 'true'",
+        "sekisho.io/affinity: cookie, sekisho.io/affinity-same-site: lax, sekisho.io/affinity-max-age: 1h, sekisho.io/health-check-interval: 1s, sekisho.io/health-check-strict: 'true'",
         "",
     );
     assert!(findings.is_empty(), "{findings:?}");
@@ -568,6 +568,15 @@ fn policy() {
         ..Default::default()
     };
     assert_eq!(*check, want);
+    let affinity = sekisho_config::model::Affinity {
+        max_age: Some(Duration::from_hours(1)),
+        same_site: Some(sekisho_config::model::SameSite::Lax),
+        ..Default::default()
+    };
+    assert_eq!(
+        part.pools.values().next().unwrap().policy.affinity,
+        Some(affinity)
+    );
 
     let (part, findings) = run("", "", "");
     assert_eq!(*part.pools.values().next().unwrap().policy, PoolPolicy::default());
@@ -591,6 +600,12 @@ fn policy() {
         ("per-try-timeout: 0ms", false),
         ("total-timeout: 90s", true),
         ("weight: '3'", false),
+        ("affinity: client-ip", false),
+        ("affinity: cookie", true),
+        ("affinity-cookie: 'a=b'", false),
+        ("affinity-cookie: to_pod", true),
+        ("affinity-max-age: 30", false),
+        ("affinity-same-site: Lax", false),
         ("health-check: https", false),
         ("health-check: grpc", true),
         ("health-check-path: healthz", false),

@@ -3,10 +3,12 @@
 use std::rc::Rc;
 use std::sync::Arc;
 
+use http::HeaderValue;
 use sekisho_config::model::Balance;
 use tokio::time::timeout;
 
 use super::retry::{self, Tries, Why};
+use crate::balance::affinity::{self, Token};
 use crate::balance::{self, Ask, Choice, Tried, hash};
 use crate::clock;
 use crate::http::answer::Refusal;
@@ -19,6 +21,8 @@ use crate::upstream::{ConnectError, Dial, Lease};
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Wish {
     hash: Option<u64>,
+    /// What the client's cookie holds.
+    token: Option<Token>,
 }
 
 impl Wish {
@@ -33,14 +37,45 @@ impl Wish {
                 )
             })
             .flatten();
-        Self { hash }
+        let affinity = pool
+            .policy()
+            .affinity
+            .as_ref()
+            .filter(|_| pool.tokens().is_some());
+        let token = affinity
+            .and_then(|affinity| hash::cookie(&parts.headers, &affinity.name))
+            .and_then(affinity::read);
+        Self { hash, token }
+    }
+
+    /// The cookie that the client is to have from now on, where it has another one or none.
+    pub(super) fn cookie(&self, exchange: &Exchange) -> Option<HeaderValue> {
+        exchange.with_place(|pool, place| {
+            let affinity = pool.policy().affinity.as_ref()?;
+            let tokens = pool.tokens()?;
+            let own = tokens.of(place)?;
+            if let Some(token) = &self.token {
+                let named = tokens
+                    .place(token)
+                    .and_then(|place| pool.endpoints().get(place as usize));
+                // Its own endpoint may be back soon, and what it keeps of the client with it.
+                let stays =
+                    !affinity.change_on_failure && named.is_some_and(|endpoint| endpoint.eligibility.is_ok());
+                if token == own || stays {
+                    return None;
+                }
+            }
+            affinity::set_cookie(affinity, own, exchange.client.tls.is_some())
+        })
     }
 
     fn pick<'a>(&self, pool: &'a CompiledPool, tried: &Tried, exchange: &Exchange) -> Choice<'a> {
         let ask = Ask {
             now: Moment::of(clock::now()),
             hash: self.hash,
-            sticky: None,
+            sticky: self
+                .token
+                .and_then(|token| pool.tokens().and_then(|tokens| tokens.place(&token))),
             tried,
         };
         balance::pick(pool, &ask, &mut exchange.client.worker.dice.borrow_mut())

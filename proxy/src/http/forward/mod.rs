@@ -9,7 +9,7 @@ mod send;
 
 use std::rc::Rc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, UPGRADE};
+use http::header::{CONNECTION, CONTENT_LENGTH, HOST, SET_COOKIE, UPGRADE};
 use http::{HeaderValue, Method, Response, Version};
 use http_body::Body;
 use sekisho_config::model::RetryOn;
@@ -112,7 +112,11 @@ async fn attempt(
                     Version::HTTP_2 => first_piece(response.body_mut()).await,
                     _ => None,
                 };
-                return accept(response, first, lease, exchange, upgrade);
+                let mut response = accept(response, first, lease, exchange, upgrade)?;
+                if let Some(cookie) = wish.cookie(exchange) {
+                    response.headers_mut().append(SET_COOKIE, cookie);
+                }
+                return Ok(response);
             }
             Err(failure) => failure,
         };
