@@ -150,13 +150,17 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, version: Version, forward
     }
 }
 
-/// Removes from a trailer section what must not come so late: framing, routing, authentication and what the box itself says
-/// (RFC 9110 section 6.5.1).
+/// Removes from a trailer section what must not come so late: framing, routing, authentication (RFC 9110 section 6.5.1).
 pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     strip_hop_by_hop(trailers);
     for name in [HOST, CONTENT_LENGTH, TE, EXPECT, COOKIE, AUTHORIZATION, TRAILER] {
         trailers.remove(name);
     }
+}
+
+/// As [`clean_trailers`], of a request: what its header section must not have is not smuggled in behind the body.
+pub(crate) fn clean_request_trailers(trailers: &mut HeaderMap) {
+    clean_trailers(trailers);
     drop_suspect(trailers, false);
 }
 

@@ -136,6 +136,7 @@ fn echo(_: usize, _: usize, request: Request<RecvStream>, mut respond: SendRespo
         }
         let mut trailers = HeaderMap::new();
         trailers.insert("grpc-status", HeaderValue::from_static("0"));
+        trailers.insert("trace_id", HeaderValue::from_static("7"));
         let _ = send.send_trailers(trailers);
     })
 }
@@ -227,7 +228,7 @@ async fn an_echo_over_http1_has_its_trailers() {
         .raw("POST / HTTP/1.1\r\nhost: a.test\r\nte: trailers\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
         .await;
     assert!(
-        answer.ends_with("5\r\nhello\r\n0\r\ngrpc-status: 0\r\n\r\n"),
+        answer.ends_with("5\r\nhello\r\n0\r\ngrpc-status: 0\r\ntrace_id: 7\r\n\r\n"),
         "{answer}"
     );
     assert_eq!(endpoint.requests.lock().unwrap()[0].headers["te"], "trailers");
@@ -261,7 +262,10 @@ async fn grpc_streams_both_ways_over_tls() {
     }
     assert!(soon("the end", body.data()).await.is_none());
     let trailers = soon("trailers", body.trailers()).await.unwrap().unwrap();
-    assert_eq!(trailers["grpc-status"], "0");
+    assert_eq!(
+        (&trailers["grpc-status"], &trailers["trace_id"]),
+        (&HeaderValue::from_static("0"), &HeaderValue::from_static("7"))
+    );
     let seen = endpoint.requests.lock().unwrap();
     assert_eq!(seen[0].uri.to_string(), "https://a.test/s/m");
 }

@@ -690,12 +690,24 @@ async fn trailers_pass_both_ways() {
         &[
             frame(HEADERS, END_HEADERS, 1, &block(POST)),
             frame(DATA, 0, 1, b"hi"),
-            frame(HEADERS, END_HEADERS | END_STREAM, 1, &block(&[("x-sum", "1")])),
+            frame(
+                HEADERS,
+                END_HEADERS | END_STREAM,
+                1,
+                &block(&[
+                    ("x-sum", "1"),
+                    ("x-forwarded-for", "6.6.6.6"),
+                    ("x_real_ip", "6.6.6.6"),
+                    ("host", "b.test"),
+                ]),
+            ),
         ]
         .concat(),
     )
     .await;
     let said = raw.until(|said| matches!(said, Said::Trailers(_))).await;
+    let request = &backend.seen()[0];
+    assert!(request.ends_with("\r\n0\r\nx-sum: 1\r\n\r\n"), "{request}");
     assert_eq!(
         said,
         [

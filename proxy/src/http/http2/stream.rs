@@ -19,6 +19,7 @@ use super::websocket::{self, WebSocket};
 use crate::http::body::{ClientBody, Piece, Reply};
 use crate::http::connection::Client;
 use crate::http::date;
+use crate::http::headers::clean_request_trailers;
 use crate::http::service::serve;
 use crate::http::stream_body::StreamBody;
 use crate::http::upgrade;
@@ -74,7 +75,12 @@ impl StreamRequest {
         if std::mem::take(&mut self.expects) {
             self.respond.interim(StatusCode::CONTINUE, &HeaderMap::new());
         }
-        Pin::new(&mut self.body).poll_frame(cx)
+        Pin::new(&mut self.body).poll_frame(cx).map_ok(|mut frame| {
+            if let Some(trailers) = frame.trailers_mut() {
+                clean_request_trailers(trailers);
+            }
+            frame
+        })
     }
 
     /// Where interim answers go.
