@@ -55,6 +55,7 @@ cells! {
     RefusedForbidden "sekisho_http_refused_total" "reason" "forbidden" COUNTER "Requests answered by the box itself, by reason.";
     RefusedRate "sekisho_http_refused_total" "reason" "rate_limit" COUNTER "Requests answered by the box itself, by reason.";
     RefusedConcurrency "sekisho_http_refused_total" "reason" "concurrency_limit" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedUnauthorized "sekisho_http_refused_total" "reason" "unauthorized" COUNTER "Requests answered by the box itself, by reason.";
     RefusedAuth "sekisho_http_refused_total" "reason" "auth_failed" COUNTER "Requests answered by the box itself, by reason.";
     RequestTimeout "sekisho_http_refused_total" "reason" "request_timeout" COUNTER "Requests answered by the box itself, by reason.";
     ChallengeAnswered "sekisho_http_challenges_total" "" "" COUNTER "ACME HTTP-01 challenges answered.";

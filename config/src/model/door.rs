@@ -17,6 +17,8 @@ pub struct Door {
     pub rate: Option<RateLimit>,
     /// How many requests at a time.
     pub concurrent: Option<ConcurrentLimit>,
+    /// Which tokens are believed.
+    pub jwt: Option<Jwt>,
     /// Whom to ask.
     pub forward_auth: Option<ForwardAuth>,
 }
@@ -61,6 +63,21 @@ pub enum LimitBy {
     Header(Arc<str>),
     /// All of the Ingress.
     Ingress,
+}
+
+/// JSON Web Tokens (RFC 7519) in `Authorization: Bearer`, without which nothing passes (401).
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Jwt {
+    /// The public keys: a JSON Web Key Set (RFC 7517).
+    pub keys: Arc<str>,
+    /// What `iss` has to be.
+    pub issuer: Option<Arc<str>>,
+    /// Of which `aud` has to hold one.
+    pub audiences: Vec<Arc<str>>,
+    /// How far the clocks may be apart.
+    pub leeway: Duration,
+    /// Claims and the header fields in which they go on; what the client sends in them is taken out.
+    pub claims: Vec<(Arc<str>, Arc<str>)>,
 }
 
 /// A Service that is asked about every request before it goes on: an answer with 2xx lets it pass, any other is given

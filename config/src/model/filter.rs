@@ -47,6 +47,7 @@ impl Filters {
             ),
             (self.door.rate.is_some(), "rate limit"),
             (self.door.concurrent.is_some(), "limit of requests at a time"),
+            (self.door.jwt.is_some(), "tokens"),
             (self.door.forward_auth.is_some(), "asks a Service"),
             (self.https_only, "over TLS only"),
             (self.answer.is_some(), "answered by the box"),

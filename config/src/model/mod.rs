@@ -36,7 +36,7 @@ pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet}
 pub use community::{Community, CommunityPattern};
 pub use condition::{Conditions, FieldCondition, ValueMatch};
 pub use desired::{ClusterPart, Desired, NodeAddresses, TcpRoute};
-pub use door::{ConcurrentLimit, Door, ForwardAuth, LimitBy, RateLimit};
+pub use door::{ConcurrentLimit, Door, ForwardAuth, Jwt, LimitBy, RateLimit};
 pub use filter::{
     Cors, Filters, FixedAnswer, HeaderChanges, Origin, PathTemplate, Redirect, TemplatePiece, Waits,
 };

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use sekisho_config::model::{Action, ConcurrentLimit, Door, FindingKind, ForwardAuth, RateLimit};
+use sekisho_config::model::{Action, ConcurrentLimit, Door, FindingKind, ForwardAuth, Jwt, RateLimit};
 
 use super::annotations::{self, Unreadable};
 use super::backends;
@@ -51,8 +51,36 @@ pub(super) fn of(world: &World, ingress: &Ingress, findings: &mut Findings) -> R
             by: by.clone(),
         }),
         concurrent: most.map(|most| ConcurrentLimit { most, by }),
+        jwt: jwt(ingress, findings)?,
         forward_auth: forward_auth(world, ingress, findings)?,
     })
+}
+
+fn jwt(ingress: &Ingress, findings: &mut Findings) -> Result<Option<Jwt>, Unreadable> {
+    let written = &ingress.annotations;
+    let issuer = annotations::JWT_ISSUER.strictly_of(written)?;
+    let audiences = annotations::JWT_AUDIENCES.strictly_of(written)?;
+    let leeway = annotations::JWT_LEEWAY.strictly_of(written)?;
+    let claims = annotations::JWT_CLAIM_HEADERS.strictly_of(written)?;
+    let Some(keys) = annotations::JWT_JWKS.strictly_of(written)? else {
+        if issuer.is_none() && audiences.is_none() && leeway.is_none() && claims.is_none() {
+            return Ok(None);
+        }
+        findings.add(
+            FindingKind::InvalidValue,
+            (Kind::Ingress, &ingress.name),
+            annotations::JWT_JWKS.place(),
+            "is missing beside others about tokens: the paths answer 503; write the keys",
+        );
+        return Err(Unreadable(annotations::JWT_JWKS.name));
+    };
+    Ok(Some(Jwt {
+        keys,
+        issuer,
+        audiences: audiences.unwrap_or_default(),
+        leeway: leeway.unwrap_or(Duration::from_secs(30)),
+        claims: claims.unwrap_or_default(),
+    }))
 }
 
 fn forward_auth(

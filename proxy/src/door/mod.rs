@@ -1,6 +1,7 @@
 //! The door of a route: who may come in, and how often. Pure look-ups beside two tables of fixed size that all workers
 //! share without a lock.
 
+pub(crate) mod jwt;
 mod limits;
 mod networks;
 mod slots;
@@ -23,6 +24,7 @@ pub(crate) struct Compiled {
     networks: Option<Networks>,
     rate: Option<(Pace, By)>,
     concurrent: Option<(u32, By)>,
+    jwt: Option<jwt::Compiled>,
     auth: Option<Auth>,
 }
 
@@ -128,6 +130,7 @@ impl Compiled {
                 .concurrent
                 .as_ref()
                 .map(|limit| (limit.most, By::compile(&limit.by))),
+            jwt: door.jwt.as_ref().map(jwt::Compiled::compile),
             auth: door.forward_auth.as_ref().map(|auth| Auth {
                 host: HeaderValue::from_str(&auth.host).unwrap_or_else(|_| HeaderValue::from_static("")),
                 copy: auth
@@ -166,6 +169,11 @@ impl Compiled {
                 tables.slots.enter(key, *most).map_err(|()| Turned::Concurrency)
             }
         }
+    }
+
+    /// Which tokens are believed.
+    pub(crate) fn jwt(&self) -> Option<&jwt::Compiled> {
+        self.jwt.as_ref()
     }
 
     /// Whom to ask.

@@ -3,7 +3,7 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER};
+use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, Method, Response, StatusCode};
 
 use super::body::Reply;
@@ -41,6 +41,8 @@ pub(crate) enum Refusal {
     Rate(u32),
     /// Too many at a time.
     Concurrency,
+    /// No token that is believed.
+    Unauthorized,
     /// The Service that is to be asked has not answered.
     AuthFailed,
 }
@@ -158,6 +160,11 @@ impl Refusal {
                 Cell::RefusedConcurrency,
                 "Too many requests at a time.\n",
             ),
+            Self::Unauthorized => (
+                StatusCode::UNAUTHORIZED,
+                Cell::RefusedUnauthorized,
+                "A valid token is needed.\n",
+            ),
             Self::AuthFailed => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 Cell::RefusedAuth,
@@ -188,6 +195,9 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
     let headers = response.headers_mut();
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
+    }
+    if refusal == Refusal::Unauthorized {
+        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
     }
     if let Refusal::Rate(seconds) = refusal {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -370,6 +370,16 @@ async fn let_in(
     let Some(filters) = forward.target.filters.clone() else {
         return Ok(None);
     };
+    if let Some(jwt) = filters.door().and_then(door::Compiled::jwt) {
+        let headers = &mut forward.parts.headers;
+        let Ok(fields) = jwt.check(headers) else {
+            return Err(Refusal::Unauthorized);
+        };
+        for name in jwt.owned() {
+            headers.remove(name);
+        }
+        headers.extend(fields);
+    }
     if let Some(auth) = filters.door().and_then(door::Compiled::auth) {
         let pool = auth.wished.pool.as_ref().and_then(|id| snapshot.pool(id));
         let target = Rc::new(Target {

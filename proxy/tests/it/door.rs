@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sekisho_config::model::{
-    ConcurrentLimit, Door, Filters, ForwardAuth, HeaderChanges, LimitBy, RateLimit, VirtualHost,
+    ConcurrentLimit, Door, Filters, ForwardAuth, HeaderChanges, Jwt, LimitBy, RateLimit, VirtualHost,
 };
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpStream;
@@ -245,5 +245,34 @@ async fn a_service_says_no_or_nothing() {
     .await;
     let answer = plane.fetch("a.test", "/").await;
     assert!(answer.starts_with("HTTP/1.1 503"), "{answer}");
+    assert_eq!(backend.seen(), [""; 0]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_token_no_way_in() {
+    let backend = Backend::hello().await;
+    let plane = plane(&backend, None, |door| {
+        door.jwt = Some(Jwt {
+            keys: r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "11qYAYKxCrfVS_7TyWQHOg7hcvPapiMlrwIaaPcHURo"}]}"#.into(),
+            issuer: None,
+            audiences: vec![],
+            leeway: Duration::ZERO,
+            claims: vec![],
+        });
+    })
+    .await;
+    for field in [
+        "",
+        "authorization: Basic YTpi\r\n",
+        "authorization: Bearer a.b.c\r\n",
+    ] {
+        let answer = plane
+            .raw(format!(
+                "GET / HTTP/1.1\r\nhost: a.test\r\n{field}connection: close\r\n\r\n"
+            ))
+            .await;
+        assert!(answer.starts_with("HTTP/1.1 401"), "{field}: {answer}");
+        assert!(answer.contains("\r\nwww-authenticate: Bearer\r\n"), "{answer}");
+    }
     assert_eq!(backend.seen(), [""; 0]);
 }

@@ -21,6 +21,11 @@ pub(super) static ROWS: &[&dyn Row] = &[
     &RATE_LIMIT_BURST,
     &CONCURRENT_REQUESTS,
     &LIMIT_BY,
+    &JWT_JWKS,
+    &JWT_ISSUER,
+    &JWT_AUDIENCES,
+    &JWT_LEEWAY,
+    &JWT_CLAIM_HEADERS,
     &AUTH_URL,
     &AUTH_TIMEOUT,
     &AUTH_RESPONSE_HEADERS,
@@ -171,6 +176,110 @@ pub(in crate::translate) static LIMIT_BY: Annotation<LimitBy> = Annotation {
     values: "`address` (default), `header NAME`, `ingress`",
     does: "who counts as one client",
     read: by,
+};
+
+/// A JSON Web Key Set with public keys of the kinds that are known.
+fn key_set(value: &str) -> Result<Arc<str>, String> {
+    let bad = |why: &str| format!("it {why}; write a JSON Web Key Set: {{\"keys\": [...]}}");
+    let set: serde_json::Value = serde_json::from_str(value).map_err(|_| bad("is not JSON"))?;
+    let keys = set
+        .get("keys")
+        .and_then(serde_json::Value::as_array)
+        .filter(|keys| (1..=64).contains(&keys.len()))
+        .ok_or_else(|| bad("holds no list of 1 to 64 keys"))?;
+    let has = |key: &serde_json::Value, field: &str| key.get(field).is_some_and(serde_json::Value::is_string);
+    for key in keys {
+        if key.get("d").is_some() || key.get("k").is_some() {
+            return Err(bad(
+                "holds a private key or a secret, which everybody who may read Ingresses can see: replace that key",
+            ));
+        }
+        let whole = match key.get("kty").and_then(serde_json::Value::as_str) {
+            Some("RSA") => has(key, "n") && has(key, "e"),
+            Some("EC") => has(key, "crv") && has(key, "x") && has(key, "y"),
+            Some("OKP") => has(key, "crv") && has(key, "x"),
+            _ => return Err(bad("holds a key that is neither RSA, EC nor OKP")),
+        };
+        if !whole {
+            return Err(bad("holds a key that lacks a part"));
+        }
+    }
+    Ok(value.into())
+}
+
+/// A claim, and the field in which it goes on.
+type Pair = (Arc<str>, Arc<str>);
+
+/// `claim=Header-Name`, by commas.
+fn claim_headers(value: &str) -> Result<Vec<Pair>, String> {
+    let pairs: Vec<Pair> = list(value)
+        .map(|pair| {
+            let (claim, name) = pair.split_once('=').ok_or_else(|| {
+                format!(
+                    "`{}` is not such a pair; write claim=Header-Name, by commas",
+                    printable(pair)
+                )
+            })?;
+            Ok((claim.trim().into(), field_name(name.trim())?))
+        })
+        .collect::<Result<_, String>>()?;
+    if pairs.is_empty() || pairs.len() > 32 {
+        return Err("it holds none or more than 32 pairs; write claim=Header-Name, by commas".to_owned());
+    }
+    Ok(pairs)
+}
+
+fn plain(value: &str) -> Result<Arc<str>, String> {
+    if value.is_empty() || value.len() > 1024 || value.chars().any(char::is_control) {
+        return Err("it is empty, too long or holds control characters; write a text".to_owned());
+    }
+    Ok(value.into())
+}
+
+pub(in crate::translate) static JWT_JWKS: Annotation<Arc<str>> = Annotation {
+    name: "sekisho.io/jwt-jwks",
+    on: INGRESS,
+    values: "a JSON Web Key Set with public keys",
+    does: "only requests with a [token](access-control.md#tokens) signed by one of them come in; others get 401",
+    read: key_set,
+};
+
+pub(in crate::translate) static JWT_ISSUER: Annotation<Arc<str>> = Annotation {
+    name: "sekisho.io/jwt-issuer",
+    on: INGRESS,
+    values: "a text",
+    does: "what `iss` of the token has to be",
+    read: plain,
+};
+
+pub(in crate::translate) static JWT_AUDIENCES: Annotation<Vec<Arc<str>>> = Annotation {
+    name: "sekisho.io/jwt-audiences",
+    on: INGRESS,
+    values: "texts, by commas",
+    does: "`aud` of the token has to hold one of them",
+    read: |value| {
+        let texts: Vec<Arc<str>> = list(value).map(plain).collect::<Result<_, _>>()?;
+        if texts.is_empty() || texts.len() > 64 {
+            return Err("it names none or more than 64; write texts, by commas".to_owned());
+        }
+        Ok(texts)
+    },
+};
+
+pub(in crate::translate) static JWT_LEEWAY: Annotation<Duration> = Annotation {
+    name: "sekisho.io/jwt-leeway",
+    on: INGRESS,
+    values: "a time; by default `30s`",
+    does: "how far the clocks may be apart",
+    read: |value| duration(value, Duration::ZERO, Duration::from_mins(10)),
+};
+
+pub(in crate::translate) static JWT_CLAIM_HEADERS: Annotation<Vec<Pair>> = Annotation {
+    name: "sekisho.io/jwt-claim-headers",
+    on: INGRESS,
+    values: "`claim=Header-Name`, by commas",
+    does: "claims that go on with the request; what the client sends in these fields is taken out",
+    read: claim_headers,
 };
 
 pub(in crate::translate) static AUTH_URL: Annotation<AuthUrl> = Annotation {

@@ -78,6 +78,12 @@ fn what_cannot_be_read_is_closed() {
         "auth-url: 'http://auth:x/'",
         "auth-response-headers: Host",
         "auth-timeout: never",
+        "jwt-jwks: '{}'",
+        "jwt-jwks: '{\"keys\": []}'",
+        "jwt-jwks: '{\"keys\": [{\"kty\": \"oct\", \"k\": \"c2VjcmV0\"}]}'",
+        "jwt-jwks: '{\"keys\": [{\"kty\": \"RSA\", \"n\": \"AQAB\"}]}'",
+        "jwt-leeway: 1h",
+        "jwt-claim-headers: sub",
     ] {
         let (_, action, findings) = door(&format!("sekisho.io/{annotation}"));
         assert!(
@@ -93,6 +99,27 @@ fn what_cannot_be_read_is_closed() {
             "{annotation}: {findings:?}"
         );
     }
+}
+
+#[test]
+fn tokens() {
+    let keys = r#"sekisho.io/jwt-jwks: '{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AQAB"}]}'"#;
+    let (door, action, findings) = door_of(
+        keys,
+        "sekisho.io/jwt-issuer: x, sekisho.io/jwt-claim-headers: 'sub=X-User'",
+    );
+    assert_eq!(findings, [""; 0]);
+    assert!(matches!(action, Action::Forward(_)));
+    let jwt = door.jwt.unwrap();
+    assert_eq!(jwt.claims, [("sub".into(), "x-user".into())]);
+    // Whoever writes an issuer means that tokens are asked for.
+    let (_, action, findings) = door_of("sekisho.io/jwt-issuer: x", "sekisho.io/jwt-leeway: 5s");
+    assert!(matches!(action, Action::Unavailable(_)));
+    assert!(findings[0].contains("jwt-jwks]: is missing"), "{findings:?}");
+}
+
+fn door_of(one: &str, other: &str) -> (Door, Action, Vec<String>) {
+    door(&format!("{one}, {other}"))
 }
 
 #[test]
