@@ -1,8 +1,11 @@
 //! Accepting connections: never ended by an error, held back when there are too many.
 
+use std::future::poll_fn;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::pin;
 use std::rc::Rc;
+use std::task::Poll;
 use std::time::Duration;
 
 use futures::FutureExt;
@@ -32,31 +35,42 @@ pub(crate) async fn run(
             return;
         }
     };
+    // A listener on one address need not ask where each connection came to.
+    let local = listener
+        .local_addr()
+        .ok()
+        .filter(|local| !local.ip().is_unspecified());
+    let place = Place {
+        address,
+        local,
+        flavour,
+    };
     let mut pause = ERROR_PAUSE.0;
+    let mut stop = pin!(async {
+        tokio::select! {
+            () = close.cancelled() => {}
+            () = worker.shared.stop.cancelled() => {}
+        }
+    });
     loop {
-        let stop = async {
-            tokio::select! {
-                () = close.cancelled() => {}
-                () = worker.shared.stop.cancelled() => {}
-            }
-        };
         if worker.is_full() {
             // Further connections wait in the kernel's queue.
             worker.counters.inc(Cell::AcceptLimited);
             tokio::select! {
-                () = stop => break,
+                () = &mut stop => break,
                 () = tokio::time::sleep(FULL_PAUSE) => continue,
             }
         }
-        let accepted = tokio::select! {
-            biased;
-            () = stop => break,
-            accepted = listener.accept() => accepted,
-        };
+        // Whether to stop is asked when nothing waits: a look at the tokens takes a lock that all workers share.
+        let accepted = poll_fn(|cx| match listener.poll_accept(cx) {
+            Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
+            Poll::Pending => stop.as_mut().poll(cx).map(|()| None),
+        });
+        let Some(accepted) = accepted.await else { break };
         match accepted {
             Ok((stream, peer)) => {
                 pause = ERROR_PAUSE.0;
-                begin(&worker, stream, peer, address, flavour);
+                begin(&worker, stream, peer, place);
             }
             // The client was faster than we.
             Err(error) if is_of_one_connection(&error) => {}
@@ -70,8 +84,7 @@ pub(crate) async fn run(
                 });
                 tracing::warn!(listener = %address, %error, "connections cannot be accepted; trying again");
                 tokio::select! {
-                    () = close.cancelled() => break,
-                    () = worker.shared.stop.cancelled() => break,
+                    () = &mut stop => break,
                     () = tokio::time::sleep(pause) => {}
                 }
                 pause = (pause * 2).min(ERROR_PAUSE.1);
@@ -83,11 +96,26 @@ pub(crate) async fn run(
         if worker.is_full() {
             break;
         };
-        begin(&worker, stream, peer, address, flavour);
+        begin(&worker, stream, peer, place);
     }
 }
 
-fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: SocketAddr, flavour: Flavour) {
+/// Where connections come to.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    /// As the snapshot names it.
+    address: SocketAddr,
+    /// As the socket is bound, if that is one address.
+    local: Option<SocketAddr>,
+    flavour: Flavour,
+}
+
+fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
+    let Place {
+        address,
+        local,
+        flavour,
+    } = place;
     worker.counters.inc(Cell::Accepted);
     let gauge = match flavour {
         Flavour::Tcp => Cell::TcpConnections,
@@ -101,17 +129,17 @@ fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, listener: Soc
         Flavour::Http => {
             worker
                 .connections
-                .spawn_local(http::connection::run(this, stream, peer, false, admitted));
+                .spawn_local(http::connection::run(this, stream, peer, local, false, admitted));
         }
         Flavour::Https => {
             worker
                 .connections
-                .spawn_local(http::connection::run(this, stream, peer, true, admitted));
+                .spawn_local(http::connection::run(this, stream, peer, local, true, admitted));
         }
         Flavour::Tcp => {
             worker
                 .tunnels
-                .spawn_local(l4::run(this, stream, peer, listener, admitted));
+                .spawn_local(l4::run(this, stream, peer, address, admitted));
         }
     }
 }

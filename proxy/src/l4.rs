@@ -29,7 +29,7 @@ pub(crate) async fn run(
     _admitted: Admitted,
 ) {
     let live = worker.shared.live.load_full();
-    let Some(ends) = proxy_protocol::receive(&mut client, peer, &live, &worker.counters).await else {
+    let Some(ends) = proxy_protocol::receive(&mut client, peer, None, &live, &worker.counters).await else {
         return client.abort();
     };
     let started = Instant::now();

@@ -60,16 +60,18 @@ impl Client {
     }
 }
 
-/// Serves a connection from accept to its end. `tls`: whether the listener speaks TLS.
+/// Serves a connection from accept to its end. `local`: where it came to, if that is known; `tls`: whether the listener
+/// speaks TLS.
 pub(crate) async fn run(
     worker: Rc<Worker>,
     mut stream: TcpStream,
     peer: SocketAddr,
+    local: Option<SocketAddr>,
     tls: bool,
     admitted: Admitted,
 ) {
     let live = worker.shared.live.load_full();
-    let Some(ends) = proxy_protocol::receive(&mut stream, peer, &live, &worker.counters).await else {
+    let Some(ends) = proxy_protocol::receive(&mut stream, peer, local, &live, &worker.counters).await else {
         return;
     };
     let peer = ends.client;

@@ -27,9 +27,26 @@ pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
         .filter(|token| !token.is_empty())
 }
 
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    matches!(
+        name.as_str(),
+        "connection"
+            | "keep-alive"
+            | "proxy-connection"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+    )
+}
+
 /// Removes the fields that are for one connection only, and those that Connection names.
 /// Framing and Host are not Connection's to remove.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most sections have none, and one look at each name costs less than a search for each of these.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     let mut named: Vec<HeaderName> = Vec::new();
     for value in headers.get_all(CONNECTION) {
         for token in tokens(value) {

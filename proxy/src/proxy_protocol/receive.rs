@@ -22,12 +22,13 @@ pub(crate) struct Ends {
 }
 
 /// Takes the header off a connection from `peer`, if it comes from a network that sends one. Octets after the header stay
-/// in the socket. `None`: the header is missing, malformed or late, and the connection is to be closed.
+/// in the socket. `local`: where the client connected to, if that is known without asking the system. `None`: the header is missing, malformed or late, and the connection is to be closed.
 ///
 /// Cancel-safe: no.
 pub(crate) async fn receive(
     stream: &mut TcpStream,
     peer: SocketAddr,
+    local: Option<SocketAddr>,
     live: &Live,
     counters: &Counters,
 ) -> Option<Ends> {
@@ -35,7 +36,7 @@ pub(crate) async fn receive(
     let own = Ends {
         client: plain(peer),
         // A connection that is already gone has no address; it is found to be gone at the first read.
-        server: plain(stream.local_addr().unwrap_or(peer)),
+        server: plain(local.unwrap_or_else(|| stream.local_addr().unwrap_or(peer))),
     };
     if !is_listed(&live.proxy_protocol_from, own.client) {
         return Some(own);
