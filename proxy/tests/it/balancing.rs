@@ -203,7 +203,7 @@ async fn five_answers_that_do_not_come_eject() {
     let hangs = Backend::start(|_, _| (String::new(), Then::Hang)).await;
     let well = Backend::hello().await;
     let plane = plane(&[hangs.address, well.address], |policy| {
-        policy.per_try_timeout = Some(Duration::from_millis(20));
+        policy.per_try_timeout = Some(Duration::from_millis(200));
     })
     .await;
     let got = statuses(&plane, 30).await;
