@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::headers;
 use super::http2::serve_http2;
 use super::io::{Activity, ClientIo, ClientStream};
 use super::server::{Conn, serve_http1};
@@ -29,6 +30,8 @@ pub(crate) struct Client {
     /// The client's address, from the PROXY header where there is one.
     pub(crate) peer: SocketAddr,
     pub(crate) peer_value: HeaderValue,
+    /// What `Forwarded` says of it.
+    pub(crate) forwarded: HeaderValue,
     pub(crate) port_value: HeaderValue,
     pub(crate) trusted: bool,
     pub(crate) tls: Option<Tls>,
@@ -111,6 +114,7 @@ pub(crate) async fn run(
         peer,
         peer_value: HeaderValue::from_str(&peer.ip().to_string())
             .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+        forwarded: headers::forwarded_element(peer.ip(), if tls.is_some() { "https" } else { "http" }),
         port_value: HeaderValue::from(ends.server.port()),
         worker,
         live,

@@ -107,6 +107,8 @@ pub(crate) fn wanted_upgrade(version: Version, headers: &HeaderMap) -> Option<He
 pub(crate) struct Forwarding<'a> {
     /// The peer of the connection.
     pub(crate) peer: &'a HeaderValue,
+    /// What `Forwarded` says of the connection.
+    pub(crate) element: &'a HeaderValue,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
     /// Port that the client connected to.
@@ -140,21 +142,8 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, version: Version, forward
         headers.insert(HOST, host.clone());
     }
     let peer = forwarding.peer;
-    match headers.entry(X_FORWARDED_FOR) {
-        http::header::Entry::Vacant(entry) => {
-            entry.insert(peer.clone());
-        }
-        http::header::Entry::Occupied(mut entry) => {
-            let mut list = entry
-                .iter()
-                .map(HeaderValue::as_bytes)
-                .collect::<Vec<_>>()
-                .join(&b", "[..]);
-            list.extend_from_slice(b", ");
-            list.extend_from_slice(peer.as_bytes());
-            entry.insert(HeaderValue::from_bytes(&list).unwrap_or_else(|_| peer.clone()));
-        }
-    }
+    extend_list(headers, X_FORWARDED_FOR, peer);
+    extend_list(headers, FORWARDED, forwarding.element);
     headers
         .entry(X_FORWARDED_PROTO)
         .or_insert(HeaderValue::from_static(forwarding.scheme));
@@ -179,6 +168,34 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
 pub(crate) fn clean_request_trailers(trailers: &mut HeaderMap) {
     clean_trailers(trailers);
     drop_suspect(trailers, false);
+}
+
+/// Puts `ours` behind what a list says already.
+fn extend_list(headers: &mut HeaderMap, name: HeaderName, ours: &HeaderValue) {
+    match headers.entry(name) {
+        http::header::Entry::Vacant(entry) => {
+            entry.insert(ours.clone());
+        }
+        http::header::Entry::Occupied(mut entry) => {
+            let mut list = entry
+                .iter()
+                .map(HeaderValue::as_bytes)
+                .collect::<Vec<_>>()
+                .join(&b", "[..]);
+            list.extend_from_slice(b", ");
+            list.extend_from_slice(ours.as_bytes());
+            entry.insert(HeaderValue::from_bytes(&list).unwrap_or_else(|_| ours.clone()));
+        }
+    }
+}
+
+/// What `Forwarded` says of a connection (RFC 7239 section 4); an IPv6 address stands in brackets and quotes.
+pub(crate) fn forwarded_element(peer: IpAddr, scheme: &str) -> HeaderValue {
+    let text = match peer {
+        IpAddr::V4(v4) => format!("for={v4};proto={scheme}"),
+        IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto={scheme}"),
+    };
+    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
 }
 
 /// Drops names with an underscore, which some servers read as a dash and so as a header that was removed, and, from
@@ -281,8 +298,10 @@ mod tests {
         let peer = HeaderValue::from_static("192.0.2.7");
         let port = HeaderValue::from_static("443");
         let host = HeaderValue::from_static("a.b");
+        let element = forwarded_element("192.0.2.7".parse().unwrap(), "https");
         let forwarding = Forwarding {
             peer: &peer,
+            element: &element,
             scheme: "https",
             port: &port,
             trusted,
@@ -291,6 +310,7 @@ mod tests {
         prepare_request(&mut headers, version, &forwarding);
         let ours = [
             "x-forwarded-proto: https",
+            "forwarded: for=192.0.2.7;proto=https",
             "x-forwarded-port: 443",
             "x-forwarded-host: a.b",
             "host: a.b",
@@ -348,6 +368,16 @@ mod tests {
                 &["x-forwarded-for: 1.1.1.1, 192.0.2.7", "x-real-ip: 1.1.1.1"],
             ),
             (
+                &[("forwarded", "for=1.1.1.1"), ("forwarded", "for=_x")],
+                Version::HTTP_11,
+                true,
+                &[
+                    "forwarded: for=1.1.1.1, for=_x, for=192.0.2.7;proto=https",
+                    ours[0],
+                    ours[1],
+                ],
+            ),
+            (
                 &[
                     ("te", "gzip, trailers"),
                     ("upgrade", "h2c"),
@@ -366,6 +396,16 @@ mod tests {
             ),
         ] {
             assert_eq!(prepared(fields, version, trusted), want, "{fields:?}");
+        }
+    }
+
+    #[test]
+    fn elements() {
+        for (address, want) in [
+            ("192.0.2.7", "for=192.0.2.7;proto=http"),
+            ("2001:db8::1", "for=\"[2001:db8::1]\";proto=http"),
+        ] {
+            assert_eq!(forwarded_element(address.parse().unwrap(), "http"), want);
         }
     }
 

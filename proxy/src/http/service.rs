@@ -301,6 +301,7 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
         parts.version,
         &headers::Forwarding {
             peer: &client.peer_value,
+            element: &client.forwarded,
             scheme: client.scheme(),
             port: &client.port_value,
             trusted: client.trusted,

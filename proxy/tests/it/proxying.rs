@@ -82,6 +82,7 @@ async fn the_endpoint_gets_the_canonical_request() {
         fields,
         [
             "accept: */*",
+            "forwarded: for=127.0.0.1;proto=http",
             "host: a.test",
             "x-forwarded-for: 127.0.0.1",
             "x-forwarded-host: a.test",
