@@ -146,7 +146,7 @@ mod tests {
         assert_eq!(base.of(1).map(|token| base.place(token)), Some(Some(1)));
         assert_eq!(base.of(2), None);
         for other in [
-            tokens("yek", "web", &[one.clone()]),
+            tokens("yek", "web", std::slice::from_ref(&one)),
             tokens("key", "shop", &[one]),
         ] {
             assert_ne!(base.of(0), other.of(0));
