@@ -2,6 +2,7 @@
 //! With `KUBECONFIG` set, with that cluster too.
 
 mod cluster;
+mod health;
 mod loopback;
 mod nghttp2;
 

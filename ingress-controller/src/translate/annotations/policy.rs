@@ -98,7 +98,6 @@ pub(in crate::translate) fn policy(annotations: &Annotations) -> (Balance, PoolP
         retry,
         per_try_timeout: PER_TRY_TIMEOUT.of(annotations),
         total_timeout: TOTAL_TIMEOUT.of(annotations),
-        ..default
     };
     (BALANCE.of(annotations).unwrap_or_default(), policy)
 }
