@@ -129,6 +129,10 @@ impl Export {
             attributes.local_preference = None;
             attributes.originator_id = None;
             attributes.cluster_list.clear();
+            // Not transitive across ASes (RFC 4360 section 6).
+            attributes
+                .extended_communities
+                .retain(|[kind, ..]| kind & 0x40 == 0);
         }
         if reflected {
             attributes.originator_id.get_or_insert(heard.router_id);
@@ -205,6 +209,7 @@ mod tests {
             med: Some(7),
             local_preference: Some(200),
             communities: vec![5],
+            extended_communities: vec![[0x40, 4, 0, 1, 0, 0, 0, 1], [0, 2, 0, 1, 0, 0, 0, 1]],
             ..Attributes::default()
         }
     }
@@ -259,6 +264,7 @@ mod tests {
         );
         assert_eq!(out.next_hop, Via::Own);
         assert_eq!(out.attributes.communities, [5]);
+        assert_eq!(out.attributes.extended_communities, [[0, 2, 0, 1, 0, 0, 0, 1]]);
 
         let out = pod(&export(true, true), &path, false, false).unwrap();
         assert_eq!(out.attributes.as_path, path.as_path);

@@ -160,6 +160,8 @@ pub(crate) struct Session<S> {
     outbox: Vec<Report>,
     established: Option<(LinkId, Arc<Terms>)>,
     outbound: Outbound,
+    /// How many sessions have stood.
+    sessions: u64,
     resets_done: u64,
     refreshes_done: u64,
     shut_down: Option<Arc<str>>,
@@ -185,6 +187,7 @@ impl<S: Stream> Session<S> {
             outbox: Vec::new(),
             established: None,
             outbound: Outbound::default(),
+            sessions: 0,
             resets_done: 0,
             refreshes_done: 0,
             shut_down: None,
@@ -301,7 +304,18 @@ impl<S: Stream> Session<S> {
             .iter()
             .filter_map(Connection::stuck_since)
             .map(|since| since + self.send_hold());
-        stuck.chain(fsm).chain(self.outbound.deadline()).min()
+        // While the peer takes nothing there is no use in waking up for what could be said.
+        let sayable = self.outbound.deadline().filter(|_| self.has_room());
+        stuck.chain(fsm).chain(sayable).min()
+    }
+
+    /// Whether the peer takes what it is told.
+    fn has_room(&self) -> bool {
+        let has_room = |id| {
+            let mut connections = self.connections.iter();
+            connections.any(|connection| connection.id == id && connection.has_room())
+        };
+        self.established.as_ref().is_some_and(|(id, _)| has_room(*id))
     }
 
     fn send_hold(&self) -> Duration {
@@ -531,11 +545,14 @@ impl<S: Stream> Session<S> {
             status.ends = ends;
         }
         self.channels.metrics.up.set(1);
+        self.sessions = self.sessions.saturating_add(1);
         self.outbound.reset(Standing {
             negotiated: terms.wire,
             local: local.map(|local| local.ip()),
             peer: self.settings.address.ip(),
             router_id: terms.router_id.address(),
+            number: self.sessions,
+            pods: self.settings.identity.add_path_send,
         });
         self.established = Some((id, Arc::clone(&terms)));
         self.outbox.push(Report::Up(terms));
@@ -652,8 +669,7 @@ impl<S: Stream> Session<S> {
             return;
         };
         loop {
-            let has_room = |connection: &Connection<S>| connection.id == id && connection.has_room();
-            if !self.connections.iter().any(has_room) {
+            if !self.has_room() {
                 break;
             }
             match self.outbound.next(Instant::now()) {

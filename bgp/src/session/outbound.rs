@@ -46,6 +46,8 @@ pub(crate) struct Wanted {
     pub(crate) next_hops: NextHops,
     /// Least time between two rounds of announcements.
     pub(crate) interval: Duration,
+    /// How many sessions with the peer the speaker had heard of when it said so.
+    pub(crate) sessions: u64,
 }
 
 impl Wanted {
@@ -124,6 +126,10 @@ pub(super) struct Standing {
     /// The peer.
     pub(super) peer: IpAddr,
     pub(super) router_id: Ipv4Addr,
+    /// Which session with the peer it is.
+    pub(super) number: u64,
+    /// Pods are passed on to it: what it is to hear is known once the speaker knows who it is.
+    pub(super) pods: bool,
 }
 
 impl Outbound {
@@ -362,7 +368,9 @@ impl Outbound {
     }
 
     fn end_markers(&mut self, session: Standing) -> Option<Vec<Bytes>> {
-        if self.end_of_rib.is_empty() {
+        // A peer that restarts lets go of what it has not heard again when the marker comes (RFC 4724).
+        let too_early = session.pods && self.wanted.sessions < session.number;
+        if self.end_of_rib.is_empty() || too_early {
             return None;
         }
         let families = std::mem::take(&mut self.end_of_rib);

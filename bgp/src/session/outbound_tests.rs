@@ -27,7 +27,39 @@ fn standing(add_path: bool) -> Standing {
         local: Some("10.0.0.10".parse().unwrap()),
         peer: PEER,
         router_id: Ipv4Addr::new(10, 0, 0, 1),
+        number: 1,
+        pods: false,
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_marker_waits_until_it_is_known_what_the_peer_is_to_hear() {
+    let session = Standing {
+        pods: true,
+        ..standing(false)
+    };
+    let (mut outbound, mut table) = (Outbound::default(), Table::default());
+    let now = Instant::now();
+    outbound.reset(session);
+    table.drain(&mut outbound, &session, now);
+    assert_eq!(table.updates, 0, "an end before the beginning");
+    outbound.want(Wanted {
+        sessions: 1,
+        ..pods(&[("10.1.0.0/26", 0, advert(1, given(11), None))])
+    });
+    table.drain(&mut outbound, &session, now);
+    assert_eq!((table.paths.len(), table.ended), (1, 2));
+    // The next session of the same peer.
+    let session = Standing { number: 2, ..session };
+    outbound.reset(session);
+    table.drain(&mut outbound, &session, now);
+    assert_eq!(table.ended, 2);
+    outbound.want(Wanted {
+        sessions: 2,
+        ..pods(&[])
+    });
+    table.drain(&mut outbound, &session, now);
+    assert_eq!((table.paths.len(), table.ended), (0, 4));
 }
 
 fn advert(med: u32, next_hop: Via, from: Option<IpAddr>) -> Arc<Advert> {

@@ -386,6 +386,33 @@ async fn thousands_of_announcements_go_out_as_the_peer_takes_them() {
     assert_eq!(heard, all);
 }
 
+/// A peer that takes nothing, while announcements are due again: the session waits for it and does not spin.
+#[tokio::test]
+async fn an_interval_costs_nothing_while_the_peer_does_not_read() {
+    let (desk, mut hand, _tasks) = with_hand(13).await;
+    let all: OrdSet<Prefix> = (0..40_000_u32)
+        .map(|n| Prefix::host(Ipv4Addr::from(0x0a00_0000 + n).into()))
+        .collect();
+    let first: OrdSet<Prefix> = all.iter().take(20_000).copied().collect();
+    desk.orders.send_modify(|orders| {
+        orders.wanted.interval = Duration::from_millis(20);
+        orders.wanted.vips = vips(first.iter().copied(), false, |_| PathChange::default());
+    });
+    let mut heard = OrdSet::new();
+    while heard.len() < first.len() {
+        heard.extend(hand.update().await.announced.iter().map(|(nlri, _)| nlri.prefix));
+    }
+    desk.want(vips(all.iter().copied(), false, |_| PathChange::default()));
+    // Long past the interval; the pipe is full, and other tasks of this thread still have their turn.
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    while heard.len() < all.len() {
+        heard.extend(hand.update().await.announced.iter().map(|(nlri, _)| nlri.prefix));
+    }
+    assert_eq!(heard, all);
+}
+
 #[tokio::test(start_paused = true)]
 async fn a_slow_speaker_is_no_reason_to_end_a_session() {
     let (mut desk, mut hand, _tasks) = with_hand(4).await;

@@ -195,6 +195,8 @@ pub(super) struct Peer {
     /// Since when there is no session.
     pub(super) idle_since: Instant,
     pub(super) was_established: bool,
+    /// How many sessions it had.
+    pub(super) sessions: u64,
 }
 
 impl Peer {

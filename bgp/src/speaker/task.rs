@@ -335,12 +335,14 @@ impl Speaker {
             let differs = now.vips != vips
                 || !now.pods.ptr_eq(&pods)
                 || now.next_hops != next_hops
-                || now.interval != interval;
+                || now.interval != interval
+                || now.sessions != peer.sessions;
             *now = Wanted {
                 vips,
                 pods,
                 next_hops,
                 interval,
+                sessions: peer.sessions,
             };
             differs
         });

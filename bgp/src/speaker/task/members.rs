@@ -192,6 +192,7 @@ impl Speaker {
             held_by_bfd: false,
             idle_since: Instant::now(),
             was_established: false,
+            sessions: 0,
         };
         peer.shut_down_or_start();
         let peer = self.peers.entry(address).or_insert(peer);

@@ -50,6 +50,7 @@ impl Speaker {
         peer.id = Some(id);
         peer.awaited = terms.wire.families;
         peer.was_established = true;
+        peer.sessions = peer.sessions.saturating_add(1);
         let mut deltas = vec![delta];
         // RFC 4724 section 4.2: what the peer did not keep forwarding for is over now; the rest must be said again
         // before its restart time is over once more.
