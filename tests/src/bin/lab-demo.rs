@@ -183,7 +183,11 @@ fn routes(stage: &Stage) -> Result<String> {
     wanted.push((borrowed6.to_string(), NODE3.v6().into()));
     let mut said = String::new();
     wait_for("the routes in the kernel", Duration::from_secs(10), || {
-        let table = format!("{}{}", box_ns.ip("-4 route show")?, box_ns.ip("-6 route show")?);
+        let table = format!(
+            "{}{}",
+            box_ns.routes("-4 route show")?,
+            box_ns.routes("-6 route show")?
+        );
         said = String::new();
         for (prefix, via) in &wanted {
             let line = table

@@ -91,6 +91,23 @@ impl Netns {
         .with_context(|| format!("in namespace {}", self.0))
     }
 
+    /// Runs `ip` to show routes, and writes out the nexthop objects that they name: `PREFIX via ADDRESS dev …` of a single next
+    /// hop, `nexthop via …` for each of several.
+    ///
+    /// # Errors
+    /// What `ip` said.
+    pub fn routes(&self, words: &str) -> Result<String> {
+        let table = self.ip(words)?;
+        if !table.contains(" nhid ") {
+            return Ok(table);
+        }
+        let objects = self.ip("nexthop show")?;
+        Ok(table
+            .lines()
+            .map(|line| written_out(line, &objects) + "\n")
+            .collect())
+    }
+
     /// Does `work` on a thread that is in this namespace; sockets made there stay in it.
     ///
     /// # Errors
@@ -187,6 +204,52 @@ impl Netns {
     }
 }
 
+/// A route's line with the ways of the object that it names; `objects` is what `ip nexthop show` prints.
+fn written_out(line: &str, objects: &str) -> String {
+    let Some((before, after)) = line.split_once(" nhid ") else {
+        return line.to_owned();
+    };
+    let (id, rest) = after.split_once(' ').unwrap_or((after, ""));
+    // A kernel that writes them out by itself.
+    if rest.contains("via ") {
+        return format!("{before} {rest}");
+    }
+    let of = |id: &str| {
+        objects
+            .lines()
+            .find_map(|object| object.strip_prefix(&format!("id {id} ")))
+    };
+    let way = |object: &str| {
+        let mut words = object.split_whitespace();
+        let mut way = Vec::new();
+        while let Some(word) = words.next() {
+            if matches!(word, "via" | "dev") {
+                way.push(word);
+                let value = words.next().unwrap_or_default();
+                if word == "via" && value.contains(':') && !before.contains(':') {
+                    way.push("inet6");
+                }
+                way.push(value);
+            }
+        }
+        way.join(" ")
+    };
+    let group = of(id).and_then(|object| object.strip_prefix("group "));
+    let ways = match (group, of(id)) {
+        (Some(group), _) => {
+            let members = group.split_whitespace().next().unwrap_or_default();
+            let members = members
+                .split('/')
+                .map(|member| member.split(',').next().unwrap_or(member));
+            let ways = members.filter_map(|member| Some(format!("nexthop {}", way(of(member)?))));
+            ways.collect::<Vec<_>>().join(" ")
+        }
+        (None, Some(object)) => way(object),
+        (None, None) => format!("nhid {id}"),
+    };
+    format!("{before} {ways} {rest}")
+}
+
 /// The kernel prints addresses as host-order 32-bit words.
 fn hex(octets: &[u8]) -> String {
     octets
@@ -268,4 +331,40 @@ pub fn switch(bridge: &str, netns: &Netns, interface: &str, addresses: &[&str]) 
 
 fn nodad(address: &str) -> &'static str {
     if address.contains(':') { " nodad" } else { "" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::written_out;
+
+    #[test]
+    fn routes_name_their_ways() {
+        let objects = "id 7 via 10.0.0.11 dev nodes scope link proto 94 \nid 8 via 10.0.0.12 dev nodes scope link proto 94 \n\
+                       id 9 group 7/8,2 proto 94 \nid 10 via fd00::1 dev nodes scope link proto 94 \n";
+        for (line, want) in [
+            (
+                "10.244.1.0/26 nhid 7 proto 94 metric 2048 ",
+                "10.244.1.0/26 via 10.0.0.11 dev nodes proto 94 metric 2048 ",
+            ),
+            (
+                "10.244.1.0/26 nhid 9 proto 94 metric 2048 ",
+                "10.244.1.0/26 nexthop via 10.0.0.11 dev nodes nexthop via 10.0.0.12 dev nodes proto 94 metric 2048 ",
+            ),
+            (
+                "10.244.1.0/26 nhid 10 proto 94",
+                "10.244.1.0/26 via inet6 fd00::1 dev nodes proto 94",
+            ),
+            (
+                "fd00:244::/64 nhid 10 proto 94",
+                "fd00:244::/64 via fd00::1 dev nodes proto 94",
+            ),
+            (
+                "10.244.1.0/26 nhid 7 via 10.0.0.11 dev nodes proto 94",
+                "10.244.1.0/26 via 10.0.0.11 dev nodes proto 94",
+            ),
+            ("10.0.0.0/24 dev nodes", "10.0.0.0/24 dev nodes"),
+        ] {
+            assert_eq!(written_out(line, objects), want, "{line}");
+        }
+    }
 }

@@ -249,7 +249,9 @@ impl Cluster {
 /// Next hops of the box's kernel for exactly `prefix`, sorted.
 fn vias(rig: &Rig, prefix: &str) -> Result<Vec<String>> {
     let family = if prefix.contains(':') { "-6" } else { "-4" };
-    let text = rig.the_box.ip(&format!("{family} route show exact {prefix}"))?;
+    let text = rig
+        .the_box
+        .routes(&format!("{family} route show exact {prefix}"))?;
     let mut vias: Vec<String> = text
         .split_whitespace()
         .zip(text.split_whitespace().skip(1))
@@ -475,7 +477,7 @@ fn fifty_nodes(state: &State) -> Result<()> {
         "pod_prefixes = [\"10.244.0.0/16\"]\n[[bgp.peer_ranges]]\nprefix = \"10.0.0.0/24\"\nasn = 64512\nrole = \"cluster\"\n",
     )?;
     let settled = |wanted: usize| {
-        let table = rig.the_box.ip("-4 route show proto 94")?;
+        let table = rig.the_box.routes("-4 route show proto 94")?;
         let have = numbers
             .iter()
             .filter(|number| table.contains(&format!("{} via {} ", block(**number), address(**number))))

@@ -139,7 +139,7 @@ impl Rig {
     /// The line of the box's kernel table for exactly `prefix`.
     pub(crate) fn kernel(&self, prefix: &str) -> Result<Option<String>> {
         let family = if prefix.contains(':') { "-6" } else { "-4" };
-        let table = self.the_box.ip(&format!("{family} route show"))?;
+        let table = self.the_box.routes(&format!("{family} route show"))?;
         Ok(table
             .lines()
             .find(|line| line.starts_with(&format!("{prefix} ")))
