@@ -41,7 +41,8 @@ pub(crate) async fn receive(
     if !is_listed(&live.proxy_protocol_from, own.client) {
         return Some(own);
     }
-    let said = read(stream, live.timeouts.proxy_protocol).await;
+    // In a box of its own: of connections that send none it takes no room.
+    let said = Box::pin(read(stream, live.timeouts.proxy_protocol)).await;
     counters.inc(match said {
         Ok(Said::Proxied { .. }) => Cell::ProxyProtocolOk,
         Ok(Said::Own) => Cell::ProxyProtocolLocal,
