@@ -241,8 +241,15 @@ fn written_out(line: &str, objects: &str) -> String {
             let members = members
                 .split('/')
                 .map(|member| member.split(',').next().unwrap_or(member));
-            let ways = members.filter_map(|member| Some(format!("nexthop {}", way(of(member)?))));
-            ways.collect::<Vec<_>>().join(" ")
+            let ways: Vec<_> = members.filter_map(|member| Some(way(of(member)?))).collect();
+            match &ways[..] {
+                [only] => only.clone(),
+                several => several
+                    .iter()
+                    .map(|way| format!("nexthop {way}"))
+                    .collect::<Vec<_>>()
+                    .join(" "),
+            }
         }
         (None, Some(object)) => way(object),
         (None, None) => format!("nhid {id}"),
@@ -340,7 +347,7 @@ mod tests {
     #[test]
     fn routes_name_their_ways() {
         let objects = "id 7 via 10.0.0.11 dev nodes scope link proto 94 \nid 8 via 10.0.0.12 dev nodes scope link proto 94 \n\
-                       id 9 group 7/8,2 proto 94 \nid 10 via fd00::1 dev nodes scope link proto 94 \n";
+                       id 9 group 7/8,2 proto 94 \nid 11 group 7 proto 94 \nid 10 via fd00::1 dev nodes scope link proto 94 \n";
         for (line, want) in [
             (
                 "10.244.1.0/26 nhid 7 proto 94 metric 2048 ",
@@ -349,6 +356,10 @@ mod tests {
             (
                 "10.244.1.0/26 nhid 9 proto 94 metric 2048 ",
                 "10.244.1.0/26 nexthop via 10.0.0.11 dev nodes nexthop via 10.0.0.12 dev nodes proto 94 metric 2048 ",
+            ),
+            (
+                "10.244.1.0/26 nhid 11 proto 94",
+                "10.244.1.0/26 via 10.0.0.11 dev nodes proto 94",
             ),
             (
                 "10.244.1.0/26 nhid 10 proto 94",

@@ -477,12 +477,12 @@ fn fifty_nodes(state: &State) -> Result<()> {
         "pod_prefixes = [\"10.244.0.0/16\"]\n[[bgp.peer_ranges]]\nprefix = \"10.0.0.0/24\"\nasn = 64512\nrole = \"cluster\"\n",
     )?;
     let settled = |wanted: usize| {
-        let table = rig.the_box.routes("-4 route show proto 94")?;
+        let table = rig.the_box.routes("-4 route show")?;
         let have = numbers
             .iter()
             .filter(|number| table.contains(&format!("{} via {} ", block(**number), address(**number))))
             .count();
-        ensure!(have == wanted, "{have} of {wanted} blocks");
+        ensure!(have == wanted, "{have} of {wanted} blocks: {table:.400}");
         Ok(())
     };
     wait_for("fifty nodes", PATIENCE, || settled(50))?;

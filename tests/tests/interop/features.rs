@@ -555,11 +555,11 @@ fn hundred_peers(state: &State) -> Result<()> {
         "[[bgp.peer_ranges]]\nprefix = \"10.0.0.128/25\"\nasn = 64512\nrole = \"cluster\"\n",
     )?;
     let count = |wanted: usize| {
-        let table = rig.the_box.routes("-4 route show proto 94")?;
+        let table = rig.the_box.routes("-4 route show")?;
         let have = (0..100u8)
             .filter(|n| table.contains(&format!("10.244.{n}.0/26 via 10.0.0.{} ", 130 + n)))
             .count();
-        ensure!(have == wanted, "{have} of {wanted} routes");
+        ensure!(have == wanted, "{have} of {wanted} routes: {table:.400}");
         Ok(())
     };
     wait_for("a hundred nodes", PATIENCE, || count(100))?;
