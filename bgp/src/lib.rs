@@ -11,6 +11,7 @@
 
 pub mod announce;
 pub mod bfd;
+mod bmp;
 mod error;
 pub mod fib;
 mod fsm;

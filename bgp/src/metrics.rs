@@ -25,6 +25,10 @@ pub(crate) struct Metrics {
     bfd_failures: IntCounterVec,
     bfd_packets: IntCounterVec,
     bfd_discarded: IntCounterVec,
+    /// Whether a collector is connected.
+    pub(crate) bmp_connected: IntGaugeVec,
+    /// How often a collector had to be told everything anew.
+    pub(crate) bmp_resyncs: IntCounterVec,
     /// Whether the BFD thread has real-time priority.
     pub(crate) bfd_real_time: IntGauge,
     /// Connections from addresses that are no peer's, or beyond a limit.
@@ -107,6 +111,16 @@ impl Metrics {
                 "sekisho_bfd_discarded_packets_total",
                 "BFD Control packets that were discarded",
                 &["reason"],
+            )?,
+            bmp_connected: gauge(
+                "sekisho_bmp_connected",
+                "1 while the BMP collector is connected",
+                &["collector"],
+            )?,
+            bmp_resyncs: counter(
+                "sekisho_bmp_resyncs_total",
+                "Connections to the BMP collector that ended, after which it is told everything anew",
+                &["collector"],
             )?,
             bfd_real_time,
             refused: counter(

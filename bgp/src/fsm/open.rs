@@ -44,6 +44,8 @@ pub(crate) struct Terms {
     pub(crate) long_lived: Vec<LongLived>,
     /// What the peer offered, for views.
     pub(crate) capabilities: Vec<Capability>,
+    /// Our OPEN and the peer's, for whoever monitors.
+    pub(crate) opens: (Open, Open),
 }
 
 /// The peer's graceful restart capability, for the families that both speak.
@@ -185,6 +187,7 @@ impl Identity {
             graceful_restart: graceful_restart(&open.capabilities, wire.families),
             long_lived: long_lived(&open.capabilities, wire.families),
             capabilities: open.capabilities.clone(),
+            opens: (self.open(), open.clone()),
             wire,
         })
     }

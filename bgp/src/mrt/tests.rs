@@ -15,6 +15,7 @@ fn path(prefix: &str, peer: &str, next_hop: &str, path_id: Option<u32>) -> HeldP
         path_id,
         peer: peer.parse().unwrap(),
         internal: peer == "inside",
+        stale: false,
         next_hop: NextHop {
             address: next_hop.parse().unwrap(),
             link_local: None,

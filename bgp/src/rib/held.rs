@@ -16,6 +16,8 @@ pub struct HeldPath {
     pub peer: PeerName,
     /// The peer is of our AS.
     pub internal: bool,
+    /// Kept from before a restart of the peer, or not repeated yet in a refresh.
+    pub stale: bool,
     /// Where to.
     pub next_hop: NextHop,
     /// Everything else.
@@ -49,6 +51,7 @@ impl Rib {
                     path_id: path.path_id(),
                     peer: peer.info.name.clone(),
                     internal: peer.info.asn == self.local.asn,
+                    stale: path.stale,
                     next_hop: NextHop {
                         address: hop.address,
                         link_local: hop.link_local,

@@ -22,6 +22,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::announce::Plan;
+use crate::bmp;
 use crate::error::StartError;
 use crate::fib;
 use crate::metrics::Metrics;
@@ -102,8 +103,18 @@ pub async fn start(
         draining: draining_wanted,
         queries: queries_asked,
     };
+    let feed = bmp::Feed::new();
+    let monitoring = bmp::Shared {
+        feed: feed.clone(),
+        speaker: queries.downgrade(),
+        connected: metrics.bmp_connected.clone(),
+        resyncs: metrics.bmp_resyncs.clone(),
+    };
     let tasks = inputs.tasks.clone();
+    let collectors = bmp::manage(monitoring, bgp.subscribe(), inputs.stop.clone());
+    tasks.spawn_on(collectors, thread.runtime());
     let around = task::Surroundings {
+        feed,
         kernel: kernel.clone(),
         next_hops,
         events,
@@ -145,7 +156,8 @@ pub struct Handle {
 
 /// A question to the speaker, with the place for the answer.
 #[derive(Debug)]
-enum Query {
+pub(crate) enum Query {
+    Monitored(oneshot::Sender<Vec<bmp::Monitored>>),
     Peers(oneshot::Sender<Vec<PeerView>>),
     Routes(RouteQuery, oneshot::Sender<Vec<RouteView>>),
     Prefixes(oneshot::Sender<Vec<Prefix>>),

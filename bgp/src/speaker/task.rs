@@ -68,6 +68,7 @@ pub(super) struct Wishes {
 
 /// What the speaker works with.
 pub(super) struct Surroundings {
+    pub(super) feed: crate::bmp::Feed,
     pub(super) kernel: fib::Handle,
     pub(super) next_hops: watch::Receiver<Kernel>,
     pub(super) events: mpsc::Sender<Event>,
@@ -112,6 +113,8 @@ pub(super) struct Speaker {
     strangers: BTreeMap<IpAddr, Instant>,
     converged: bool,
     bfd: bfd::Handle,
+    /// Tells collectors.
+    feed: crate::bmp::Feed,
     bfd_priority: Option<bfd::Priority>,
     thread: Thread,
     /// Kept until we end.
@@ -131,6 +134,7 @@ impl Speaker {
             stop,
         } = inputs;
         let Surroundings {
+            feed,
             kernel,
             next_hops,
             events,
@@ -171,6 +175,7 @@ impl Speaker {
             thread,
             bfd: bfd::Handle::new(bfd::PORTS, metrics.bfd_discarded()),
             bfd_priority: None,
+            feed,
             _writer: writer,
             dice: RandomState::new(),
             bgp,

@@ -16,6 +16,7 @@ use crate::session::hand::Hand;
 use crate::wire::{self, Family, Message, Notification};
 
 mod agreements;
+mod monitoring;
 mod pressure;
 
 const PATIENCE: Duration = Duration::from_secs(60);
@@ -39,6 +40,7 @@ fn bgp() -> Bgp {
         bfd: None,
     };
     Bgp {
+        bmp: vec![],
         identity: BgpIdentity {
             asn: asn(),
             router_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),

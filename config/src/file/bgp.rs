@@ -24,6 +24,7 @@ pub(super) struct Read {
     ranges: Vec<At<PeerRange>>,
     /// A `[[bgp.peers]]` or `[[bgp.peer_ranges]]` has a fault, so what seems missing may only be misspelt.
     pub(super) incomplete: bool,
+    bmp: Vec<SocketAddr>,
     identity: Option<BgpIdentity>,
     install_routes: bool,
     table: u32,
@@ -47,6 +48,7 @@ impl Read {
             pod_prefixes: self.pod_prefixes,
             error_wait: self.error_wait,
             discover_pod_prefixes: self.discover_pod_prefixes,
+            bmp: self.bmp,
             peers: self.peers.into_iter().map(|at| at.value).collect(),
             peer_ranges: self.ranges.into_iter().map(|at| at.value).collect(),
         })
@@ -120,6 +122,10 @@ pub(super) fn read(
         incomplete: read_peers.len() != peers.len()
             || read_ranges.len() != ranges.len()
             || log.has_syntax_faults(),
+        bmp: table
+            .list("bmp", listen_address)
+            .map(|at| at.value.into_iter().map(|at| at.value).collect())
+            .unwrap_or_default(),
         listen,
         peers: read_peers,
         ranges: read_ranges,

@@ -237,6 +237,9 @@ pub const KEYS: &[Key] = &[
     key("bgp", "error_wait_max", duration(100, HOUR), Absent::Example, "\"60s\"", LIVE,
         "The longest such wait. A peer that connects by itself waits 5s at most."),
 
+    key("bgp", "bmp", Kind::List("socket addresses"), Absent::Example, "[]", LIVE,
+        "BMP collectors (RFC 7854) that are told what the peers say, after the rules of import."),
+
     key("bgp.peers", "name", Kind::Text("name"), Absent::Means("its address"), "\"node-1\"", LIVE,
         "Name of the peer: 1 to 63 letters, digits, `-`, `_`, `.`, `:`."),
     key("bgp.peers", "address", Kind::Text("IP address"), Absent::Required, "\"10.0.0.11\"", LIVE,

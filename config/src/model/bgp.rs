@@ -195,6 +195,8 @@ pub struct Bgp {
     pub error_wait: ErrorWait,
     /// Whether the cluster's own word on its networks of pods (Calico's IP pools) counts as well.
     pub discover_pod_prefixes: bool,
+    /// BMP collectors (RFC 7854).
+    pub bmp: Vec<SocketAddr>,
     /// Peers by name.
     pub peers: Vec<Peer>,
     /// Ranges from which connections are accepted.

@@ -128,6 +128,7 @@ impl Bench {
             }
         });
         let bgp = Bgp {
+            bmp: vec![],
             identity: BgpIdentity {
                 asn: asn(64512),
                 router_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),

@@ -213,7 +213,9 @@ impl Speaker {
         self.leaving.retain(|task| !task.is_finished());
         self.leaving.push(peer.task);
         self.metrics.remove(&peer.wanted.name);
-        if peer.terms.is_some() {
+        if let Some(terms) = &peer.terms {
+            self.feed
+                .down(address, terms, &crate::fsm::Ended::Sent(notification.clone()));
             self.untold_peers.insert(peer.wanted.name, false);
         }
         if let Some(id) = peer.id {

@@ -70,6 +70,9 @@ impl Speaker {
         for delta in deltas {
             self.spread(delta);
         }
+        if let Some(peer) = self.peers.get(&address) {
+            self.feed.up(self.monitor(peer).as_ref());
+        }
         self.order(address);
         self.watch(address);
     }
@@ -127,6 +130,10 @@ impl Speaker {
             }
             all_let_in.extend(let_in);
         }
+        if let Some(terms) = self.peers.get(&address).and_then(|peer| peer.terms.as_ref()) {
+            let let_in = all_let_in.iter().map(std::ops::Deref::deref);
+            self.feed.updates(address, terms, let_in);
+        }
         let delta = self
             .rib
             .updates(id, all_let_in.iter().map(std::ops::Deref::deref));
@@ -161,6 +168,10 @@ impl Speaker {
                     .map(|(families, until)| (without(families, family), until))
                     .filter(|(families, _)| !families.is_empty());
                 let delta = self.rib.sweep_stale(id, family);
+                // What was not repeated is gone without a word.
+                if !delta.is_empty() {
+                    self.feed.anew();
+                }
                 self.spread(delta);
             }
             // An end without a beginning says nothing.
@@ -178,6 +189,7 @@ impl Speaker {
         let Some(terms) = peer.terms.take() else {
             return;
         };
+        self.feed.down(address, &terms, ended);
         peer.idle_since = Instant::now();
         peer.awaited = Families::NONE;
         peer.refreshing = None;

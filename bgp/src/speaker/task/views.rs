@@ -9,6 +9,7 @@ use super::super::Query;
 use super::super::peer::Peer;
 use super::Speaker;
 use crate::announce::PlannedVip;
+use crate::bmp::Monitored;
 use crate::policy::{RejectedView, reason};
 use crate::rib::RouteQuery;
 use crate::view::{Missing, MissingView, PeerView, VipView};
@@ -20,6 +21,7 @@ impl Speaker {
         match query {
             Query::Peers(answer) => drop(answer.send(self.peer_views())),
             Query::Routes(query, answer) => drop(answer.send(self.rib.routes(&query))),
+            Query::Monitored(answer) => drop(answer.send(self.monitored())),
             Query::Prefixes(answer) => drop(answer.send(self.rib.all_prefixes())),
             Query::Held(prefixes, answer) => drop(answer.send(self.rib.held(&prefixes))),
             Query::Count(query, answer) => drop(answer.send(self.rib.count(&query))),
@@ -28,6 +30,28 @@ impl Speaker {
             Query::Listeners(answer) => drop(answer.send(self.listeners.views())),
             Query::Finish(_) => {}
         }
+    }
+
+    /// Every peer whose session stands, for collectors.
+    fn monitored(&self) -> Vec<Monitored> {
+        self.peers
+            .values()
+            .filter_map(|peer| self.monitor(peer))
+            .collect()
+    }
+
+    pub(super) fn monitor(&self, peer: &Peer) -> Option<Monitored> {
+        let terms = peer.terms.as_ref()?;
+        let counts = peer.id.map(|id| self.rib.counts(id)).unwrap_or_default();
+        let held = u64::try_from(counts.ipv4.saturating_add(counts.ipv6)).unwrap_or(u64::MAX);
+        let (name, ends) = (peer.wanted.name.clone(), peer.shared.lock().ends);
+        Monitored::new(
+            name,
+            peer.wanted.address,
+            terms,
+            ends,
+            (peer.rejected_paths, held),
+        )
     }
 
     fn peer_views(&self) -> Vec<PeerView> {

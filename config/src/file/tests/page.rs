@@ -152,7 +152,7 @@ fn another(key: &Key) -> String {
         Kind::Switch(_) => "{ interval = \"50ms\" }".to_owned(),
         Kind::Bool => if key.example == "true" { "false" } else { "true" }.to_owned(),
         Kind::Integer { min, .. } if key.example == min.to_string() => (min + 1).to_string(),
-        Kind::Integer { .. } => "77".to_owned(),
+        Kind::Integer { max, .. } => max.saturating_sub(1).min(77).to_string(),
         Kind::Size { min, .. } if key.example == min.to_string() => (min + 1).to_string(),
         Kind::Size { min, .. } => min.to_string(),
         Kind::Duration { .. } => "\"59s\"".to_owned(),

@@ -121,7 +121,7 @@ x = 1
             r"box.toml:3: manifests: written twice; keep one of them",
             r"box.toml:6: asn: written twice; keep one of them",
             r"box.toml:7: bgp.hold_time: a value that is no number, true or false, and is not in quotes; write text, durations and addresses in double quotes",
-            r"box.toml:8: bgp.foo: unknown key; the keys of [bgp] are asn, router_id, listen, hold_time, cluster_id, install_routes, table, nexthop_objects, multipath, max_paths, link_bandwidth, pod_prefixes, discover_pod_prefixes, cluster_import, cluster_export, upstream_import, upstream_export, error_wait, error_wait_max",
+            r"box.toml:8: bgp.foo: unknown key; the keys of [bgp] are asn, router_id, listen, hold_time, cluster_id, install_routes, table, nexthop_objects, multipath, max_paths, link_bandwidth, pod_prefixes, discover_pod_prefixes, cluster_import, cluster_export, upstream_import, upstream_export, error_wait, error_wait_max, bmp",
             r"box.toml:9: syntax: unclosed table, expected `]`; correct the TOML of this line (https://toml.io)",
             r"box.toml:11: source: written twice; keep one of them",
             ],
