@@ -191,7 +191,11 @@ async fn exchange(client: &Rc<Client>, conn: &Rc<Conn>, alarm: &Alarm, since: In
                 io.body = decoder;
                 (*head, None)
             }
-            Err(fault) => (*head, Some(fault.into())),
+            Err(fault) => {
+                // Where its body ends nobody knows; the close listens to what still comes.
+                conn.io().body = Decoder::until_close();
+                (*head, Some(fault.into()))
+            }
         },
         Read::Refused(refusal) => (nothing(), Some(refusal)),
         Read::Ended(end) => return end,
