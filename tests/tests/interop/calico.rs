@@ -613,8 +613,12 @@ fn reflectors(state: &State) -> Result<()> {
     wait_vias(&rig, &mut appliance, &service, &[3, 4])?;
     // A block of a client comes from both reflectors, and stays when one of them goes.
     let (one, two) = (address(3).to_string(), address(4).to_string());
-    let hops = next_hops(&paths(&appliance, &service)?);
-    ensure!(hops == [one.clone(), one, two.clone(), two], "{hops:?}");
+    let all = [one.clone(), one, two.clone(), two];
+    wait_for("both paths from both reflectors", PATIENCE, || {
+        let hops = next_hops(&paths(&appliance, &service)?);
+        ensure!(hops == all, "{hops:?}");
+        Ok(())
+    })?;
 
     // Without ADD-PATH each reflector says its best one only.
     for number in [1, 2] {
