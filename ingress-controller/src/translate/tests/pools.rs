@@ -604,7 +604,7 @@ fn policy() {
         ("affinity: cookie", true),
         ("affinity-cookie: 'a=b'", false),
         ("affinity-cookie: to_pod", true),
-        ("affinity-max-age: 30", false),
+        ("affinity-max-age: '30'", false),
         ("affinity-same-site: Lax", false),
         ("health-check: https", false),
         ("health-check: grpc", true),
