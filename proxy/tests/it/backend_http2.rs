@@ -391,25 +391,32 @@ async fn after_goaway_there_is_another_connection() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_answer_that_is_reset_does_not_look_whole() {
+    // The client has the half of it.
+    static HALF: tokio::sync::Notify = tokio::sync::Notify::const_new();
     let endpoint = Endpoint::plain(|_, _, _, mut respond| {
         Box::pin(async move {
             let mut send = respond.send_response(Response::new(()), false).unwrap();
             send.send_data(Bytes::from_static(b"half"), false).unwrap();
-            tokio::time::sleep(Duration::from_millis(50)).await;
+            HALF.notified().await;
             send.send_reset(Reason::INTERNAL_ERROR);
         })
     })
     .await;
     let plane = plane(&endpoint, http2()).await;
-    let answer = plane.fetch("a.test", "/").await;
-    assert!(
-        answer.contains("half") && !answer.ends_with("0\r\n\r\n"),
-        "{answer}"
-    );
+    let mut stream = TcpStream::connect(plane.http()).await.unwrap();
+    stream
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n")
+        .await
+        .unwrap();
+    assert!(read_until(&mut stream, "half").await.ends_with("half"));
+    HALF.notify_one();
+    let rest = read_all(&mut stream).await;
+    assert!(!rest.ends_with("0\r\n\r\n"), "{rest}");
     let (mut sender, _driver) = client(&plane).await;
     let (response, _) = sender.send_request(call("/"), true).unwrap();
     let mut body = soon("an answer", response).await.unwrap().into_body();
     assert_eq!(soon("half", body.data()).await.unwrap().unwrap(), "half");
+    HALF.notify_one();
     assert!(soon("a reset", body.data()).await.unwrap().is_err());
 }
 
