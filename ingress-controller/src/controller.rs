@@ -128,6 +128,8 @@ pub(crate) fn begin(
         tasks,
         stop,
     } = inputs;
+    let nodes = context.nodes;
+    let (context_sender, context) = watch::channel(context);
     let (publish, views) = watch::channel(None);
     let (published_sender, published) = watch::channel(0);
     let (translated_sender, translated) = watch::channel(Arc::new(Translated::default()));
@@ -159,7 +161,9 @@ pub(crate) fn begin(
                 metrics: metrics.clone(),
                 publish,
                 client: client_sender,
-                nodes: context.nodes,
+                nodes,
+                context: context.clone(),
+                references: crate::translate::references,
                 stop: stop.clone(),
             };
             tasks.spawn(cluster.run());
@@ -181,7 +185,6 @@ pub(crate) fn begin(
         }
     };
     register_view(registry, health.clone())?;
-    let (context_sender, context) = watch::channel(context);
     let (events, receiver) = mpsc::channel(1);
     let controller = Controller {
         views,

@@ -41,6 +41,9 @@ pub(crate) enum Fault {
 #[derive(Clone)]
 pub(crate) struct ApiServer(Arc<Mutex<State>>, Arc<watch::Sender<u64>>);
 
+/// Namespace and name of the only object that is asked for.
+type One = Option<(String, String)>;
+
 struct State {
     revision: u64,
     compacted: u64,
@@ -49,7 +52,7 @@ struct State {
     deaf: bool,
     objects: BTreeMap<(String, String, String), Value>,
     log: Vec<(u64, String, &'static str, Value)>,
-    watchers: Vec<(String, mpsc::Sender<Line>)>,
+    watchers: Vec<(String, One, mpsc::Sender<Line>)>,
     /// `verb plural`, as `list secrets` or `patch ingresses`; an empty plural is every one.
     faults: Vec<(String, Fault)>,
     requests: Vec<String>,
@@ -125,7 +128,7 @@ impl ApiServer {
     /// Ends every watch: in order, or by a broken connection.
     pub(crate) fn drop_watches(&self, broken: bool) {
         self.with(|state| {
-            for (_, watcher) in state.watchers.drain(..) {
+            for (_, _, watcher) in state.watchers.drain(..) {
                 if broken {
                     let _ = watcher.try_send(Err(std::io::Error::other("connection reset")));
                 }
@@ -138,7 +141,7 @@ impl ApiServer {
         self.with(|state| {
             state.revision += 1;
             let line = event("BOOKMARK", json!({"kind": "X", "apiVersion": "v1", "metadata": {"resourceVersion": state.revision.to_string()}}));
-            for (_, watcher) in &state.watchers {
+            for (_, _, watcher) in &state.watchers {
                 let _ = watcher.try_send(Ok(line.clone()));
             }
         });
@@ -213,14 +216,26 @@ impl ApiServer {
         let (verb, plural) = match (&parts.method, query.contains_key("watch"), rest) {
             (&Method::GET, false, [plural]) => ("list", *plural),
             (&Method::GET, true, [plural]) => ("watch", *plural),
+            (&Method::GET, false, ["namespaces", _, plural]) => ("list", *plural),
+            (&Method::GET, true, ["namespaces", _, plural]) => ("watch", *plural),
             (&Method::PATCH, _, ["namespaces", _, plural, _, "status"]) => ("patch", *plural),
             other => panic!("{other:?}"),
         };
         let version = query.get("resourceVersion").cloned().unwrap_or_default();
+        let one: One = match rest {
+            ["namespaces", namespace, _] => {
+                let name = query["fieldSelector"].strip_prefix("metadata.name%3D").unwrap();
+                Some(((*namespace).to_owned(), name.to_owned()))
+            }
+            _ => None,
+        };
         self.with(|state| {
-            state
-                .requests
-                .push(format!("{verb} {plural} {version}").trim_end().to_owned())
+            let of = match &one {
+                Some((namespace, name)) => format!("{namespace}/{name}"),
+                None => String::new(),
+            };
+            let line = format!("{verb} {plural} {of} {version}").replace("  ", " ");
+            state.requests.push(line.trim_end().to_owned())
         });
         loop {
             let mut changes = self.1.subscribe();
@@ -233,10 +248,15 @@ impl ApiServer {
             }
         }
         match verb {
-            "list" => Ok(self.with(|state| state.list(plural, &query))),
+            "list" => Ok(self.with(|state| state.list(plural, &one, &query))),
             "watch" => Ok(self.with(|state| {
                 let seconds = query["timeoutSeconds"].parse().unwrap();
-                state.watch(plural, version.parse().unwrap(), Duration::from_secs(seconds))
+                state.watch(
+                    plural,
+                    one,
+                    version.parse().unwrap(),
+                    Duration::from_secs(seconds),
+                )
             })),
             _ => {
                 let body = body.collect().await.unwrap().to_bytes();
@@ -284,12 +304,14 @@ impl State {
 
     fn event(&mut self, plural: &str, kind: &'static str, object: Value) {
         let line = event(kind, object.clone());
+        let key = object["metadata"].clone();
         self.log.push((self.revision, plural.to_owned(), kind, object));
-        self.watchers
-            .retain(|(of, watcher)| of != plural || watcher.try_send(Ok(line.clone())).is_ok());
+        self.watchers.retain(|(of, one, watcher)| {
+            of != plural || !is(one, &key) || watcher.try_send(Ok(line.clone())).is_ok()
+        });
     }
 
-    fn list(&mut self, plural: &str, query: &BTreeMap<String, String>) -> Answer {
+    fn list(&mut self, plural: &str, one: &One, query: &BTreeMap<String, String>) -> Answer {
         let from: usize = match query.get("continue").map(|token| token.split_once('-').unwrap()) {
             None => 0,
             Some((revision, _)) if revision.parse::<u64>().unwrap() < self.compacted => return status(410),
@@ -298,7 +320,7 @@ impl State {
         let all: Vec<&Value> = self
             .objects
             .iter()
-            .filter(|((of, _, _), _)| of == plural)
+            .filter(|((of, _, _), object)| of == plural && is(one, &object["metadata"]))
             .map(|(_, object)| object)
             .collect();
         let to = from.saturating_add(self.page).min(all.len());
@@ -311,7 +333,7 @@ impl State {
         answer(StatusCode::OK, &body)
     }
 
-    fn watch(&mut self, plural: &str, version: u64, length: Duration) -> Answer {
+    fn watch(&mut self, plural: &str, one: One, version: u64, length: Duration) -> Answer {
         if version < self.compacted {
             if self.gone == Gone::Status {
                 return status(410);
@@ -321,11 +343,11 @@ impl State {
         }
         let (sender, receiver) = mpsc::channel(1024);
         for (revision, of, kind, object) in &self.log {
-            if *revision > version && of == plural {
+            if *revision > version && of == plural && is(&one, &object["metadata"]) {
                 sender.try_send(Ok(event(kind, object.clone()))).unwrap();
             }
         }
-        self.watchers.push((plural.to_owned(), sender));
+        self.watchers.push((plural.to_owned(), one, sender));
         let end = tokio::time::Instant::now()
             + if self.deaf {
                 Duration::from_secs(1_000_000)
@@ -351,6 +373,12 @@ impl State {
         self.put(object.clone());
         answer(StatusCode::OK, &object)
     }
+}
+
+fn is(one: &One, metadata: &Value) -> bool {
+    one.as_ref().is_none_or(|(namespace, name)| {
+        metadata["namespace"] == namespace.as_str() && metadata["name"] == name.as_str()
+    })
 }
 
 fn event(kind: &str, object: Value) -> Bytes {

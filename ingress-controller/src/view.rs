@@ -104,10 +104,11 @@ impl Health {
 
     pub(crate) fn counted(&self, world: &World) {
         self.with(|state| {
-            state.objects = Kind::ALL
-                .iter()
-                .map(|kind| (kind.as_str(), world.count(*kind)))
-                .collect()
+            state.objects.clear();
+            for kind in Kind::ALL {
+                // Secrets are of two kinds.
+                *state.objects.entry(kind.as_str()).or_default() += world.count(kind);
+            }
         });
     }
 

@@ -35,11 +35,13 @@ pub enum FindingKind {
     AddressUnavailable,
     /// A file cannot be read or parsed.
     Unreadable,
+    /// A Secret or ConfigMap that an annotation names is missing, or does not hold what it is to hold.
+    ReferenceUnusable,
 }
 
 impl FindingKind {
     /// Every kind, for metrics.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::BackendMissing,
         Self::CertificateUnusable,
         Self::InvalidValue,
@@ -47,6 +49,7 @@ impl FindingKind {
         Self::Unsupported,
         Self::AddressUnavailable,
         Self::Unreadable,
+        Self::ReferenceUnusable,
     ];
 
     /// The kind in snake case, as metrics and JSON write it.
@@ -59,6 +62,7 @@ impl FindingKind {
             Self::Unsupported => "unsupported",
             Self::AddressUnavailable => "address_unavailable",
             Self::Unreadable => "unreadable",
+            Self::ReferenceUnusable => "reference_unusable",
         }
     }
 }

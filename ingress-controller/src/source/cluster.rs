@@ -1,12 +1,14 @@
 //! A cluster, through its API server: each kind listed and watched by a task of its own, the world gathered here.
 
 mod fault;
+mod references;
 #[cfg(test)]
 mod tests;
 mod watch;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1 as core;
@@ -15,18 +17,20 @@ use k8s_openapi::api::networking::v1 as networking;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use sekisho_config::model::{Finding, FindingKind, ObjectName, SourceKind};
-use tokio::sync::{mpsc, watch as latest};
+use tokio::sync::{Semaphore, mpsc, watch as latest};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, sleep, timeout_at};
+use tokio::time::{Instant, sleep, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Published;
 use crate::backoff::{Backoff, dice};
 use crate::metrics::Metrics;
 use crate::text::printable;
+use crate::translate::Context;
 use crate::view::Health;
-use crate::world::{Kind, Object, World};
-use watch::{Connection, KindWatch};
+use crate::world::{Kind, Object, Reference, World};
+use references::References;
+use watch::{Connection, KindWatch, Scope};
 
 /// Changes are published when none has come for so long,
 const QUIET: Duration = Duration::from_millis(10);
@@ -34,6 +38,8 @@ const QUIET: Duration = Duration::from_millis(10);
 const LONGEST_WAIT: Duration = Duration::from_millis(100);
 /// A client is made anew (the kubeconfig may have changed) at most so often.
 const RECONNECT: Duration = Duration::from_secs(10);
+/// A view waits so long at most for an object that an annotation of it has begun to name.
+const LONGEST_WAIT_FOR_NAMED: Duration = Duration::from_secs(2);
 /// Changes that wait to be gathered.
 const QUEUE: usize = 1024;
 
@@ -47,8 +53,15 @@ pub(crate) struct Cluster {
     pub(crate) client: latest::Sender<Option<Client>>,
     /// Whether Nodes are watched: they say which of several routes leads to the node that runs a pod.
     pub(crate) nodes: bool,
+    /// Which Ingresses are ours: what their annotations name is watched as well.
+    pub(crate) context: latest::Receiver<Context>,
+    /// What their annotations name.
+    pub(crate) references: Wished,
     pub(crate) stop: CancellationToken,
 }
+
+/// Says which Secrets and ConfigMaps our Ingresses name; pure.
+pub(crate) type Wished = fn(&World, &Context) -> crate::translate::References;
 
 /// How the API server is reached.
 pub(crate) enum Connect {
@@ -70,6 +83,10 @@ enum Change {
     Remove(Kind, ObjectName),
     /// An object has changed and cannot be read; what it said before stays.
     Bad(Unreadable),
+    /// An object that an annotation names, read for the first time or anew: there, not there, or unreadable.
+    Named(Reference, Option<Object>, Option<Unreadable>),
+    /// The API server does not say whether it is there, for this reason.
+    Unheard(Reference, String),
 }
 
 /// An object that cannot be read.
@@ -87,7 +104,7 @@ impl Cluster {
         stop.run_until_cancelled(self.follow()).await;
     }
 
-    async fn follow(self) {
+    async fn follow(mut self) {
         let client = self.first_client().await;
         self.client.send_replace(Some(client));
         let (changes_sender, mut changes) = mpsc::channel(QUEUE);
@@ -98,29 +115,47 @@ impl Cluster {
             revived: latest::channel(0).0,
         };
         let mut watches = JoinSet::new();
-        let watch = || {
+        let (health, metrics) = (self.health.clone(), self.metrics.clone());
+        let shared = || {
             (
                 connection.clone(),
                 changes_sender.clone(),
-                self.health.clone(),
-                self.metrics.clone(),
+                health.clone(),
+                metrics.clone(),
             )
         };
-        watches.spawn(KindWatch::<networking::Ingress>::new(watch()).run());
-        watches.spawn(KindWatch::<networking::IngressClass>::new(watch()).run());
-        watches.spawn(KindWatch::<core::Service>::new(watch()).run());
-        watches.spawn(KindWatch::<discovery::EndpointSlice>::new(watch()).run());
-        watches.spawn(KindWatch::<core::Secret>::new(watch()).run());
+        let everything = Arc::new(Semaphore::new(Semaphore::MAX_PERMITS));
+        let all = || (Scope::All, everything.clone());
+        watches.spawn(KindWatch::<networking::Ingress>::new(shared(), all()).run());
+        watches.spawn(KindWatch::<networking::IngressClass>::new(shared(), all()).run());
+        watches.spawn(KindWatch::<core::Service>::new(shared(), all()).run());
+        watches.spawn(KindWatch::<discovery::EndpointSlice>::new(shared(), all()).run());
+        watches.spawn(KindWatch::<core::Secret>::new(shared(), all()).run());
         if self.nodes {
-            watches.spawn(KindWatch::<core::Node>::new(watch()).run());
+            watches.spawn(KindWatch::<core::Node>::new(shared(), all()).run());
         }
         let mut gathered = Gathered::default();
+        let mut references = References::default();
         let mut connected = Instant::now();
         loop {
+            let waiting = gathered.wait_until;
             tokio::select! {
                 Some(change) = changes.recv() => {
                     gathered.apply(change);
                     gathered.settle(&mut changes).await;
+                    if gathered.named_differ() {
+                        let wished = (self.references)(&gathered.world, &self.context.borrow());
+                        references.follow(wished, &mut gathered, &mut watches, shared);
+                    }
+                    self.publish(&mut gathered);
+                }
+                Ok(()) = self.context.changed() => {
+                    let wished = (self.references)(&gathered.world, &self.context.borrow_and_update());
+                    references.follow(wished, &mut gathered, &mut watches, shared);
+                    self.publish(&mut gathered);
+                }
+                () = sleep_until(waiting.unwrap_or_else(Instant::now)), if waiting.is_some() => {
+                    gathered.waited();
                     self.publish(&mut gathered);
                 }
                 Some(()) = stale.recv() => {
@@ -132,6 +167,10 @@ impl Cluster {
                     }
                 }
                 Some(ended) = watches.join_next() => {
+                    if ended.as_ref().is_err_and(tokio::task::JoinError::is_cancelled) {
+                        // Of an object that no annotation names any more.
+                        continue;
+                    }
                     // They never end; one that does has panicked, and its kind would stand still in silence.
                     let error = format!("a watch has ended ({ended:?}); restart the process and report this");
                     tracing::error!(error);
@@ -146,7 +185,8 @@ impl Cluster {
     fn publish(&self, gathered: &mut Gathered) {
         self.health.counted(&gathered.world);
         let complete = Kind::NEEDED.iter().all(|kind| gathered.listed.contains(kind));
-        if !complete || !std::mem::take(&mut gathered.changed) {
+        // An object that has just been named is there in a moment: without it, its Ingress would stand closed until then.
+        if !complete || gathered.wait_until.is_some() || !std::mem::take(&mut gathered.changed) {
             return;
         }
         if self.publish.borrow().is_none() {
@@ -247,10 +287,34 @@ struct Gathered {
     listed: BTreeSet<Kind>,
     bad: BTreeMap<(Kind, ObjectName), Finding>,
     changed: bool,
+    /// Whether Ingresses or their classes have changed, and with them perhaps what they name.
+    named_differ: bool,
+    /// Named by annotations.
+    named: BTreeSet<Reference>,
+    /// Those of them that have not been heard of yet.
+    pending: BTreeSet<Reference>,
+    /// Until when nothing is published for their sake.
+    wait_until: Option<Instant>,
 }
 
 impl Gathered {
     fn apply(&mut self, change: Change) {
+        let kind = match &change {
+            Change::List(kind, ..)
+            | Change::Remove(kind, _)
+            | Change::Named((kind, _), ..)
+            | Change::Unheard((kind, _), _) => *kind,
+            Change::Apply(object) => object.kind(),
+            Change::Bad(bad) => bad.kind,
+        };
+        self.named_differ |= matches!(kind, Kind::Ingress | Kind::IngressClass);
+        if matches!(kind, Kind::NamedSecret | Kind::ConfigMap) {
+            return self.apply_named(change);
+        }
+        self.apply_any(change);
+    }
+
+    fn apply_any(&mut self, change: Change) {
         match change {
             Change::List(kind, mut objects, unreadable) => {
                 self.bad.retain(|(bad, _), _| *bad != kind);
@@ -276,6 +340,7 @@ impl Gathered {
                 self.bad.remove(&(kind, name));
             }
             Change::Bad(unreadable) => self.bad(unreadable),
+            Change::Named(..) | Change::Unheard(..) => {}
         }
         self.changed = true;
     }

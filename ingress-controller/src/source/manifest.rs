@@ -8,7 +8,7 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 
 use crate::text::printable;
-use crate::world::{Kind, Object, ParseError, TlsSecret};
+use crate::world::{Content, Kind, Object, ParseError, TlsSecret};
 
 /// Largest file.
 pub(super) const MAX_FILE_BYTES: u64 = 8 * 1024 * 1024;
@@ -215,11 +215,7 @@ impl Reader {
             return self.fault(FindingKind::Unsupported, line, message);
         }
         match object(known, Value::Object(value)) {
-            Ok(Some(object)) => self.parsed.objects.push((object, line)),
-            Ok(None) => self
-                .parsed
-                .ignored
-                .push(format!("{label} (not of type kubernetes.io/tls)")),
+            Ok(object) => self.parsed.objects.push((object, line)),
             Err(why) => self.unreadable(
                 line,
                 format!("{label} cannot be read: {}; correct it", printable(&why)),
@@ -254,12 +250,12 @@ fn same_group(version: &str, kind: Kind) -> bool {
     group(version) == group(kind.api_version()) || (kind == Kind::Ingress && group(version) == "extensions")
 }
 
-fn object(kind: Kind, value: Value) -> Result<Option<Object>, String> {
+fn object(kind: Kind, value: Value) -> Result<Object, String> {
     fn typed<T: DeserializeOwned>(value: Value) -> Result<T, String> {
         serde_json::from_value(value).map_err(|error| error.to_string())
     }
     let why = |error: ParseError| error.to_string();
-    Ok(Some(match kind {
+    Ok(match kind {
         Kind::Ingress => Object::Ingress(std::sync::Arc::new(
             typed::<networking::Ingress>(value)?.try_into().map_err(why)?,
         )),
@@ -279,16 +275,20 @@ fn object(kind: Kind, value: Value) -> Result<Option<Object>, String> {
         Kind::Node => Object::Node(std::sync::Arc::new(
             typed::<core::Node>(value)?.try_into().map_err(why)?,
         )),
-        Kind::Secret => {
+        Kind::ConfigMap => Object::Content(std::sync::Arc::new(
+            Content::of_config_map(typed(value)?).map_err(why)?,
+        )),
+        Kind::Secret | Kind::NamedSecret => {
             // What serde says of a value that does not fit may quote it, and here the values are keys.
             let secret: core::Secret = typed(value).map_err(|_| {
                 "`data` is not a map of base64 texts, or a field has the wrong type".to_owned()
             })?;
-            return Ok(TlsSecret::parse(secret)
-                .map_err(why)?
-                .map(|secret| Object::Secret(std::sync::Arc::new(secret))));
+            match TlsSecret::parse(&secret).map_err(why)? {
+                Some(secret) => Object::Secret(std::sync::Arc::new(secret)),
+                None => Object::Content(std::sync::Arc::new(Content::of_secret(&secret).map_err(why)?)),
+            }
         }
-    }))
+    })
 }
 
 /// Documents of a YAML stream, with the line where each begins. A `---` at the beginning of a line ends a document whatever

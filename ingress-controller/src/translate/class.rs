@@ -34,16 +34,16 @@ pub(super) fn ours<'a>(
     if !class.usable {
         class.explain(world, context, findings);
     }
-    let mut ours: Vec<_> = world
-        .ingresses
-        .values()
-        .filter(|ingress| class.takes(ingress, context))
-        .collect();
-    ours.sort_by(|a, b| age(a).cmp(&age(b)));
+    let ours = class.ours(world, context);
     for ingress in &ours {
         annotations::check(Kind::Ingress, &ingress.name, &ingress.annotations, findings);
     }
     ours
+}
+
+/// The same, and nothing said of what is wrong.
+pub(super) fn quietly_ours<'a>(world: &'a World, context: &Context) -> Vec<&'a Arc<Ingress>> {
+    Class::find(world, context).ours(world, context)
 }
 
 /// Older first; without a time (a file) after those that have one, by name.
@@ -73,6 +73,13 @@ impl Class {
                 default: false,
             },
         }
+    }
+
+    fn ours<'a>(&self, world: &'a World, context: &Context) -> Vec<&'a Arc<Ingress>> {
+        let all = world.ingresses.values();
+        let mut ours: Vec<_> = all.filter(|ingress| self.takes(ingress, context)).collect();
+        ours.sort_by(|a, b| age(a).cmp(&age(b)));
+        ours
     }
 
     /// Why Ingresses that name our class are not served.

@@ -12,6 +12,7 @@ mod door;
 mod filters;
 mod findings;
 mod hosts;
+mod named;
 mod pools;
 #[cfg(test)]
 mod tests;
@@ -27,6 +28,7 @@ use sekisho_config::model::{
 };
 
 pub use annotations::reference as annotation_reference;
+pub(crate) use named::{References, TOO_MANY as TOO_MANY_REFERENCES, references};
 
 use crate::status::Wanted;
 use crate::world::World;

@@ -10,6 +10,8 @@ use std::sync::Arc;
 use jiff::Timestamp;
 use sekisho_config::model::{Certificate, CertificateError, NodeName, ObjectName, Roots};
 
+use super::Content;
+
 /// Annotations under `sekisho.io/` and `kubernetes.io/ingress.class`; others are dropped.
 pub type Annotations = BTreeMap<Arc<str>, Arc<str>>;
 
@@ -268,6 +270,8 @@ pub struct TlsSecret {
     pub certificate: Result<Arc<Certificate>, SecretFault>,
     /// `ca.crt`: the CAs that whoever uses this Secret is to believe.
     pub roots: Result<Roots, SecretFault>,
+    /// What annotations may read of it.
+    pub content: Arc<Content>,
 }
 
 /// Why a Secret holds no usable certificate. Never holds key material.

@@ -1,5 +1,6 @@
 //! The facts: every object of the kinds we read, as both sources fill them.
 
+mod content;
 mod facts;
 mod parse;
 
@@ -11,6 +12,7 @@ use imbl::{OrdMap, OrdSet};
 use sekisho_config::model::ObjectName;
 use serde::Serialize;
 
+pub use content::{Content, SECRET_KEYS};
 pub use facts::{
     AddressType, Annotations, Backend, EndpointSlice, Ingress, IngressClass, Node, PathType, Protocol, Rule,
     RulePath, SecretFault, Service, ServicePort, ServicePortRef, ServiceType, SliceEndpoint, SlicePort,
@@ -34,17 +36,26 @@ pub enum Kind {
     Secret,
     /// `v1` Node
     Node,
+    /// `v1` Secret of any type, where an annotation names it
+    NamedSecret,
+    /// `v1` ConfigMap, where an annotation names it
+    ConfigMap,
 }
+
+/// A Secret ([`Kind::NamedSecret`]) or [`Kind::ConfigMap`] that an annotation names.
+pub type Reference = (Kind, ObjectName);
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 6] = [
+    pub const ALL: [Self; 8] = [
         Self::Ingress,
         Self::IngressClass,
         Self::Service,
         Self::EndpointSlice,
         Self::Secret,
         Self::Node,
+        Self::NamedSecret,
+        Self::ConfigMap,
     ];
 
     /// Without which no view of a cluster is complete. Nodes only make a choice between routes better.
@@ -68,8 +79,9 @@ impl Kind {
             Self::IngressClass => "IngressClass",
             Self::Service => "Service",
             Self::EndpointSlice => "EndpointSlice",
-            Self::Secret => "Secret",
+            Self::Secret | Self::NamedSecret => "Secret",
             Self::Node => "Node",
+            Self::ConfigMap => "ConfigMap",
         }
     }
 
@@ -77,7 +89,7 @@ impl Kind {
     pub fn api_version(self) -> &'static str {
         match self {
             Self::Ingress | Self::IngressClass => "networking.k8s.io/v1",
-            Self::Service | Self::Secret | Self::Node => "v1",
+            Self::Service | Self::Secret | Self::Node | Self::NamedSecret | Self::ConfigMap => "v1",
             Self::EndpointSlice => "discovery.k8s.io/v1",
         }
     }
@@ -89,8 +101,9 @@ impl Kind {
             Self::IngressClass => ("networking.k8s.io", "ingressclasses"),
             Self::Service => ("", "services"),
             Self::EndpointSlice => ("discovery.k8s.io", "endpointslices"),
-            Self::Secret => ("", "secrets"),
+            Self::Secret | Self::NamedSecret => ("", "secrets"),
             Self::Node => ("", "nodes"),
+            Self::ConfigMap => ("", "configmaps"),
         }
     }
 }
@@ -116,6 +129,8 @@ pub enum Object {
     Secret(Arc<TlsSecret>),
     /// A Node.
     Node(Arc<Node>),
+    /// A Secret or ConfigMap that an annotation may name.
+    Content(Arc<Content>),
 }
 
 impl Object {
@@ -128,6 +143,7 @@ impl Object {
             Self::EndpointSlice(_) => Kind::EndpointSlice,
             Self::Secret(_) => Kind::Secret,
             Self::Node(_) => Kind::Node,
+            Self::Content(content) => content.kind,
         }
     }
 
@@ -140,6 +156,7 @@ impl Object {
             Self::EndpointSlice(object) => &object.name,
             Self::Secret(object) => &object.name,
             Self::Node(object) => &object.name,
+            Self::Content(object) => &object.name,
         }
     }
 }
@@ -159,6 +176,10 @@ pub struct World {
     pub slices: OrdMap<ObjectName, Arc<EndpointSlice>>,
     /// TLS Secrets.
     pub secrets: OrdMap<ObjectName, Arc<TlsSecret>>,
+    /// Secrets and ConfigMaps that annotations name.
+    pub contents: OrdMap<Reference, Arc<Content>>,
+    /// Those of which a cluster has not said yet whether they exist, and why.
+    pub unheard: OrdMap<Reference, Arc<str>>,
     /// Addresses that were given to Services before, by us: kept as long as they are possible.
     pub allocations: OrdMap<ObjectName, Vec<IpAddr>>,
     /// Names of the slices of each Service.
@@ -194,6 +215,9 @@ impl World {
             Object::Node(object) => {
                 self.nodes.insert(object.name.clone(), object);
             }
+            Object::Content(object) => {
+                self.contents.insert((object.kind, object.name.clone()), object);
+            }
         }
     }
 
@@ -210,6 +234,7 @@ impl World {
             }
             Kind::Secret => drop(self.secrets.remove(name)),
             Kind::Node => drop(self.nodes.remove(name)),
+            Kind::NamedSecret | Kind::ConfigMap => drop(self.contents.remove(&(kind, name.clone()))),
         }
     }
 
@@ -237,6 +262,10 @@ impl World {
             Kind::EndpointSlice => self.slices.get(name).cloned().map(Object::EndpointSlice),
             Kind::Secret => self.secrets.get(name).cloned().map(Object::Secret),
             Kind::Node => self.nodes.get(name).cloned().map(Object::Node),
+            Kind::NamedSecret | Kind::ConfigMap => {
+                let content = self.contents.get(&(kind, name.clone()));
+                content.cloned().map(Object::Content)
+            }
         }
     }
 
@@ -249,6 +278,7 @@ impl World {
             Kind::EndpointSlice => self.slices.len(),
             Kind::Secret => self.secrets.len(),
             Kind::Node => self.nodes.len(),
+            Kind::NamedSecret | Kind::ConfigMap => self.named(kind).count(),
         }
     }
 
@@ -269,7 +299,30 @@ impl World {
             Kind::EndpointSlice => self.slices.keys().cloned().collect(),
             Kind::Secret => self.secrets.keys().cloned().collect(),
             Kind::Node => self.nodes.keys().cloned().collect(),
+            Kind::NamedSecret | Kind::ConfigMap => self.named(kind).cloned().collect(),
         }
+    }
+
+    /// What an annotation's Secret or ConfigMap holds; else why not, with what to do.
+    ///
+    /// # Errors
+    /// When it does not exist, or when that is not known.
+    pub fn content(&self, reference: &Reference) -> Result<&Arc<Content>, String> {
+        let (kind, name) = reference;
+        let found = self.contents.get(reference).or_else(|| {
+            // A directory has a Secret of this type as that alone.
+            let secret = self.secrets.get(name).filter(|_| *kind == Kind::NamedSecret)?;
+            Some(&secret.content)
+        });
+        found.ok_or_else(|| match self.unheard.get(reference) {
+            None => format!("there is no {kind} {name}; create it"),
+            Some(why) => format!("{kind} {name} is not known: {why}"),
+        })
+    }
+
+    fn named(&self, kind: Kind) -> impl Iterator<Item = &ObjectName> {
+        let of_kind = self.contents.keys().filter(move |(of, _)| *of == kind);
+        of_kind.map(|(_, name)| name)
     }
 
     /// Takes `slice` out of the index by Service.

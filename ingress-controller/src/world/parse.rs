@@ -9,6 +9,7 @@ use k8s_openapi::api::networking::v1 as networking;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use sekisho_config::model::{Certificate, NodeName, ObjectName};
 
+use super::Content;
 use super::facts::{
     AddressType, Annotations, Backend, EndpointSlice, Ingress, IngressClass, Node, PathType, Protocol, Rule,
     RulePath, SecretFault, Service, ServicePort, ServicePortRef, ServiceType, SliceEndpoint, SlicePort,
@@ -42,7 +43,7 @@ fn text(value: Option<String>) -> Arc<str> {
 }
 
 /// Namespace and name; a namespace that is not given is `default`, as kubectl has it.
-fn object_name(metadata: &ObjectMeta) -> Result<ObjectName, ParseError> {
+pub(super) fn object_name(metadata: &ObjectMeta) -> Result<ObjectName, ParseError> {
     let name = metadata.name.as_deref().unwrap_or_default();
     if !is_object_name(name, 253) {
         return Err(ParseError::Name(printable(name)));
@@ -328,7 +329,7 @@ impl TryFrom<discovery::EndpointSlice> for EndpointSlice {
 
 impl TlsSecret {
     /// `Ok(None)` for a Secret of another type.
-    pub(crate) fn parse(object: core::Secret) -> Result<Option<Self>, ParseError> {
+    pub(crate) fn parse(object: &core::Secret) -> Result<Option<Self>, ParseError> {
         if object.type_.as_deref() != Some(TLS_SECRET_TYPE) {
             return Ok(None);
         }
@@ -355,6 +356,7 @@ impl TlsSecret {
             name,
             certificate,
             roots,
+            content: Arc::new(Content::of_secret(object)?),
         }))
     }
 }

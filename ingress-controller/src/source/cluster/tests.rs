@@ -11,6 +11,7 @@ use super::{Cluster, Connect};
 use crate::metrics::Metrics;
 use crate::source::Published;
 use crate::test_api::{ApiServer, Fault, Gone};
+use crate::translate::{Context, References};
 use crate::view::Health;
 use crate::world::{Kind, World};
 
@@ -22,6 +23,10 @@ struct Source {
 }
 
 fn start(server: &ApiServer) -> Source {
+    start_naming(server, crate::translate::references)
+}
+
+fn start_naming(server: &ApiServer, references: super::Wished) -> Source {
     let stop = CancellationToken::new();
     let health = Health::new("cluster", "test".to_owned(), &Kind::NEEDED.map(Some));
     let (publish, views) = watch::channel(None);
@@ -32,6 +37,8 @@ fn start(server: &ApiServer) -> Source {
         publish,
         client: watch::channel(None).0,
         nodes: false,
+        context: watch::channel(crate::tests::context()).1,
+        references,
         stop: stop.clone(),
     };
     #[expect(clippy::disallowed_methods, reason = "ended by the guard")]
@@ -354,4 +361,176 @@ async fn only_tls_secrets_are_asked_for() {
             .values()
             .all(|secret| secret.certificate.is_err())
     );
+}
+
+/// What the class of an Ingress is followed by, as far as these tests go: names of a Secret and of a ConfigMap.
+fn names(world: &World, _: &Context) -> References {
+    let named = world.ingresses.values().flat_map(|ingress| {
+        let named = |kind, annotation| {
+            let name = ingress.annotations.get(annotation)?;
+            Some((
+                kind,
+                ObjectName::new(ingress.name.namespace.clone(), name.clone()),
+            ))
+        };
+        [
+            named(Kind::NamedSecret, "sekisho.io/test-secret"),
+            named(Kind::ConfigMap, "sekisho.io/test-config-map"),
+        ]
+    });
+    References {
+        watched: named.flatten().collect(),
+        beyond: [].into(),
+    }
+}
+
+fn naming(name: &str, annotations: &str) -> String {
+    ingress(name).replace(
+        "namespace: ns",
+        &format!("namespace: ns, annotations: {{{annotations}}}"),
+    )
+}
+
+const SECRET: &str = "sekisho.io/test-secret: users";
+
+fn users(namespace: &str, auth: &str) -> String {
+    format!(
+        "{{apiVersion: v1, kind: Secret, metadata: {{name: users, namespace: {namespace}}}, type: Opaque, stringData: {{auth: {auth}, token: hunter2}}}}"
+    )
+}
+
+fn auth(world: &World) -> Result<String, String> {
+    let reference = (Kind::NamedSecret, ObjectName::new("ns", "users"));
+    let content = world.content(&reference)?;
+    Ok(String::from_utf8(content.get("auth").unwrap().to_vec()).unwrap())
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_an_annotation_names_is_there_with_the_ingress_and_nothing_else_is_asked_for() {
+    let server = ApiServer::new();
+    server.apply(&users("ns", "one"));
+    server.apply(&users("other", "no"));
+    server.apply(
+        "{apiVersion: v1, kind: ConfigMap, metadata: {name: pages, namespace: ns}, data: {404: gone}}",
+    );
+    server.apply("{apiVersion: v1, kind: ConfigMap, metadata: {name: private, namespace: ns}, data: {a: b}}");
+    server.apply(&naming(
+        "a",
+        &format!("{SECRET}, sekisho.io/test-config-map: pages"),
+    ));
+    let mut source = start_naming(&server, names);
+    let view = source.until(has("a")).await;
+    assert_eq!(auth(&view.world), Ok("one".to_owned()));
+    let held: Vec<String> = view
+        .world
+        .contents
+        .keys()
+        .map(|(kind, name)| format!("{kind} {name}"))
+        .collect();
+    assert_eq!(held, ["Secret ns/users", "ConfigMap ns/pages"]);
+    assert_eq!(server.requests("list configmaps"), ["list configmaps ns/pages"]);
+    // A change of it arrives, its end as well, and that it is there again.
+    server.apply(&users("ns", "two"));
+    source.until(|world| auth(world) == Ok("two".to_owned())).await;
+    server.delete("secrets", "ns", "users");
+    let gone = "there is no Secret ns/users; create it";
+    source.until(|world| auth(world) == Err(gone.to_owned())).await;
+    server.apply(&users("ns", "three"));
+    source.until(|world| auth(world) == Ok("three".to_owned())).await;
+    // When no annotation names it any more it is forgotten, and not watched.
+    server.apply(&ingress("a"));
+    source.until(|world| world.contents.is_empty()).await;
+    let asked = server.requests("watch secrets ns/users").len();
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(server.requests("watch secrets ns/users").len(), asked);
+}
+
+#[tokio::test(start_paused = true)]
+async fn an_object_that_cannot_be_asked_for_holds_nothing_up() {
+    for (fault, why) in [
+        (Fault::Hang, "it has not been read yet"),
+        (Fault::Status(403), "not permitted to list configmaps"),
+    ] {
+        let server = ApiServer::new();
+        server.apply(&naming("a", "sekisho.io/test-config-map: pages"));
+        server.fault("list configmaps", fault);
+        let mut source = start_naming(&server, names);
+        let begin = tokio::time::Instant::now();
+        let view = source.until(has("a")).await;
+        assert!(begin.elapsed() < Duration::from_secs(3));
+        let pages = (Kind::ConfigMap, ObjectName::new("ns", "pages"));
+        let said = view.world.content(&pages).unwrap_err();
+        assert!(
+            said.starts_with("ConfigMap ns/pages is not known: ") && said.contains(why),
+            "{said}"
+        );
+        server.repair();
+        let gone = "there is no ConfigMap ns/pages; create it";
+        source
+            .until(|world| world.content(&pages) == Err(gone.to_owned()))
+            .await;
+        assert!(source.health.view().synced);
+    }
+}
+
+/// What is known stays in use while it cannot be asked for, and a Secret that is broken keeps what it said.
+#[tokio::test(start_paused = true)]
+async fn a_named_object_outlives_the_api_server() {
+    let server = ApiServer::new();
+    server.apply(&users("ns", "one"));
+    server.apply(&naming("a", SECRET));
+    let mut source = start_naming(&server, names);
+    source.until(|world| auth(world).is_ok()).await;
+    server.fault("", Fault::Status(403));
+    server.drop_watches(true);
+    sleep(Duration::from_secs(3600)).await;
+    assert_eq!(
+        auth(&source.views.borrow().clone().unwrap().world),
+        Ok("one".to_owned())
+    );
+    server.repair();
+    server.apply("{apiVersion: v1, kind: Secret, metadata: {name: users, namespace: ns}, type: Opaque, data: {auth: '!hunter2!'}}");
+    server.apply(&ingress("b"));
+    let view = source.until(has("b")).await;
+    assert_eq!(auth(&view.world), Ok("one".to_owned()));
+    source.until(|_| true).await;
+    let view = timeout(
+        Duration::from_secs(600),
+        source
+            .views
+            .wait_for(|view| view.as_ref().is_some_and(|view| !view.findings.is_empty())),
+    );
+    let findings = view.await.expect("in time").unwrap().clone().unwrap().findings;
+    assert_eq!(
+        findings[0].to_string(),
+        "Secret ns/users: cannot be read: a field has the wrong type; what it said before stays in use"
+    );
+}
+
+/// A name that is new holds the view back for the moment that its object needs, so that its Ingress never stands closed.
+#[tokio::test(start_paused = true)]
+async fn an_annotation_that_changes_is_seen_together_with_its_object() {
+    let server = ApiServer::new();
+    server.apply(&users("ns", "one"));
+    server.apply(&ingress("a"));
+    let mut source = start_naming(&server, names);
+    source.until(has("a")).await;
+    for round in 0..20 {
+        server.apply(&naming(
+            "a",
+            if round % 2 == 0 {
+                SECRET
+            } else {
+                "sekisho.io/other: x"
+            },
+        ));
+        let named = |world: &World| {
+            world
+                .ingresses
+                .values()
+                .any(|ingress| ingress.annotations.contains_key("sekisho.io/test-secret"))
+        };
+        let view = source.until(|world| named(world) == (round % 2 == 0)).await;
+        assert_eq!(auth(&view.world).is_ok(), round % 2 == 0);
+    }
 }

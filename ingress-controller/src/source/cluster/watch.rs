@@ -5,6 +5,7 @@
 
 use std::collections::BTreeSet;
 use std::marker::PhantomData;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::TryStreamExt;
@@ -12,7 +13,7 @@ use kube::api::{Api, ListParams, WatchEvent, WatchParams};
 use kube::core::DeserializeGuard;
 use kube::{Client, Resource, ResourceExt};
 use serde::de::DeserializeOwned;
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
 use super::fault::Fault;
@@ -21,7 +22,7 @@ use crate::backoff::{Backoff, dice};
 use crate::metrics::Metrics;
 use crate::text::{is_object_name, printable};
 use crate::view::Health;
-use crate::world::{Kind, Object, ParseError, TlsSecret};
+use crate::world::{Content, Kind, Object, ParseError, TlsSecret};
 use sekisho_config::model::ObjectName;
 
 /// Objects on one page of a list.
@@ -35,6 +36,9 @@ const WATCH_GRACE: Duration = Duration::from_secs(15);
 /// After so many refused starts of a watch in a row a new list is tried: a server restored from a backup does not know our version.
 const FAILED_STARTS: u32 = 3;
 
+/// The same for a watch of one object: there may be very many of them.
+const WATCH_ONE: Duration = Duration::from_secs(300);
+
 /// The way to the API server.
 #[derive(Clone)]
 pub(super) struct Connection {
@@ -45,58 +49,112 @@ pub(super) struct Connection {
     pub(super) revived: watch::Sender<u64>,
 }
 
+/// What is watched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(super) enum Scope {
+    /// All objects of a kind.
+    All,
+    /// One that an annotation names. The API server sends no other, and a rule with `resourceNames` is enough for it.
+    One(ObjectName),
+}
+
 /// A type of the API that becomes an object of ours.
-pub(super) trait Readable:
-    Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static
-{
+pub(super) trait Readable: 'static {
+    type From: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static;
     const KIND: Kind;
-    fn read(self) -> Result<Option<Object>, ParseError>;
+    fn read(from: Self::From) -> Result<Option<Object>, ParseError>;
+    fn api(client: Client, _scope: &Scope) -> Api<DeserializeGuard<Self::From>> {
+        Api::all(client)
+    }
 }
 
 impl Readable for networking::Ingress {
+    type From = Self;
     const KIND: Kind = Kind::Ingress;
-    fn read(self) -> Result<Option<Object>, ParseError> {
-        Ok(Some(Object::Ingress(std::sync::Arc::new(self.try_into()?))))
+    fn read(from: Self) -> Result<Option<Object>, ParseError> {
+        Ok(Some(Object::Ingress(Arc::new(from.try_into()?))))
     }
 }
 
 impl Readable for networking::IngressClass {
+    type From = Self;
     const KIND: Kind = Kind::IngressClass;
-    fn read(self) -> Result<Option<Object>, ParseError> {
-        Ok(Some(Object::IngressClass(std::sync::Arc::new(self.try_into()?))))
+    fn read(from: Self) -> Result<Option<Object>, ParseError> {
+        Ok(Some(Object::IngressClass(Arc::new(from.try_into()?))))
     }
 }
 
 impl Readable for core::Service {
+    type From = Self;
     const KIND: Kind = Kind::Service;
-    fn read(self) -> Result<Option<Object>, ParseError> {
-        Ok(Some(Object::Service(std::sync::Arc::new(self.try_into()?))))
+    fn read(from: Self) -> Result<Option<Object>, ParseError> {
+        Ok(Some(Object::Service(Arc::new(from.try_into()?))))
     }
 }
 
 impl Readable for discovery::EndpointSlice {
+    type From = Self;
     const KIND: Kind = Kind::EndpointSlice;
-    fn read(self) -> Result<Option<Object>, ParseError> {
-        Ok(Some(Object::EndpointSlice(std::sync::Arc::new(self.try_into()?))))
+    fn read(from: Self) -> Result<Option<Object>, ParseError> {
+        Ok(Some(Object::EndpointSlice(Arc::new(from.try_into()?))))
     }
 }
 
 impl Readable for core::Node {
+    type From = Self;
     const KIND: Kind = Kind::Node;
-    fn read(self) -> Result<Option<Object>, ParseError> {
-        Ok(Some(Object::Node(std::sync::Arc::new(self.try_into()?))))
+    fn read(from: Self) -> Result<Option<Object>, ParseError> {
+        Ok(Some(Object::Node(Arc::new(from.try_into()?))))
     }
 }
 
 impl Readable for core::Secret {
+    type From = Self;
     const KIND: Kind = Kind::Secret;
-    fn read(self) -> Result<Option<Object>, ParseError> {
-        Ok(TlsSecret::parse(self)?.map(|secret| Object::Secret(std::sync::Arc::new(secret))))
+    fn read(from: Self) -> Result<Option<Object>, ParseError> {
+        Ok(TlsSecret::parse(&from)?.map(|secret| Object::Secret(Arc::new(secret))))
     }
 }
 
-/// Lists and watches one kind.
+/// A Secret that an annotation names.
+pub(super) struct NamedSecret;
+
+impl Readable for NamedSecret {
+    type From = core::Secret;
+    const KIND: Kind = Kind::NamedSecret;
+    fn read(from: core::Secret) -> Result<Option<Object>, ParseError> {
+        Ok(Some(Object::Content(Arc::new(Content::of_secret(&from)?))))
+    }
+    fn api(client: Client, scope: &Scope) -> Api<DeserializeGuard<core::Secret>> {
+        match scope {
+            Scope::All => Api::all(client),
+            Scope::One(name) => Api::namespaced(client, &name.namespace),
+        }
+    }
+}
+
+/// A ConfigMap that an annotation names.
+pub(super) struct NamedConfigMap;
+
+impl Readable for NamedConfigMap {
+    type From = core::ConfigMap;
+    const KIND: Kind = Kind::ConfigMap;
+    fn read(from: core::ConfigMap) -> Result<Option<Object>, ParseError> {
+        Ok(Some(Object::Content(Arc::new(Content::of_config_map(from)?))))
+    }
+    fn api(client: Client, scope: &Scope) -> Api<DeserializeGuard<core::ConfigMap>> {
+        match scope {
+            Scope::All => Api::all(client),
+            Scope::One(name) => Api::namespaced(client, &name.namespace),
+        }
+    }
+}
+
+/// Lists and watches one kind, or one object of it.
 pub(super) struct KindWatch<K> {
+    scope: Scope,
+    /// Held while a list is read, so that a thousand objects are not asked for at once.
+    turns: Arc<Semaphore>,
     connection: Connection,
     changes: mpsc::Sender<Change>,
     health: Health,
@@ -116,8 +174,11 @@ enum Ended {
 impl<K: Readable> KindWatch<K> {
     pub(super) fn new(
         (connection, changes, health, metrics): (Connection, mpsc::Sender<Change>, Health, Metrics),
+        (scope, turns): (Scope, Arc<Semaphore>),
     ) -> Self {
         Self {
+            scope,
+            turns,
             connection,
             changes,
             health,
@@ -141,8 +202,17 @@ impl<K: Readable> KindWatch<K> {
         }
     }
 
-    fn api(&mut self) -> Option<Api<DeserializeGuard<K>>> {
-        self.connection.client.borrow_and_update().clone().map(Api::all)
+    fn api(&mut self) -> Option<Api<DeserializeGuard<K::From>>> {
+        let client = self.connection.client.borrow_and_update().clone();
+        client.map(|client| K::api(client, &self.scope))
+    }
+
+    /// Secrets are asked for by type or by name, so that no other secret ever comes to the box.
+    fn field_selector(&self) -> Option<String> {
+        match &self.scope {
+            Scope::One(name) => Some(format!("metadata.name={}", name.name)),
+            Scope::All => (K::KIND == Kind::Secret).then(|| "type=kubernetes.io/tls".to_owned()),
+        }
     }
 
     fn no_client() -> Fault {
@@ -156,10 +226,12 @@ impl<K: Readable> KindWatch<K> {
 
     /// Every page, then one change: a list counts whole or not at all. Gives the version from which to watch.
     async fn list(&mut self) -> Result<String, Fault> {
+        let turns = self.turns.clone();
+        let _turn = turns.acquire().await;
         let api = self.api().ok_or_else(Self::no_client)?;
         let mut params = ListParams {
             limit: Some(PAGE),
-            field_selector: field_selector(K::KIND),
+            field_selector: self.field_selector(),
             ..ListParams::default()
         };
         let mut objects = Vec::new();
@@ -171,7 +243,7 @@ impl<K: Readable> KindWatch<K> {
                 .map_err(|_| Fault::timed_out("list", ANSWER))?
                 .map_err(|error| Fault::of(K::KIND, "list", &error))?;
             for object in page.items {
-                match read(object) {
+                match read::<K>(object) {
                     Ok(object) => objects.extend(object),
                     Err(bad) => unreadable.extend(bad),
                 }
@@ -190,7 +262,11 @@ impl<K: Readable> KindWatch<K> {
             });
         }
         self.metrics.lists.with_label_values(&[K::KIND.as_str()]).inc();
-        self.send(Change::List(K::KIND, objects, unreadable)).await;
+        let change = match &self.scope {
+            Scope::All => Change::List(K::KIND, objects, unreadable),
+            Scope::One(name) => Change::Named((K::KIND, name.clone()), objects.pop(), unreadable.pop()),
+        };
+        self.send(change).await;
         self.heard(true);
         Ok(version)
     }
@@ -236,10 +312,14 @@ impl<K: Readable> KindWatch<K> {
     /// One watch, from `version` on, which it moves. `Err`: it did not even start.
     async fn watch(&mut self, version: &mut String) -> Result<Ended, Fault> {
         let api = self.api().ok_or_else(Self::no_client)?;
+        let least = match self.scope {
+            Scope::All => WATCH,
+            Scope::One(_) => WATCH_ONE,
+        };
         let length =
-            WATCH + (WATCH / 2).mul_f64(f64::from(u32::try_from(dice() % 1024).unwrap_or(0)) / 1024.0);
+            least + (least / 2).mul_f64(f64::from(u32::try_from(dice() % 1024).unwrap_or(0)) / 1024.0);
         let params = WatchParams {
-            field_selector: field_selector(K::KIND),
+            field_selector: self.field_selector(),
             timeout: u32::try_from(length.as_secs()).ok(),
             bookmarks: true,
             ..WatchParams::default()
@@ -261,7 +341,7 @@ impl<K: Readable> KindWatch<K> {
             let seen = match event {
                 WatchEvent::Added(object) | WatchEvent::Modified(object) => {
                     let seen = object.resource_version();
-                    match read(object) {
+                    match read::<K>(object) {
                         Ok(Some(object)) => self.send(Change::Apply(object)).await,
                         Ok(None) => {}
                         Err(Some(bad)) => self.send(Change::Bad(bad)).await,
@@ -322,6 +402,10 @@ impl<K: Readable> KindWatch<K> {
             } else {
                 first
             };
+            if let Scope::One(name) = &self.scope {
+                let reference = (K::KIND, name.clone());
+                self.send(Change::Unheard(reference, fault.message.clone())).await;
+            }
             if new {
                 tracing::warn!(
                     kind = K::KIND.as_str(),
@@ -345,11 +429,6 @@ impl<K: Readable> KindWatch<K> {
     }
 }
 
-/// Secrets are asked for by type, so that no other secret ever comes to the box.
-fn field_selector(kind: Kind) -> Option<String> {
-    (kind == Kind::Secret).then(|| "type=kubernetes.io/tls".to_owned())
-}
-
 fn name<K: Resource>(object: &DeserializeGuard<K>) -> Option<ObjectName> {
     let name = object
         .meta()
@@ -361,7 +440,7 @@ fn name<K: Resource>(object: &DeserializeGuard<K>) -> Option<ObjectName> {
 }
 
 /// `Err(None)` for an object that does not even have a name.
-fn read<K: Readable>(object: DeserializeGuard<K>) -> Result<Option<Object>, Option<Unreadable>> {
+fn read<K: Readable>(object: DeserializeGuard<K::From>) -> Result<Option<Object>, Option<Unreadable>> {
     let name = name(&object);
     let bad = |why: String| {
         name.clone().map(|name| Unreadable {
@@ -371,9 +450,11 @@ fn read<K: Readable>(object: DeserializeGuard<K>) -> Result<Option<Object>, Opti
         })
     };
     match object.0 {
-        Ok(object) => object.read().map_err(|error| bad(error.to_string())),
+        Ok(object) => K::read(object).map_err(|error| bad(error.to_string())),
         // What serde says may quote the value, and the values of a Secret are keys.
-        Err(_) if K::KIND == Kind::Secret => Err(bad("a field has the wrong type".to_owned())),
+        Err(_) if matches!(K::KIND, Kind::Secret | Kind::NamedSecret) => {
+            Err(bad("a field has the wrong type".to_owned()))
+        }
         Err(error) => Err(bad(printable(&error.error))),
     }
 }

@@ -7,6 +7,7 @@
 
 mod door;
 mod filters;
+mod named;
 mod policy;
 pub(super) mod read;
 mod routing;
@@ -23,6 +24,7 @@ use crate::world::{Annotations, Kind};
 
 pub(super) use door::*;
 pub(super) use filters::*;
+pub(super) use named::{Named, named};
 pub(super) use policy::{POLICY, WEIGHT, policy};
 pub(super) use routing::*;
 pub(super) use table::*;

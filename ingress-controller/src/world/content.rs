@@ -1,0 +1,105 @@
+//! What a Secret or ConfigMap holds that an annotation names.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use k8s_openapi::ByteString;
+use k8s_openapi::api::core::v1 as core;
+use sekisho_config::model::{ObjectName, Secret};
+
+use super::parse::object_name;
+use super::{Kind, ParseError};
+
+/// The keys of Secrets that annotations read. Whatever else a Secret holds is dropped where it is parsed.
+pub const SECRET_KEYS: [&str; 4] = ["auth", "ca.crt", "ca.crl", "jwks"];
+
+/// The entries of a Secret or ConfigMap. Prints their names only.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Content {
+    /// [`Kind::NamedSecret`] or [`Kind::ConfigMap`]
+    pub kind: Kind,
+    /// Its name.
+    pub name: ObjectName,
+    entries: BTreeMap<Arc<str>, Secret>,
+}
+
+impl Content {
+    /// The value of `key`.
+    pub fn get(&self, key: &str) -> Option<&[u8]> {
+        self.entries.get(key).map(Secret::expose)
+    }
+
+    /// Every key with its value, in order.
+    pub fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &[u8])> {
+        self.entries.iter().map(|(key, value)| (key, value.expose()))
+    }
+
+    /// Of a Secret of any type, those of [`SECRET_KEYS`].
+    pub(crate) fn of_secret(object: &core::Secret) -> Result<Self, ParseError> {
+        let read = |key: &str| SECRET_KEYS.contains(&key);
+        let secret = |key: &String, value: &[u8]| (Arc::from(key.as_str()), Secret::new(value));
+        // `stringData` is written over `data` by the API server; a file has both as they are.
+        let coded = object.data.iter().flatten();
+        let plain = object.string_data.iter().flatten();
+        Ok(Self {
+            kind: Kind::NamedSecret,
+            name: object_name(&object.metadata)?,
+            entries: coded
+                .map(|(key, ByteString(value))| (key, value.as_slice()))
+                .chain(plain.map(|(key, value)| (key, value.as_bytes())))
+                .filter(|(key, _)| read(key))
+                .map(|(key, value)| secret(key, value))
+                .collect(),
+        })
+    }
+
+    /// All of a ConfigMap.
+    pub(crate) fn of_config_map(object: core::ConfigMap) -> Result<Self, ParseError> {
+        let binary = object.binary_data.into_iter().flatten();
+        Ok(Self {
+            kind: Kind::ConfigMap,
+            name: object_name(&object.metadata)?,
+            entries: binary
+                .map(|(key, ByteString(value))| (key.into(), Secret::new(value)))
+                .chain(object.data.into_iter().flatten().map(text))
+                .collect(),
+        })
+    }
+}
+
+fn text((key, value): (String, String)) -> (Arc<str>, Secret) {
+    (key.into(), Secret::new(value.into_bytes()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_secret_only_what_annotations_read_is_kept() {
+        let secret: core::Secret = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "s", "namespace": "ns"},
+            "data": {"auth": "b2xk", "tls.key": "aHVudGVyMg==", "release": "aHVudGVyMg=="},
+            "stringData": {"auth": "new", "token": "hunter2"},
+        }))
+        .unwrap();
+        let content = Content::of_secret(&secret).unwrap();
+        assert_eq!(content.get("auth"), Some(&b"new"[..]));
+        assert_eq!(content.entries().count(), 1);
+        assert!(!format!("{content:?}").contains("new"), "{content:?}");
+    }
+
+    #[test]
+    fn of_a_config_map_everything_is() {
+        let map: core::ConfigMap = serde_json::from_value(serde_json::json!({
+            "metadata": {"name": "m"},
+            "data": {"404.html": "gone"},
+            "binaryData": {"logo.png": "AAE="},
+        }))
+        .unwrap();
+        let content = Content::of_config_map(map).unwrap();
+        assert_eq!(content.name, ObjectName::new("default", "m"));
+        assert_eq!(content.get("logo.png"), Some(&[0, 1][..]));
+        assert_eq!(content.get("404.html"), Some(&b"gone"[..]));
+    }
+}
