@@ -41,6 +41,7 @@ cells! {
     RefusedMethod "sekisho_http_refused_total" "reason" "method" COUNTER "Requests answered by the box itself, by reason.";
     RefusedHeaders "sekisho_http_refused_total" "reason" "header_limit" COUNTER "Requests answered by the box itself, by reason.";
     RefusedUri "sekisho_http_refused_total" "reason" "uri_limit" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedNotTls "sekisho_http_refused_total" "reason" "not_tls" COUNTER "Requests answered by the box itself, by reason.";
     RefusedVersion "sekisho_http_refused_total" "reason" "version" COUNTER "Requests answered by the box itself, by reason.";
     RefusedTooLarge "sekisho_http_refused_total" "reason" "body_limit" COUNTER "Requests answered by the box itself, by reason.";
     RefusedExpectation "sekisho_http_refused_total" "reason" "expectation" COUNTER "Requests answered by the box itself, by reason.";

@@ -2,7 +2,8 @@
 //!
 //! Dot segments are resolved (RFC 3986 section 5.2.4), duplicate slashes merged, percent-encodings of unreserved
 //! characters decoded and the others written in upper case, octets beyond ASCII encoded. An encoded slash, backslash
-//! or NUL is refused, since proxies and servers disagree about what it means.
+//! or NUL is refused, since proxies and servers disagree about what it means; and so are `..;x`, which servers of Java
+//! take for `..`, and overlong UTF-8 (`%C0%AE`), which careless decoders take for a dot or a slash.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,8 +19,10 @@ pub enum BadPath {
     /// A `%` without two hexadecimal digits.
     #[error("a percent sign is not followed by two hexadecimal digits")]
     Percent,
-    /// `%2F`, `%5C`, `%00`, or a raw backslash.
-    #[error("the path holds an encoded slash, a backslash or NUL")]
+    /// `%2F`, `%5C`, `%00`, a raw backslash, UTF-8 that is longer than it must be, a dot segment with parameters.
+    #[error(
+        "the path holds an encoded slash, a backslash or NUL, UTF-8 that is too long, or a dot segment with parameters"
+    )]
     Ambiguous,
     /// A control character, space, `?`, `#`: nothing that a parsed path holds.
     #[error("the path holds a character that must be encoded")]
@@ -82,6 +85,9 @@ pub fn normal_form(path: &str) -> Result<Normal<'_>, BadPath> {
         return Err(BadPath::NoSlash);
     }
     let decoded = decode(path.as_bytes())?;
+    if has_overlong(decoded.as_bytes()) {
+        return Err(BadPath::Ambiguous);
+    }
     let encoded_slash = decoded.contains(ENCODED_SLASH);
     if encoded_slash {
         let mut pieces = decoded
@@ -100,6 +106,7 @@ pub fn normal_form(path: &str) -> Result<Normal<'_>, BadPath> {
         let (segment, next) = after.split_at(end);
         let last = next.is_empty();
         match segment {
+            _ if is_dotted(segment) => return Err(BadPath::Ambiguous),
             "" | "." => {
                 if last {
                     out.push('/');
@@ -121,6 +128,22 @@ pub fn normal_form(path: &str) -> Result<Normal<'_>, BadPath> {
     Ok(Normal {
         path: Cow::Owned(out),
         encoded_slash,
+    })
+}
+
+/// Whether a segment is `.` or `..` with parameters behind it.
+fn is_dotted(segment: &str) -> bool {
+    let rest = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.'));
+    rest.is_some_and(|rest| rest.starts_with(';') || rest.starts_with("%3B"))
+}
+
+/// Whether a decoded path holds UTF-8 in more octets than it takes (RFC 3629 section 3): `C0` or `C1`, `E0` before less
+/// than `A0`, `F0` before less than `90`, each with an octet behind it that continues it.
+fn has_overlong(path: &[u8]) -> bool {
+    path.windows(6).any(|window| match window {
+        [b'%', b'C', b'0' | b'1', b'%', b'8'..=b'9' | b'A' | b'B', _] => true,
+        [b'%', b'E', b'0', b'%', b'8' | b'9', _] | [b'%', b'F', b'0', b'%', b'8', _] => true,
+        _ => false,
     })
 }
 
@@ -214,6 +237,19 @@ mod tests {
             ("/a%5cb", Err(BadPath::Ambiguous)),
             ("/a\\b", Err(BadPath::Ambiguous)),
             ("/a%00", Err(BadPath::Ambiguous)),
+            ("/a/..;/b", Err(BadPath::Ambiguous)),
+            ("/a/%2e%2E%3bx=y/b", Err(BadPath::Ambiguous)),
+            ("/.;x", Err(BadPath::Ambiguous)),
+            ("/a;..;/b.;c", Ok("/a;..;/b.;c")),
+            ("/%c0%af", Err(BadPath::Ambiguous)),
+            ("/%C1%81", Err(BadPath::Ambiguous)),
+            ("/\u{c0}", Ok("/%C3%80")),
+            ("/%c0", Ok("/%C0")),
+            ("/%c0a", Ok("/%C0a")),
+            ("/%e0%80%af", Err(BadPath::Ambiguous)),
+            ("/%e0%a0%80", Ok("/%E0%A0%80")),
+            ("/%f0%80%80%af", Err(BadPath::Ambiguous)),
+            ("/%f0%90%80%80", Ok("/%F0%90%80%80")),
             ("/a%", Err(BadPath::Percent)),
             ("/a%4", Err(BadPath::Percent)),
             ("/a%zz", Err(BadPath::Percent)),

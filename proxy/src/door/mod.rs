@@ -143,6 +143,14 @@ impl Compiled {
         })
     }
 
+    /// Whether a field of this name says who the client is, once it was let in.
+    pub(crate) fn decides(&self, name: &HeaderName) -> bool {
+        self.jwt
+            .as_ref()
+            .is_some_and(|jwt| jwt.owned().any(|owned| owned == name))
+            || self.auth.as_ref().is_some_and(|auth| auth.copy.contains(name))
+    }
+
     /// Whether an address may come in at all.
     pub(crate) fn lets_in(&self, address: IpAddr) -> Result<(), Turned> {
         match &self.networks {

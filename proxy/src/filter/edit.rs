@@ -32,6 +32,12 @@ impl Edits {
         }
     }
 
+    /// Whether a field of this name is the route's to say.
+    pub(super) fn decides(&self, name: &HeaderName) -> bool {
+        let named = |list: &[(HeaderName, HeaderValue)]| list.iter().any(|(of, _)| of == name);
+        self.remove.contains(name) || named(&self.set) || named(&self.add)
+    }
+
     pub(super) fn apply(&self, headers: &mut HeaderMap) {
         for name in &self.remove {
             headers.remove(name);

@@ -166,6 +166,18 @@ impl Compiled {
         self.request.apply(headers);
     }
 
+    /// Takes out of a request's trailers what the route itself says in its header section: a server that joins the two
+    /// would believe the client.
+    pub(crate) fn request_trailers(&self, trailers: &mut HeaderMap) {
+        let owned = |name: &HeaderName| {
+            self.request.decides(name) || self.door.as_ref().is_some_and(|door| door.decides(name))
+        };
+        let found: Vec<HeaderName> = trailers.keys().filter(|name| owned(name)).cloned().collect();
+        for name in found {
+            trailers.remove(name);
+        }
+    }
+
     /// Changes the header section of an answer, whoever wrote it. `origin` is that of the request.
     pub(crate) fn response(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
         if let Some(cors) = &self.cors {

@@ -208,16 +208,24 @@ pub(crate) fn strip_forbidden(trailers: &mut HeaderMap) {
     let suspect = |name: &HeaderName| {
         let name = name.as_str();
         name.contains('_')
-            || name.starts_with("x-forwarded-")
             || name.starts_with("proxy-")
-            || name == "x-real-ip"
-            || name == "x-request-id"
-            || name == "keep-alive"
+            || matches!(name, "proxy" | "x-request-id" | "keep-alive")
+            || is_claim(name)
     };
     let found: Vec<HeaderName> = trailers.keys().filter(|name| suspect(name)).cloned().collect();
     for name in found {
         trailers.remove(name);
     }
+}
+
+/// Whether only a proxy has a reason to send a field. From `X-Original-URL` and `X-Rewrite-URL` some servers take the
+/// path, past whatever was decided on that of the request.
+pub(crate) fn is_claim(name: &str) -> bool {
+    name.starts_with("x-forwarded-")
+        || name.starts_with("x-original-")
+        || name == "x-rewrite-url"
+        || name == "x-real-ip"
+        || name == "forwarded"
 }
 
 #[cfg(test)]

@@ -1,7 +1,8 @@
 //! Requests: the request line, the target's form, where the body ends.
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use http::uri::PathAndQuery;
 use http::{HeaderMap, Method, Uri, Version};
 
 use super::body::Decoder;
@@ -97,7 +98,13 @@ pub fn head(parser: &Parser, section: &Bytes) -> Result<Head, Fault> {
         target,
         version,
     } = line(start, usize::MAX)?;
-    let uri = Uri::from_maybe_shared(section.slice_ref(target)).map_err(|_| Fault::Malformed)?;
+    let mut uri = Uri::from_maybe_shared(section.slice_ref(target)).map_err(|_| Fault::Malformed)?;
+    if method == b"OPTIONS" && names_a_server(target) {
+        // What the last proxy makes of it (RFC 9112 section 3.2.4).
+        let mut parts = uri.into_parts();
+        parts.path_and_query = Some(PathAndQuery::from_static("*"));
+        uri = Uri::from_parts(parts).map_err(|_| Fault::Malformed)?;
+    }
     Ok(Head {
         method: Method::from_bytes(method).map_err(|_| Fault::Malformed)?,
         uri,
@@ -105,6 +112,13 @@ pub fn head(parser: &Parser, section: &Bytes) -> Result<Head, Fault> {
         // Room for what is added on the way to an endpoint.
         headers: parser.map(section, 8)?,
     })
+}
+
+/// Whether a target in absolute form has neither path nor query.
+fn names_a_server(target: &[u8]) -> bool {
+    let scheme = target.windows(3).position(|window| window == b"://");
+    let rest = scheme.and_then(|scheme| target.get(scheme + 3..));
+    !target.starts_with(b"/") && rest.is_some_and(|rest| !rest.iter().any(|octet| b"/?".contains(octet)))
 }
 
 /// Where a request's body ends (RFC 9112 section 6.3). One `Transfer-Encoding: chunked`, or one Content-Length of
@@ -127,7 +141,7 @@ pub fn framing(version: Version, headers: &HeaderMap) -> Result<Decoder, Fault> 
     }
 }
 
-/// Digits, nothing else, in 64 bits.
+/// Digits, nothing else, in 63 bits: beyond them a server that counts with a sign sees another number.
 pub(crate) fn content_length(octets: &[u8]) -> Result<u64, Fault> {
     if octets.is_empty() || !octets.iter().all(u8::is_ascii_digit) {
         return Err(Fault::Framing);
@@ -135,7 +149,27 @@ pub(crate) fn content_length(octets: &[u8]) -> Result<u64, Fault> {
     std::str::from_utf8(octets)
         .ok()
         .and_then(|text| text.parse().ok())
+        .filter(|length| i64::try_from(*length).is_ok())
         .ok_or(Fault::Framing)
+}
+
+/// Writes a length that begins with zeros, which some read as octal, without them.
+///
+/// # Errors
+/// [`Fault::Framing`] when there are several, or one that is none.
+pub(crate) fn plain_length(headers: &mut HeaderMap) -> Result<(), Fault> {
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(length) = lengths.next() else {
+        return Ok(());
+    };
+    if lengths.next().is_some() {
+        return Err(Fault::Framing);
+    }
+    let value = content_length(length.as_bytes())?;
+    if length.len() > 1 && length.as_bytes().starts_with(b"0") {
+        headers.insert(CONTENT_LENGTH, HeaderValue::from(value));
+    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -219,8 +253,8 @@ mod tests {
             ),
             (
                 Version::HTTP_11,
-                &[("content-length", "18446744073709551615")],
-                Ok(Decoder::length(u64::MAX)),
+                &[("content-length", "9223372036854775807")],
+                Ok(Decoder::length(i64::MAX.unsigned_abs())),
             ),
             (
                 Version::HTTP_11,
@@ -230,6 +264,11 @@ mod tests {
             (
                 Version::HTTP_10,
                 &[("transfer-encoding", "chunked")],
+                Err(Fault::Framing),
+            ),
+            (
+                Version::HTTP_11,
+                &[("content-length", "9223372036854775808")],
                 Err(Fault::Framing),
             ),
             (

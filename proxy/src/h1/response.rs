@@ -79,20 +79,21 @@ pub fn framing(method: &Method, head: &mut Head) -> Result<Decoder, Fault> {
         chunked = true;
     }
     let mut length = None;
-    let mut lines = 0;
-    for value in headers.get_all(CONTENT_LENGTH) {
-        let value = content_length(value.as_bytes())?;
+    let mut plain = true;
+    for text in headers.get_all(CONTENT_LENGTH) {
+        let value = content_length(text.as_bytes())?;
         if length.is_some_and(|other| other != value) {
             return Err(Fault::Framing);
         }
+        // Said twice, or with zeros in front that some read as octal.
+        plain &= length.is_none() && (text.len() == 1 || !text.as_bytes().starts_with(b"0"));
         length = Some(value);
-        lines += 1;
     }
     if chunked && (length.is_some() || head.version == Version::HTTP_10) {
         return Err(Fault::Framing);
     }
     if let Some(length) = length
-        && lines > 1
+        && !plain
     {
         headers.insert(CONTENT_LENGTH, HeaderValue::from(length));
     }

@@ -12,10 +12,16 @@ use super::grpc;
 use crate::h1::Fault;
 use crate::metrics::Cell;
 
+/// What is said of methods to who asks for one that does not pass.
+pub(super) const METHODS: HeaderValue =
+    HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
+
 /// Why the box answers by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Refusal {
     Malformed,
+    /// HTTP in the clear where TLS is spoken.
+    NotTls,
     Framing,
     Host,
     Path,
@@ -54,6 +60,11 @@ impl Refusal {
                 StatusCode::BAD_REQUEST,
                 Cell::RefusedMalformed,
                 "The request is malformed.\n",
+            ),
+            Self::NotTls => (
+                StatusCode::BAD_REQUEST,
+                Cell::RefusedNotTls,
+                "This port speaks TLS: use https.\n",
             ),
             Self::Framing => (
                 StatusCode::BAD_REQUEST,
@@ -191,6 +202,7 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
     if let Some(content_type) = exchange.grpc.clone() {
         return grpc::status_response(status, text, content_type, exchange);
     }
+    let connect = exchange.method == Method::CONNECT;
     let mut response = text_response(status, Bytes::from_static(text.as_bytes()), exchange);
     let headers = response.headers_mut();
     if status == StatusCode::SERVICE_UNAVAILABLE {
@@ -203,23 +215,23 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(
-            ALLOW,
-            HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"),
-        );
+        headers.insert(ALLOW, METHODS);
     }
-    // What follows on such a connection cannot be trusted to be a request.
-    if matches!(
-        refusal,
-        Refusal::Malformed
-            | Refusal::Framing
-            | Refusal::Host
-            | Refusal::Headers
-            | Refusal::Uri
-            | Refusal::Version
-            | Refusal::TooLarge
-            | Refusal::RequestTimeout
-    ) {
+    // What follows on such a connection cannot be trusted to be a request; behind CONNECT it is meant to be none.
+    if connect
+        || matches!(
+            refusal,
+            Refusal::Malformed
+                | Refusal::NotTls
+                | Refusal::Framing
+                | Refusal::Host
+                | Refusal::Headers
+                | Refusal::Uri
+                | Refusal::Version
+                | Refusal::TooLarge
+                | Refusal::RequestTimeout
+        )
+    {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response

@@ -226,7 +226,10 @@ impl Body for RequestBody {
                 upload.patience.calm();
                 exchange.body_last.set(Instant::now());
                 match frame {
-                    Some(Ok(frame)) => {
+                    Some(Ok(mut frame)) => {
+                        if let Some(trailers) = frame.trailers_mut() {
+                            exchange.clean_trailers(trailers);
+                        }
                         if let Some(data) = frame.data_ref() {
                             let count = exchange.bytes_in.get() + data.len() as u64;
                             exchange.bytes_in.set(count);

@@ -158,6 +158,8 @@ impl Call {
                             return Poll::Ready(Err(CallError::Interim));
                         }
                         headers::strip_hop_by_hop(&mut head.headers);
+                        // It has no body (RFC 9110 section 15.2); who believed in one would wait for it.
+                        head.headers.remove(CONTENT_LENGTH);
                         exchange.interim(cx, head.status, &head.headers);
                         continue;
                     }

@@ -35,6 +35,8 @@ pub(crate) struct Client {
     pub(crate) port_value: HeaderValue,
     pub(crate) trusted: bool,
     pub(crate) tls: Option<Tls>,
+    /// It speaks HTTP in the clear where TLS is expected: it is told so, and nothing else.
+    pub(crate) not_tls: bool,
     pub(crate) activity: Arc<Activity>,
     pub(crate) guest: Rc<Guest>,
     /// The connection itself, if it speaks HTTP/1.1.
@@ -78,27 +80,34 @@ pub(crate) async fn run(
         return;
     };
     let peer = ends.client;
-    let mut http2 = false;
-    let (stream, tls) = if tls {
+    let (mut http2, mut not_tls) = (false, false);
+    let opened = if tls {
         // In a box of its own, as is what HTTP/2 needs: a connection that is idle need not have room for it.
-        let Some(stream) = Box::pin(handshake(&worker, stream, &live)).await else {
+        let Some(opened) = Box::pin(handshake(&worker, stream, &live)).await else {
             return;
         };
-        let session = stream.get_ref().1;
-        http2 = session.alpn_protocol() == Some(b"h2");
-        let tls = Tls {
-            version: match session.protocol_version() {
-                Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
-                _ => "1.3",
-            },
-            sni: session.server_name().map(str::to_ascii_lowercase),
-        };
-        if !worker.snapshot().signing_key(tls.sni.as_deref()).1 {
-            worker.counters.inc(Cell::TlsPlaceholder);
-        }
-        (ClientStream::Tls(Box::new(stream)), Some(tls))
+        not_tls = matches!(opened, Opened::Plain(_));
+        opened
     } else {
-        (ClientStream::Plain(Stream(stream)), None)
+        Opened::Plain(stream)
+    };
+    let (stream, tls) = match opened {
+        Opened::Tls(stream) => {
+            let session = stream.get_ref().1;
+            http2 = session.alpn_protocol() == Some(b"h2");
+            let tls = Tls {
+                version: match session.protocol_version() {
+                    Some(rustls::ProtocolVersion::TLSv1_2) => "1.2",
+                    _ => "1.3",
+                },
+                sni: session.server_name().map(str::to_ascii_lowercase),
+            };
+            if !worker.snapshot().signing_key(tls.sni.as_deref()).1 {
+                worker.counters.inc(Cell::TlsPlaceholder);
+            }
+            (ClientStream::Tls(stream), Some(tls))
+        }
+        Opened::Plain(stream) => (ClientStream::Plain(Stream(stream)), None),
     };
     let activity = Activity::new(!http2);
     let (http1, stream) = if http2 {
@@ -119,6 +128,7 @@ pub(crate) async fn run(
         worker,
         live,
         tls,
+        not_tls,
         activity: Arc::clone(&activity),
         guest: Guest::new(ends),
         http1: http1.clone(),
@@ -134,14 +144,31 @@ pub(crate) async fn run(
     }
 }
 
-async fn handshake(worker: &Worker, stream: TcpStream, live: &Live) -> Option<TlsStream<Stream>> {
+/// How a connection to a listener of TLS began.
+enum Opened {
+    Tls(Box<TlsStream<Stream>>),
+    /// With a letter: that is no TLS, but perhaps HTTP.
+    Plain(TcpStream),
+}
+
+async fn handshake(worker: &Worker, stream: TcpStream, live: &Live) -> Option<Opened> {
     let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls));
-    let (cell, stream) = match timeout(live.timeouts.tls_handshake, acceptor.accept(Stream(stream))).await {
-        Ok(Ok(stream)) => {
+    let shaken = timeout(live.timeouts.tls_handshake, async {
+        let mut first = [0];
+        stream.peek(&mut first).await?;
+        if first.iter().all(u8::is_ascii_alphabetic) {
+            return Ok(Opened::Plain(stream));
+        }
+        let stream = acceptor.accept(Stream(stream)).await?;
+        Ok::<_, std::io::Error>(Opened::Tls(Box::new(stream)))
+    });
+    let (cell, opened) = match shaken.await {
+        Ok(Ok(Opened::Plain(stream))) => (Cell::TlsFailed, Some(Opened::Plain(stream))),
+        Ok(Ok(Opened::Tls(stream))) => {
             if stream.get_ref().1.handshake_kind() == Some(rustls::HandshakeKind::Resumed) {
                 worker.counters.inc(Cell::TlsResumed);
             }
-            (Cell::TlsDone, Some(stream))
+            (Cell::TlsDone, Some(Opened::Tls(stream)))
         }
         Ok(Err(error)) => {
             tracing::debug!(%error, "a TLS handshake failed");
@@ -150,5 +177,5 @@ async fn handshake(worker: &Worker, stream: TcpStream, live: &Live) -> Option<Tl
         Err(_) => (Cell::TlsTimeout, None),
     };
     worker.counters.inc(cell);
-    stream
+    opened
 }

@@ -199,6 +199,18 @@ impl Exchange {
             .unwrap_or(self.client.live.http.max_body_bytes)
     }
 
+    /// Takes out of a request's trailers what its route says itself.
+    pub(crate) fn clean_trailers(&self, trailers: &mut HeaderMap) {
+        if let Some(filters) = self
+            .target
+            .borrow()
+            .as_ref()
+            .and_then(|target| target.filters.as_deref())
+        {
+            filters.request_trailers(trailers);
+        }
+    }
+
     /// The request is now at this endpoint of the target.
     pub(crate) fn at(&self, target: &Rc<Target>, address: SocketAddr) {
         *self.endpoint.borrow_mut() = At::enter(target, address);

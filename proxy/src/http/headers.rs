@@ -9,6 +9,8 @@ use http::header::{
 use http::{HeaderMap, HeaderValue, Version};
 use sekisho_config::model::Prefix;
 
+use crate::h1::chunked::is_claim;
+
 const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
 const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
 const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
@@ -17,6 +19,7 @@ const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
 const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
+const MAX_FORWARDS: HeaderName = HeaderName::from_static("max-forwards");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
 pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
@@ -156,6 +159,23 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, version: Version, forward
     }
 }
 
+/// Counts an OPTIONS down on its way (RFC 9110 section 7.6.2). `true`: it goes no further than here.
+pub(crate) fn is_last(headers: &mut HeaderMap) -> bool {
+    let Some(left) = headers
+        .get(MAX_FORWARDS)
+        .and_then(|value| value.to_str().ok()?.parse::<u32>().ok())
+    else {
+        return false;
+    };
+    match left.checked_sub(1) {
+        None => true,
+        Some(left) => {
+            headers.insert(MAX_FORWARDS, HeaderValue::from(left));
+            false
+        }
+    }
+}
+
 /// Removes from a trailer section what must not come so late: framing, routing, authentication (RFC 9110 section 6.5.1).
 pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
     strip_hop_by_hop(trailers);
@@ -198,17 +218,13 @@ pub(crate) fn forwarded_element(peer: IpAddr, scheme: &str) -> HeaderValue {
     HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
 }
 
-/// Drops names with an underscore, which some servers read as a dash and so as a header that was removed, and, from
-/// peers that are not trusted, everything that claims to come from a proxy.
+/// Drops names with an underscore, which some servers read as a dash and so as a header that was removed; `Proxy`, which
+/// CGI programs take for their own setting (CVE-2016-5385); and, from peers that are not trusted, everything that claims
+/// to come from a proxy.
 fn drop_suspect(headers: &mut HeaderMap, trusted: bool) {
     let suspect = |name: &HeaderName| {
         let name = name.as_str();
-        name.contains('_')
-            || (!trusted
-                && (name.starts_with("x-forwarded-")
-                    || name == X_REAL_IP.as_str()
-                    || name == FORWARDED.as_str()
-                    || name == "x-original-forwarded-for"))
+        name.contains('_') || name == "proxy" || (!trusted && is_claim(name))
     };
     let found: Vec<HeaderName> = headers.keys().filter(|name| suspect(name)).cloned().collect();
     for name in found {

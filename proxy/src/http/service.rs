@@ -7,17 +7,20 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
-use http::header::{CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, REFERER, SERVER, USER_AGENT};
+use http::header::{
+    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, REFERER, SERVER, USER_AGENT,
+};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
 use sekisho_config::model::LogFormat;
 
-use super::answer::{Refusal, refuse, text_response};
+use super::answer::{self, Refusal, refuse, text_response};
 use super::body::{ClientBody, Reply};
 use super::connection::Client;
 use super::exchange::{Exchange, Phase, Target};
 use super::http2::Respond;
 use super::{forward, grpc, headers, host, http2};
+use crate::h1::request::plain_length;
 use crate::path::{Normal, normal_form};
 use crate::route::Asked;
 use crate::snapshot::Snapshot;
@@ -231,7 +234,8 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
         Some(Ok(name)) => name,
         Some(Err(_)) => return refuse(parts.uri.path(), Refusal::Host),
     };
-    if let Err(refusal) = check_framing(&parts).and_then(|()| check_fields(client, &parts)) {
+    let length = plain_length(&mut parts.headers).map_err(Refusal::from);
+    if let Err(refusal) = length.and_then(|()| check_fields(client, &parts)) {
         return refuse(parts.uri.path(), refusal);
     }
     let asterisk = parts.method == Method::OPTIONS && parts.uri.path() == "*";
@@ -250,8 +254,13 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
     {
         return Ok(Judged::Challenge(answer.key_authorization.to_string()));
     }
-    if misdirected(client, snapshot, name.as_deref()) {
+    if misdirected(client, snapshot, host.as_ref(), name.as_deref()) {
         return Err(Refusal::Misdirected);
+    }
+    if parts.method == Method::OPTIONS && headers::is_last(&mut parts.headers) {
+        let mut answer = filter::Answer::new(StatusCode::OK);
+        answer.headers.push((ALLOW, answer::METHODS));
+        return Ok(Judged::Answer(answer));
     }
     let found = snapshot.find_text(
         name.as_deref(),
@@ -436,9 +445,11 @@ fn check_fields(client: &Client, parts: &http::request::Parts) -> Result<(), Ref
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Refusal::Method);
     }
-    match parts.headers.get(EXPECT) {
-        Some(expect) if !expect.as_bytes().eq_ignore_ascii_case(b"100-continue") => Err(Refusal::Expectation),
-        _ => Ok(()),
+    let expected = |expect: &HeaderValue| expect.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    if parts.headers.get_all(EXPECT).iter().all(expected) {
+        Ok(())
+    } else {
+        Err(Refusal::Expectation)
     }
 }
 
@@ -461,29 +472,22 @@ fn target_uri(uri: &Uri, path: &str, asterisk: bool) -> Result<Uri, Refusal> {
         .map_err(|_| Refusal::Path)
 }
 
-/// Whatever could make two parsers disagree about where a request ends is refused (RFC 9112 section 6.3). HTTP/1.1
-/// requests were refused already; HTTP/2 frames bodies itself.
-fn check_framing(parts: &http::request::Parts) -> Result<(), Refusal> {
-    let headers: &HeaderMap = &parts.headers;
-    if let Some(length) = headers.get(CONTENT_LENGTH)
-        && !length.as_bytes().iter().all(u8::is_ascii_digit)
-    {
-        return Err(Refusal::Framing);
-    }
-    Ok(())
-}
-
-/// Whether a request came over a TLS connection whose certificate is another host's, while its own host has one
-/// (RFC 9110 section 15.5.20). Hosts that share a certificate may share a connection.
-fn misdirected(client: &Client, snapshot: &Snapshot, host: Option<&str>) -> bool {
+/// Whether a request is for another host than its TLS connection (RFC 9110 section 15.5.20). Hosts without a certificate
+/// of their own share the placeholder and so a connection, and so may hosts that one certificate covers.
+fn misdirected(client: &Client, snapshot: &Snapshot, host: Option<&HeaderValue>, name: Option<&str>) -> bool {
     let Some(tls) = &client.tls else { return false };
-    let Some(host) = host else { return false };
-    if tls.sni.as_deref() == Some(host) {
+    if tls.sni.as_deref() == name {
         return false;
     }
-    let Some(own) = snapshot.certificate_for(host) else {
-        return false;
-    };
     let served = tls.sni.as_deref().and_then(|sni| snapshot.certificate_for(sni));
-    served.is_none_or(|served| served != own)
+    let Some(name) = name else {
+        // An address is no host that has a certificate; who names nothing asks for no other host.
+        return served.is_some() && host.is_some_and(|host| !host.is_empty());
+    };
+    match (served, snapshot.certificate_for(name)) {
+        (None, None) => false,
+        (Some(served), Some(own)) => served != own,
+        (None, Some(_)) => true,
+        (Some(served), None) => !name.parse().is_ok_and(|name| served.covers(&name)),
+    }
 }

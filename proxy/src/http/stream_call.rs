@@ -8,7 +8,7 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http::header::HOST;
+use http::header::{CONTENT_LENGTH, HOST};
 use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{Request, Response, Uri, Version};
@@ -190,9 +190,12 @@ impl StreamCall {
             sent.map_err(StreamError::Request)?;
         }
         while self.interim < MAX_INTERIM
-            && let Poll::Ready(Some(Ok(interim))) = self.answer.poll_informational(cx)
+            && let Poll::Ready(Some(Ok(mut interim))) = self.answer.poll_informational(cx)
         {
             self.interim += 1;
+            headers::strip_hop_by_hop(interim.headers_mut());
+            // It has no body (RFC 9110 section 15.2); who believed in one would wait for it.
+            interim.headers_mut().remove(CONTENT_LENGTH);
             exchange.interim(cx, interim.status(), interim.headers());
         }
         let answer = ready!(Pin::new(&mut self.answer).poll(cx)).map_err(StreamError::of)?;

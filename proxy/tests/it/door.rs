@@ -192,6 +192,28 @@ async fn a_service_says_yes() {
     assert_eq!(lines[0]["endpoint"], backend.address.to_string());
 }
 
+/// What the door says of the client does not come in behind the body.
+#[tokio::test(flavor = "multi_thread")]
+async fn trailers_say_nothing_of_who_is_asking() {
+    let backend = Backend::hello().await;
+    let auth = Backend::start(|_, _| {
+        let answer = "HTTP/1.1 200 OK\r\nx-user: me\r\ncontent-length: 0\r\n\r\n";
+        (answer.into(), Then::Keep)
+    })
+    .await;
+    let plane = plane(&backend, Some(&auth), |_| {}).await;
+    let answer = plane
+        .raw(
+            "POST / HTTP/1.1\r\nhost: a.test\r\nx-user: root\r\nconnection: close\r\ntransfer-encoding: chunked\r\n\r\n\
+             3\r\nabc\r\n0\r\nX-User: root\r\nAuthorization: x\r\nX-Sum: 1\r\n\r\n",
+        )
+        .await;
+    assert!(answer.ends_with("hello"), "{answer}");
+    let seen = backend.seen().remove(0);
+    assert!(!seen.contains("root"), "{seen}");
+    assert!(seen.ends_with("\r\n3\r\nabc\r\n0\r\nx-sum: 1\r\n\r\n"), "{seen}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_service_says_no_or_nothing() {
     let backend = Backend::hello().await;

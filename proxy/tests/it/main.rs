@@ -18,6 +18,7 @@ mod framing;
 mod health;
 mod hostile;
 mod http2;
+mod kit;
 mod lifecycle;
 mod proxy_protocol;
 mod proxying;

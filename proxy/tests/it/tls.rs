@@ -12,7 +12,7 @@ use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
-use crate::support::{Backend, Plane, Then, read_until, soon};
+use crate::support::{Backend, Plane, Then, read_all, read_until, soon};
 
 fn certificate(names: &[&str]) -> Arc<Certificate> {
     let key = rcgen::KeyPair::generate().unwrap();
@@ -252,8 +252,9 @@ async fn http2_in_front() {
         // The same certificate: the connection may be shared.
         ("https://b.test/", (200, "hello")),
         ("https://c.example/", (421, "another certificate")),
-        ("https://plain.example/", (200, "hello")),
-        ("https://nobody.example/", (404, "No route")),
+        // Hosts without a certificate are not behind this one.
+        ("https://plain.example/", (421, "another certificate")),
+        ("https://nobody.example/", (421, "another certificate")),
         ("https://a.test/%2f", (400, "path")),
     ] {
         let (status, body) = get(&mut sender, uri).await;
@@ -273,6 +274,123 @@ async fn http2_in_front() {
     assert_eq!(lines[0]["protocol"], "http/2");
     // The stop closes the connection in order: GOAWAY, and the driver ends.
     soon("the end of the connection", driver.join_all()).await;
+}
+
+/// Which hosts may be asked for over a connection with which SNI: the hosts that have a certificate are the listeners of
+/// the Gateway API, and those that have none share the one for all.
+#[tokio::test(flavor = "multi_thread")]
+async fn misdirected_requests() {
+    let mut plane = Plane::start().await;
+    let backend = Backend::hello().await;
+    let hosts = [
+        "example.test",
+        "second.test",
+        "first.wild.test",
+        "third.wild.test",
+        "fourth.wild.test",
+        "covered.test",
+    ];
+    for host in hosts {
+        plane.host(host, &[backend.address]);
+    }
+    plane.certificate(
+        "second.test",
+        secret(&certificate(&["second.test", "covered.test"])),
+    );
+    plane.certificate("*.wild.test", secret(&certificate(&["*.wild.test"])));
+    plane.certificate("fourth.wild.test", secret(&certificate(&["fourth.wild.test"])));
+    plane.publish();
+    let mut wrong = Vec::new();
+    for (sni, host, want) in [
+        (Some("example.test"), "example.test", 200),
+        (Some("second.test"), "second.test", 200),
+        (Some("first.wild.test"), "first.wild.test", 200),
+        (Some("fourth.wild.test"), "fourth.wild.test", 200),
+        // Of another listener.
+        (Some("example.test"), "second.test", 421),
+        (Some("example.test"), "third.wild.test", 421),
+        (Some("second.test"), "example.test", 421),
+        (Some("second.test"), "first.wild.test", 421),
+        (Some("first.wild.test"), "example.test", 421),
+        (Some("first.wild.test"), "second.test", 421),
+        (Some("first.wild.test"), "fourth.wild.test", 421),
+        (Some("fourth.wild.test"), "first.wild.test", 421),
+        // Of the same.
+        (Some("first.wild.test"), "third.wild.test", 200),
+        // Of nobody.
+        (Some("example.test"), "unknown.test", 404),
+        (Some("unknown.test"), "other.test", 404),
+        (Some("unknown.test"), "example.test", 200),
+        (Some("second.test"), "unknown.test", 421),
+        (Some("first.wild.test"), "unknown.wild.test", 404),
+        (Some("first.wild.test"), "unknown.test", 421),
+        (Some("second.test"), "192.0.2.1", 421),
+        // In other letters, with a port.
+        (Some("SECOND.test"), "second.TEST:443", 200),
+        (Some("second.test"), "second.test.", 200),
+        // The certificate that was served covers it as well.
+        (Some("second.test"), "covered.test", 200),
+        (Some("covered.test"), "second.test", 421),
+        // Without SNI.
+        (None, "example.test", 200),
+        (None, "unknown.test", 404),
+        (None, "second.test", 421),
+    ] {
+        for version in ["1.1", "1.0"] {
+            let (mut stream, _) = connect(&plane, sni, &["http/1.1"], &rustls::version::TLS13).await;
+            let request = format!("GET / HTTP/{version}\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+            stream.write_all(request.as_bytes()).await.unwrap();
+            let answer = read_until(&mut stream, "\r\n\r\n").await;
+            if !answer.starts_with(&format!("HTTP/{version} {want}")) {
+                wrong.push(format!("{sni:?} {host}: {want} wanted: {answer}"));
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+/// HTTP in the clear where TLS is spoken.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_forgets_tls_is_told() {
+    let mut plane = Plane::start().await;
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    for (sent, want) in [
+        ("GET / HTTP/1.1\r\nhost: a.test\r\n\r\n", "HTTP/1.1 400"),
+        ("GET / HTTP/1.0\r\n\r\n", "HTTP/1.0 400"),
+        (
+            "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 3\r\n\r\nabc",
+            "HTTP/1.1 400",
+        ),
+        (
+            "GET / HTTP/1.1\r\nhost: a.test\r\n\r\nGET / HTTP/1.1\r\nhost: a.test\r\n\r\n",
+            "HTTP/1.1 400",
+        ),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "HTTP/1.1 505"),
+        ("EHLO a.test\r\n", "HTTP/1.1 400"),
+    ] {
+        let mut stream = TcpStream::connect(plane.https()).await.unwrap();
+        stream.write_all(sent.as_bytes()).await.unwrap();
+        let answer = read_all(&mut stream).await;
+        assert!(answer.starts_with(want), "{sent:?}: {answer}");
+        assert_eq!(answer.matches("HTTP/1.").count(), 1, "{sent:?}: {answer}");
+        let told = answer.contains("use https") || !sent.contains("/ HTTP/1.");
+        assert!(told && answer.contains("connection: close"), "{sent:?}: {answer}");
+    }
+    // An alert, as TLS has it.
+    for sent in [
+        &b"\x00\x01"[..],
+        b"\x80\x2e\x01\x03\x01",
+        b"\x16\x03\x01\xff\xff\x01",
+        b" GET / HTTP/1.1\r\n\r\n",
+    ] {
+        let mut stream = TcpStream::connect(plane.https()).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let answer = read_all(&mut stream).await;
+        assert!(!answer.contains("HTTP"), "{sent:?}: {answer}");
+    }
+    assert_eq!(backend.seen(), Vec::<String>::new());
 }
 
 /// On HTTP/2 a client that does not open its window stalls no socket; its response must not hold an endpoint for ever.

@@ -2,8 +2,8 @@
 
 use std::rc::Rc;
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderValue, Response, StatusCode};
+use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
+use http::{HeaderMap, HeaderValue, Response, StatusCode};
 
 use crate::health::Sign;
 use crate::http::answer::Refusal;
@@ -26,8 +26,8 @@ pub(super) fn accept(
         Err(Refusal::UpstreamFailed)
     };
     if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        if upgrade.is_none() {
-            return refused("it changes the protocol without being asked");
+        if !changes_as_asked(upgrade.as_ref(), response.headers()) {
+            return refused("it changes the protocol without being asked, or to another one");
         }
         let Some(response) = upgrade::switch(response, &lease.wire, exchange) else {
             return refused("its connection cannot become a tunnel");
@@ -61,4 +61,17 @@ pub(super) fn accept(
         parts,
         Reply::stream(body, first, lease, Rc::clone(exchange)),
     ))
+}
+
+/// Whether an answer changes to a protocol that was asked for, and says so (RFC 9110 section 7.8).
+fn changes_as_asked(asked: Option<&HeaderValue>, fields: &HeaderMap) -> bool {
+    let mut changed = fields
+        .get_all(UPGRADE)
+        .iter()
+        .flat_map(headers::tokens)
+        .peekable();
+    let is_asked = |protocol: &[u8]| {
+        asked.is_some_and(|asked| headers::tokens(asked).any(|token| token.eq_ignore_ascii_case(protocol)))
+    };
+    changed.peek().is_some() && changed.all(is_asked)
 }

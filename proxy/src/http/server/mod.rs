@@ -182,6 +182,10 @@ async fn exchange(client: &Rc<Client>, conn: &Rc<Conn>, alarm: &Alarm, since: In
     let due = since + client.live.timeouts.request_header;
     let read = poll_fn(|cx| poll_read(cx, client, conn, alarm, &mut parser, due)).await;
     let (head, refusal) = match read {
+        Read::Head(head) if client.not_tls => {
+            conn.io().body = Decoder::until_close();
+            (*head, Some(Refusal::NotTls))
+        }
         Read::Head(head) => match request::framing(head.version, &head.headers) {
             Ok(decoder) => {
                 let io = &mut *conn.io();
