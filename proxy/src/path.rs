@@ -140,11 +140,15 @@ fn is_dotted(segment: &str) -> bool {
 /// Whether a decoded path holds UTF-8 in more octets than it takes (RFC 3629 section 3): `C0` or `C1`, `E0` before less
 /// than `A0`, `F0` before less than `90`, each with an octet behind it that continues it.
 fn has_overlong(path: &[u8]) -> bool {
-    path.windows(6).any(|window| match window {
-        [b'%', b'C', b'0' | b'1', b'%', b'8'..=b'9' | b'A' | b'B', _] => true,
-        [b'%', b'E', b'0', b'%', b'8' | b'9', _] | [b'%', b'F', b'0', b'%', b'8', _] => true,
-        _ => false,
-    })
+    let overlong = |window: &[u8]| {
+        matches!(
+            window,
+            [b'%', b'C', b'0' | b'1', b'%', b'8' | b'9' | b'A' | b'B', _]
+                | [b'%', b'E', b'0', b'%', b'8' | b'9', _]
+                | [b'%', b'F', b'0', b'%', b'8', _]
+        )
+    };
+    path.windows(6).any(overlong)
 }
 
 fn decode(path: &[u8]) -> Result<String, BadPath> {
