@@ -224,7 +224,7 @@ pub(crate) fn forwarded_element(peer: IpAddr, scheme: &str) -> HeaderValue {
 fn drop_suspect(headers: &mut HeaderMap, trusted: bool) {
     let suspect = |name: &HeaderName| {
         let name = name.as_str();
-        name.contains('_') || name == "proxy" || (!trusted && is_claim(name))
+        name.contains(['_', '"']) || name == "proxy" || (!trusted && is_claim(name))
     };
     let found: Vec<HeaderName> = headers.keys().filter(|name| suspect(name)).cloned().collect();
     for name in found {

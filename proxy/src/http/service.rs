@@ -431,15 +431,20 @@ impl From<door::Turned> for Refusal {
 fn check_fields(client: &Client, parts: &http::request::Parts) -> Result<(), Refusal> {
     if parts.version == Version::HTTP_2 {
         http2::check(&parts.headers, client.live.http.max_header_bytes)?;
+        // RFC 9113 section 8.3.1.
+        let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
+        if !path.starts_with('/') && path != "*" {
+            return Err(Refusal::Malformed);
+        }
     }
     if parts.headers.len() > client.live.http.max_headers {
         return Err(Refusal::Headers);
     }
-    if parts
-        .uri
-        .scheme_str()
-        .is_some_and(|scheme| scheme != "http" && scheme != "https")
-    {
+    if parts.uri.scheme_str().is_some_and(|scheme| {
+        !["http", "https"]
+            .iter()
+            .any(|known| scheme.eq_ignore_ascii_case(known))
+    }) {
         return Err(Refusal::Malformed);
     }
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {

@@ -1,6 +1,5 @@
 //! What endpoints send, and what the client gets of it.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -28,18 +27,17 @@ type Case = (&'static str, &'static str, Then, &'static str);
 async fn endpoint(cases: &'static [Case]) -> (std::net::SocketAddr, JoinSet<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
-    let cases = Arc::new(cases);
     let mut tasks = JoinSet::new();
     tasks.spawn(async move {
         let mut serving = JoinSet::new();
         while let Ok((stream, _)) = listener.accept().await {
-            serving.spawn(serve(stream, Arc::clone(&cases)));
+            serving.spawn(serve(stream, cases));
         }
     });
     (address, tasks)
 }
 
-async fn serve(mut stream: TcpStream, cases: Arc<&'static [Case]>) {
+async fn serve(mut stream: TcpStream, cases: &'static [Case]) {
     let mut buffer = Vec::new();
     loop {
         while let Got::Message(message, length) = read(&buffer, false, false) {

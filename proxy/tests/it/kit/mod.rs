@@ -10,6 +10,7 @@ mod fields;
 mod hosts;
 mod lines;
 mod paths;
+mod streams;
 
 use std::net::SocketAddr;
 use std::sync::{Arc, Mutex};
@@ -64,9 +65,9 @@ fn shown(octets: &[u8]) -> String {
 #[derive(Debug)]
 struct Message {
     line: String,
-    fields: Vec<(String, String)>,
+    fields: Fields,
     body: Vec<u8>,
-    trailers: Vec<(String, String)>,
+    trailers: Fields,
 }
 
 /// Fields that are the same in every case, and have tests of their own.
@@ -120,8 +121,11 @@ fn line(octets: &[u8]) -> Option<(&[u8], usize)> {
     Some((&octets[..end], end + 2))
 }
 
+/// Names and values.
+type Fields = Vec<(String, String)>;
+
 /// Field lines up to the empty line, in order of their names; and how many octets that is.
-fn section(octets: &[u8]) -> Result<Option<(Vec<(String, String)>, usize)>, &'static str> {
+fn section(octets: &[u8]) -> Result<Option<(Fields, usize)>, &'static str> {
     let (mut fields, mut at) = (Vec::new(), 0);
     loop {
         let Some((text, length)) = line(&octets[at..]) else {
