@@ -15,6 +15,7 @@ mod alarm;
 pub mod balance;
 mod buffers;
 mod clock;
+mod compress;
 mod door;
 mod filter;
 pub mod h1;

@@ -85,6 +85,12 @@ cells! {
     EndedByClient "sekisho_http_ended_early_total" "by" "client" COUNTER "Exchanges that did not come to their end, by who ended them.";
     EndedByUpstream "sekisho_http_ended_early_total" "by" "upstream" COUNTER "Exchanges that did not come to their end, by who ended them.";
     EndedByProxy "sekisho_http_ended_early_total" "by" "proxy" COUNTER "Exchanges that did not come to their end, by who ended them.";
+    CompressedGzip "sekisho_http_compressed_total" "encoding" "gzip" COUNTER "Answers that were compressed, by coding.";
+    CompressedBrotli "sekisho_http_compressed_total" "encoding" "br" COUNTER "Answers that were compressed, by coding.";
+    CompressedZstd "sekisho_http_compressed_total" "encoding" "zstd" COUNTER "Answers that were compressed, by coding.";
+    CompressionIn "sekisho_http_compression_bytes_total" "side" "in" COUNTER "Octets of answers that were compressed, before (in) and after (out).";
+    CompressionOut "sekisho_http_compression_bytes_total" "side" "out" COUNTER "Octets of answers that were compressed, before (in) and after (out).";
+    CompressionNoRoom "sekisho_http_compression_skipped_total" "" "" COUNTER "Answers that were not compressed because http.compression_memory was in use.";
     HealthChecked "sekisho_health_checked_endpoints" "" "" GAUGE "Endpoints whose health is asked for, once for each different check.";
     HealthUnhealthy "sekisho_health_unhealthy_endpoints" "" "" GAUGE "Endpoints whose health check fails.";
     HealthProbeGood "sekisho_health_probes_total" "result" "good" COUNTER "Health probes by result.";

@@ -7,7 +7,10 @@ use std::sync::Arc;
 use super::bgp;
 use super::fault::{At, Log, Place, quote};
 use super::table::{Table, host_address, listen_address};
-use crate::model::{Appliance, Http, Invalid, Listen, Prefix, Routing, Secret, Source, SourceKind, Timeouts};
+use crate::model::{
+    Appliance, Compression, Encoding, Http, Invalid, Listen, MediaRange, Prefix, Routing, Secret, Source,
+    SourceKind, Timeouts,
+};
 
 /// Octets that fit in `sun_path` with its closing NUL (unix(7)).
 const SOCKET_PATH: usize = 107;
@@ -392,6 +395,21 @@ pub(super) fn http(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Res
                     None
                 }
             }),
+        compression: Compression {
+            encodings: table
+                .list("compression", str::parse::<Encoding>)
+                .map(|at| at.value.into_iter().map(|at| at.value).collect()),
+            min_bytes: table
+                .number("compression_min_bytes")
+                .map(|at| at.value)
+                .or(default.compression.min_bytes),
+            types: table
+                .list("compression_types", str::parse::<MediaRange>)
+                .map(|at| at.value.into_iter().map(|at| at.value).collect()),
+        },
+        compression_memory: table
+            .number("compression_memory")
+            .map_or(default.compression_memory, |at| at.value),
         access_log: table.bool("access_log").unwrap_or(default.access_log),
     }
 }

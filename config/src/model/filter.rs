@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Door, Invalid};
+use super::{Compression, Door, Invalid};
 
 /// What is done with the requests of a route before they go on, and with the answers before they go back.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -34,6 +34,8 @@ pub struct Filters {
     pub max_body_bytes: Option<u64>,
     /// Whether `%2F` in a path is let through as it is; such a path is refused (400) otherwise.
     pub encoded_slash: bool,
+    /// Which answers are compressed, where that differs from the file.
+    pub compression: Compression,
 }
 
 impl Filters {
@@ -63,6 +65,10 @@ impl Filters {
             (self.waits != Waits::default(), "waits of its own"),
             (self.max_body_bytes.is_some(), "limit on bodies"),
             (self.encoded_slash, "%2F may pass"),
+            (
+                self.compression != Compression::default(),
+                "compression of its own",
+            ),
         ]
         .into_iter()
         .filter_map(|(there, name)| there.then_some(name))

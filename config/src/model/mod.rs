@@ -7,6 +7,7 @@ mod as_path;
 mod bgp;
 mod certificate;
 mod community;
+mod compression;
 mod condition;
 mod desired;
 mod door;
@@ -34,6 +35,7 @@ pub use bgp::{
 };
 pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet};
 pub use community::{Community, CommunityPattern};
+pub use compression::{Compression, Encoding, MediaRange, takes};
 pub use condition::{Conditions, FieldCondition, ValueMatch};
 pub use desired::{ClusterPart, Desired, NodeAddresses, TcpRoute};
 pub use door::{ConcurrentLimit, Door, ForwardAuth, Jwt, LimitBy, RateLimit};

@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AddressPool, Bgp, Prefix, Secret};
+use super::{AddressPool, Bgp, Compression, Prefix, Secret};
 
 /// The whole file of the box, read and checked. Defaults are filled in.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -142,6 +142,10 @@ pub struct Http {
     pub abort_on_half_close: bool,
     /// `sticky_key_file`: key of the cookies by which clients stay with a pod. `None`: one that the box keeps.
     pub sticky_key: Option<Secret>,
+    /// `compression`, `compression_min_bytes`, `compression_types`: which answers are compressed where the Ingress says nothing.
+    pub compression: Compression,
+    /// Octets that all answers being compressed may need together; beyond it answers stay as they are.
+    pub compression_memory: usize,
     /// Whether every request writes a line of access log.
     pub access_log: bool,
 }
@@ -163,6 +167,11 @@ impl Default for Http {
             max_connections_per_address: 0,
             abort_on_half_close: false,
             sticky_key: None,
+            compression: Compression {
+                min_bytes: Some(Compression::MIN_BYTES),
+                ..Compression::default()
+            },
+            compression_memory: 64 * 1024 * 1024,
             access_log: true,
         }
     }

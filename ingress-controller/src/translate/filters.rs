@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use sekisho_config::model::{
-    Action, Cors, Filters, FindingKind, HeaderChanges, Origin, PathTemplate, Redirect, Share, Waits,
+    Action, Compression, Cors, Filters, FindingKind, HeaderChanges, Origin, PathTemplate, Redirect, Share,
+    Waits,
 };
 
 use super::annotations::{self, Unreadable};
@@ -72,6 +73,11 @@ pub(super) fn of(
         },
         max_body_bytes: annotations::MAX_BODY_BYTES.of(written),
         encoded_slash: annotations::ALLOW_ENCODED_SLASH.of(written).unwrap_or_default(),
+        compression: Compression {
+            encodings: annotations::COMPRESSION.of(written),
+            min_bytes: annotations::COMPRESSION_MIN_BYTES.of(written),
+            types: annotations::COMPRESSION_TYPES.of(written),
+        },
     };
     Ok((!filters.is_empty()).then(|| Arc::new(filters)))
 }

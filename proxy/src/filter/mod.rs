@@ -93,6 +93,11 @@ impl Compiled {
         }))
     }
 
+    /// As they were wished.
+    pub(crate) fn wished(&self) -> &Filters {
+        &self.wished
+    }
+
     /// Who may come in.
     pub(crate) fn door(&self) -> Option<&door::Compiled> {
         self.door.as_ref()

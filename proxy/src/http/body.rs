@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::call::Call;
+use super::coded::Coded;
 use super::exchange::{Exchange, Fault};
 use super::http2::StreamRequest;
 use super::server::Http1Body;
@@ -302,6 +303,7 @@ enum Kind {
     Full(Option<Bytes>),
     Stream(Box<Download>),
     Switched(Box<Switched>),
+    Coded(Box<Coded>),
 }
 
 #[derive(Debug)]
@@ -334,6 +336,19 @@ impl Reply {
             kind,
             exchange: Some(exchange),
         }
+    }
+
+    /// A body that is compressed on its way.
+    pub(super) fn coded(coded: Coded) -> Self {
+        Self {
+            kind: Kind::Coded(Box::new(coded)),
+            exchange: None,
+        }
+    }
+
+    /// Whether it comes from an endpoint as it is, with something in it or not.
+    pub(super) fn is_endpoints(&self) -> bool {
+        matches!(self.kind, Kind::Stream(_))
     }
 
     /// The body of an upgrade's answer; the exchange lives on in the tunnel.
@@ -454,6 +469,9 @@ impl Body for Reply {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
         let this = self.get_mut();
+        if let Kind::Coded(coded) = &mut this.kind {
+            return coded.poll(cx);
+        }
         let Some(exchange) = &this.exchange else {
             return Poll::Ready(None);
         };
@@ -470,7 +488,7 @@ impl Body for Reply {
                     Ok(Frame::data(text))
                 }))
             }
-            Kind::Switched(_) => Poll::Ready(None),
+            Kind::Switched(_) | Kind::Coded(_) => Poll::Ready(None),
             Kind::Stream(download) => {
                 let activity = &exchange.client.activity;
                 activity.pulled(std::mem::take(&mut download.handed));
@@ -511,6 +529,7 @@ impl Body for Reply {
         match &self.kind {
             Kind::Full(text) => text.is_none(),
             Kind::Switched(_) => true,
+            Kind::Coded(coded) => coded.is_over(),
             Kind::Stream(download) => download.first.is_none() && download.body.is_end_stream(),
         }
     }
@@ -519,6 +538,7 @@ impl Body for Reply {
         match &self.kind {
             Kind::Full(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Kind::Switched(_) => SizeHint::with_exact(0),
+            Kind::Coded(_) => SizeHint::new(),
             Kind::Stream(download) => download.size_hint(),
         }
     }

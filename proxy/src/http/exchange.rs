@@ -14,6 +14,7 @@ use super::connection::Client;
 use super::http2::Respond;
 use crate::access_log::Combined;
 use crate::balance::Tried;
+use crate::compress::Coding;
 use crate::door::Ticket;
 use crate::health::{Sign, passive};
 use crate::moment::Moment;
@@ -153,6 +154,8 @@ pub(crate) struct Exchange {
     pub(crate) ticket: RefCell<Option<Ticket>>,
     /// That of a request for which it matters.
     pub(crate) origin: RefCell<Option<HeaderValue>>,
+    /// Whether its answer may be compressed.
+    pub(crate) coding: Cell<Coding>,
     pub(crate) target: RefCell<Option<Rc<Target>>>,
     pub(crate) endpoint: RefCell<Option<At>>,
     /// Its place in the pool, where places are counted.

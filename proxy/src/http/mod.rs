@@ -3,12 +3,14 @@
 mod answer;
 mod body;
 mod call;
+mod coded;
+mod coder;
 pub(crate) mod connection;
 mod date;
 mod exchange;
 mod forward;
 mod grpc;
-mod headers;
+pub(crate) mod headers;
 mod host;
 mod http2;
 mod io;

@@ -19,7 +19,8 @@ use super::body::{ClientBody, Reply};
 use super::connection::Client;
 use super::exchange::{Exchange, Phase, Target};
 use super::http2::Respond;
-use super::{forward, grpc, headers, host, http2};
+use super::{coded, forward, grpc, headers, host, http2};
+use crate::compress::{self, Coding};
 use crate::h1::request::plain_length;
 use crate::path::{Normal, normal_form};
 use crate::route::Asked;
@@ -68,6 +69,9 @@ pub(crate) async fn serve(
         .and_then(|target| target.filters.as_deref())
     {
         filters.response(response.headers_mut(), exchange.origin.borrow().as_ref());
+    }
+    if let Coding::On(encoding) = exchange.coding.get() {
+        response = coded::compress(response, encoding, &exchange);
     }
     Ok(response)
 }
@@ -189,6 +193,7 @@ fn begin(
         respond,
         ticket: RefCell::default(),
         origin: RefCell::default(),
+        coding: Cell::default(),
         target: RefCell::default(),
         endpoint: RefCell::default(),
         place: RefCell::default(),
@@ -286,6 +291,13 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
     let target = snapshot.target(&winner, &client.worker.dice);
     *exchange.target.borrow_mut() = Some(Rc::clone(&target));
     let filters = target.filters.as_deref();
+    if exchange.grpc.is_none() {
+        let wish = compress::Wish::new(
+            filters.map(filter::Compiled::wished),
+            &client.live.http.compression,
+        );
+        exchange.coding.set(wish.coding(parts.version, &parts.headers));
+    }
     if let Some(filters) = filters
         && let Some(answer) = filtered(exchange, filters, &parts, host.as_ref(), &path)?
     {

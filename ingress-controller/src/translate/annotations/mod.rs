@@ -5,6 +5,7 @@
 //! that the annotation counts as absent, but for those without which more would pass than is meant
 //! ([`Annotation::strictly_of`]).
 
+mod content;
 mod door;
 mod filters;
 mod named;
@@ -22,6 +23,7 @@ use crate::ANNOTATION_PREFIX;
 use crate::text::printable;
 use crate::world::{Annotations, Kind};
 
+pub(super) use content::*;
 pub(super) use door::*;
 pub(super) use filters::*;
 pub(super) use named::{Named, named};
@@ -67,7 +69,7 @@ impl<T> Annotation<T> {
 
 /// Every row, in the order of the page.
 fn rows() -> impl Iterator<Item = &'static dyn Row> {
-    [TABLE, routing::ROWS, filters::ROWS, door::ROWS]
+    [TABLE, routing::ROWS, filters::ROWS, content::ROWS, door::ROWS]
         .into_iter()
         .flatten()
         .copied()

@@ -44,6 +44,13 @@ fn every_annotation_sets_its_filter_alone() {
         ("response-timeout: 1h", "waits of its own"),
         ("max-body-bytes: 8m", "limit on bodies"),
         ("allow-encoded-slash: 'true'", "%2F may pass"),
+        ("compression: 'zstd, br, gzip'", "compression of its own"),
+        ("compression: 'off'", "compression of its own"),
+        ("compression-min-bytes: 2k", "compression of its own"),
+        (
+            "compression-types: 'text/*, application/json'",
+            "compression of its own",
+        ),
     ] {
         let (filters, _, findings) = filters(&format!("sekisho.io/{annotation}"));
         assert_eq!(findings, [""; 0], "{annotation}");
@@ -78,6 +85,13 @@ fn what_cannot_be_done_is_a_finding_and_nothing_else() {
         "response-timeout: '5'",
         "connect-timeout: 0s",
         "max-body-bytes: lots",
+        "compression: 'gzip, deflate'",
+        "compression: 'gzip, gzip'",
+        "compression: 'gzip, off'",
+        "compression: ','",
+        "compression-min-bytes: small",
+        "compression-types: '*/*'",
+        "compression-types: ''",
     ] {
         let (filters, action, findings) = filters(&format!("sekisho.io/{annotation}"));
         let place = format!(
