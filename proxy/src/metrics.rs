@@ -57,8 +57,14 @@ cells! {
     RefusedRate "sekisho_http_refused_total" "reason" "rate_limit" COUNTER "Requests answered by the box itself, by reason.";
     RefusedConcurrency "sekisho_http_refused_total" "reason" "concurrency_limit" COUNTER "Requests answered by the box itself, by reason.";
     RefusedUnauthorized "sekisho_http_refused_total" "reason" "unauthorized" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedCredentials "sekisho_http_refused_total" "reason" "credentials" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedBusyCredentials "sekisho_http_refused_total" "reason" "credentials_busy" COUNTER "Requests answered by the box itself, by reason.";
     RefusedAuth "sekisho_http_refused_total" "reason" "auth_failed" COUNTER "Requests answered by the box itself, by reason.";
     RequestTimeout "sekisho_http_refused_total" "reason" "request_timeout" COUNTER "Requests answered by the box itself, by reason.";
+    PasswordRight "sekisho_http_passwords_total" "result" "accepted" COUNTER "Names and passwords of basic authentication by what they were found to be.";
+    PasswordKnown "sekisho_http_passwords_total" "result" "known" COUNTER "Names and passwords of basic authentication by what they were found to be.";
+    PasswordWrong "sekisho_http_passwords_total" "result" "rejected" COUNTER "Names and passwords of basic authentication by what they were found to be.";
+    PasswordShed "sekisho_http_passwords_total" "result" "shed" COUNTER "Names and passwords of basic authentication by what they were found to be.";
     ChallengeAnswered "sekisho_http_challenges_total" "" "" COUNTER "ACME HTTP-01 challenges answered.";
     UpstreamConnected "sekisho_http_upstream_connects_total" "result" "ok" COUNTER "Connections to endpoints by result.";
     UpstreamConnectFailed "sekisho_http_upstream_connects_total" "result" "failed" COUNTER "Connections to endpoints by result.";

@@ -149,7 +149,7 @@ pub fn start_with_log(
         admitted: AtomicUsize::new(0),
         addresses: Arc::default(),
         compressing: AtomicUsize::new(0),
-        doors: crate::door::Tables::default(),
+        doors: crate::door::Tables::new(count),
         stop: CancellationToken::new(),
     });
     let probing = metrics.worker(count).unwrap_or_else(Metrics::detached);

@@ -97,6 +97,8 @@ pub(crate) struct Worker {
     pub(crate) counters: Arc<Counters>,
     pub(crate) upstreams: Rc<Upstreams>,
     pub(crate) dice: RefCell<Dice>,
+    /// What is known of passwords.
+    pub(crate) passwords: crate::door::basic::Known,
     /// Waits of client connections.
     pub(crate) alarms: Rc<Alarms>,
     pub(crate) lines: Lines,
@@ -222,6 +224,7 @@ impl Worker {
             upstreams: Upstreams::new(Arc::clone(&counters), Wires::new(Arc::clone(&shared.snapshot))),
             counters,
             dice: RefCell::new(Dice::new(seed)),
+            passwords: crate::door::basic::Known::default(),
             alarms: Rc::default(),
             lines: Lines::new(told.lines),
             spans: told.spans,

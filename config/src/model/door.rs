@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{PoolId, Prefix};
+use super::{PoolId, Prefix, Users};
 
 /// Who may come in, and how often.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -17,6 +17,8 @@ pub struct Door {
     pub rate: Option<RateLimit>,
     /// How many requests at a time.
     pub concurrent: Option<ConcurrentLimit>,
+    /// Whose passwords let in.
+    pub basic: Option<Basic>,
     /// Which tokens are believed.
     pub jwt: Option<Jwt>,
     /// Whom to ask.
@@ -63,6 +65,19 @@ pub enum LimitBy {
     Header(Arc<str>),
     /// All of the Ingress.
     Ingress,
+}
+
+/// Names and passwords in `Authorization: Basic` (RFC 7617), without which nothing passes (401).
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Basic {
+    /// Who may come in.
+    pub users: Arc<Users>,
+    /// What browsers show: printable ASCII without `"` and `\`.
+    pub realm: Arc<str>,
+    /// Whether the field is taken out before the request goes on.
+    pub strip: bool,
+    /// The field in which the name goes on; what the client sends in it is taken out.
+    pub user_header: Option<Arc<str>>,
 }
 
 /// JSON Web Tokens (RFC 7519) in `Authorization: Bearer`, without which nothing passes (401).

@@ -16,6 +16,7 @@ mod finding;
 mod host;
 mod ids;
 mod observed;
+mod password;
 mod pattern;
 mod policy;
 mod pool;
@@ -38,7 +39,7 @@ pub use community::{Community, CommunityPattern};
 pub use compression::{Compression, Encoding, MediaRange, takes};
 pub use condition::{Conditions, FieldCondition, ValueMatch};
 pub use desired::{ClusterPart, Desired, NodeAddresses, TcpRoute};
-pub use door::{ConcurrentLimit, Door, ForwardAuth, Jwt, LimitBy, RateLimit};
+pub use door::{Basic, ConcurrentLimit, Door, ForwardAuth, Jwt, LimitBy, RateLimit};
 pub use filter::{
     Cors, Filters, FixedAnswer, HeaderChanges, Origin, PathTemplate, Redirect, TemplatePiece, Waits,
 };
@@ -48,6 +49,7 @@ pub use ids::{Invalid, NodeName, ObjectName, PoolId, Revision, RouteId, ServiceS
 pub use observed::{
     ChallengeAnswer, Health, ListenerState, Observed, Reach, RoutedVia, Unroutable, VipServing,
 };
+pub use password::{PasswordHash, Scheme, UserFault, Users};
 pub use pattern::Pattern;
 pub use policy::{
     AsPathCondition, CommunityChange, PathChange, PolicyRule, PrefixRange, RuleAction, RuleNextHop,

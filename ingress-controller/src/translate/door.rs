@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use sekisho_config::model::{Action, ConcurrentLimit, Door, FindingKind, ForwardAuth, Jwt, RateLimit};
+use sekisho_config::model::{Action, Basic, ConcurrentLimit, Door, FindingKind, ForwardAuth, Jwt, RateLimit};
 
 use super::annotations::{self, Unreadable};
 use super::backends;
 use super::findings::Findings;
+use super::named;
 use crate::world::{Backend, Ingress, Kind, ServicePortRef, World};
 
 /// The door of all routes of an Ingress. One that cannot be read as it is meant must not stand open.
@@ -37,6 +38,17 @@ pub(super) fn of(world: &World, ingress: &Ingress, findings: &mut Findings) -> R
         );
     }
     let by = by.unwrap_or_default();
+    let basic = basic(world, ingress, findings)?;
+    let jwt = jwt(ingress, findings)?;
+    if basic.is_some() && jwt.is_some() {
+        findings.add(
+            FindingKind::Conflict,
+            (Kind::Ingress, &ingress.name),
+            annotations::AUTH_BASIC_SECRET.place(),
+            "stands beside sekisho.io/jwt-jwks, and a request has one Authorization for both: the paths answer 503; take one out",
+        );
+        return Err(Unreadable(annotations::AUTH_BASIC_SECRET.name));
+    }
     Ok(Door {
         allow: annotations::ALLOW_NETWORKS
             .strictly_of(written)?
@@ -51,10 +63,68 @@ pub(super) fn of(world: &World, ingress: &Ingress, findings: &mut Findings) -> R
             by: by.clone(),
         }),
         concurrent: most.map(|most| ConcurrentLimit { most, by }),
-        jwt: jwt(ingress, findings)?,
+        basic,
+        jwt,
         forward_auth: forward_auth(world, ingress, findings)?,
     })
 }
+
+const CLOSED: &str = "the paths answer 503";
+
+fn basic(world: &World, ingress: &Ingress, findings: &mut Findings) -> Result<Option<Basic>, Unreadable> {
+    let row = &annotations::AUTH_BASIC_SECRET;
+    let written = &ingress.annotations;
+    let realm = annotations::AUTH_BASIC_REALM.strictly_of(written)?;
+    let strip = annotations::AUTH_BASIC_STRIP.strictly_of(written)?;
+    let user_header = annotations::AUTH_BASIC_USER_HEADER.strictly_of(written)?;
+    let Some(content) = named::content(row, world, ingress, CLOSED, findings)? else {
+        if realm.is_none() && strip.is_none() && user_header.is_none() {
+            return Ok(None);
+        }
+        findings.add(
+            FindingKind::InvalidValue,
+            (Kind::Ingress, &ingress.name),
+            row.place(),
+            "is missing beside others about passwords: the paths answer 503; name the Secret",
+        );
+        return Err(Unreadable(row.name));
+    };
+    let secret = &content.name;
+    let mut unusable = |message: String| named::unusable(row, ingress, &message, findings);
+    let Some((users, faults)) = content.users() else {
+        unusable(format!(
+            "{CLOSED}: Secret {secret} has no key `auth`; make it with kubectl create secret generic --from-file=auth"
+        ));
+        return Err(Unreadable(row.name));
+    };
+    for fault in faults.iter().take(MOST_LINES) {
+        let (line, why) = (fault.line, fault.why);
+        unusable(format!(
+            "line {line} of `auth` in Secret {secret} lets nobody in: {why}"
+        ));
+    }
+    if faults.len() > MOST_LINES {
+        let more = faults.len() - MOST_LINES;
+        unusable(format!(
+            "{more} further lines of `auth` in Secret {secret} let nobody in; correct those before"
+        ));
+    }
+    if users.is_empty() {
+        unusable(format!(
+            "{CLOSED}: `auth` in Secret {secret} has no user who may come in; write one with htpasswd -B"
+        ));
+        return Err(Unreadable(row.name));
+    }
+    Ok(Some(Basic {
+        users: users.clone(),
+        realm: realm.unwrap_or_else(|| "Restricted".into()),
+        strip: strip.unwrap_or_default(),
+        user_header,
+    }))
+}
+
+/// Lines of a file that are named one by one.
+const MOST_LINES: usize = 5;
 
 fn jwt(ingress: &Ingress, findings: &mut Findings) -> Result<Option<Jwt>, Unreadable> {
     let written = &ingress.annotations;

@@ -51,7 +51,6 @@ pub(crate) fn references(world: &World, context: &Context) -> References {
 }
 
 /// The object that this annotation names; `None` without the annotation. Without the object, `consequence` and why are a finding.
-#[expect(dead_code, reason = "the annotations that name objects follow")]
 pub(super) fn content<'a>(
     row: &'static Annotation<Named>,
     world: &'a World,

@@ -1,11 +1,11 @@
 //! What a Secret or ConfigMap holds that an annotation names.
 
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
-use sekisho_config::model::{ObjectName, Secret};
+use sekisho_config::model::{ObjectName, Secret, UserFault, Users};
 
 use super::parse::object_name;
 use super::{Kind, ParseError};
@@ -14,19 +14,38 @@ use super::{Kind, ParseError};
 pub const SECRET_KEYS: [&str; 4] = ["auth", "ca.crt", "ca.crl", "jwks"];
 
 /// The entries of a Secret or ConfigMap. Prints their names only.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct Content {
     /// [`Kind::NamedSecret`] or [`Kind::ConfigMap`]
     pub kind: Kind,
     /// Its name.
     pub name: ObjectName,
     entries: BTreeMap<Arc<str>, Secret>,
+    /// The users of `auth`, judged once for all translations.
+    users: OnceLock<(Arc<Users>, Vec<UserFault>)>,
 }
+
+impl PartialEq for Content {
+    fn eq(&self, other: &Self) -> bool {
+        (self.kind, &self.name, &self.entries) == (other.kind, &other.name, &other.entries)
+    }
+}
+
+impl Eq for Content {}
 
 impl Content {
     /// The value of `key`.
     pub fn get(&self, key: &str) -> Option<&[u8]> {
         self.entries.get(key).map(Secret::expose)
+    }
+
+    /// The users of the file `auth`, and the lines of it that let nobody in; `None` without the file.
+    pub fn users(&self) -> Option<&(Arc<Users>, Vec<UserFault>)> {
+        let file = self.get("auth")?;
+        Some(self.users.get_or_init(|| {
+            let (users, faults) = Users::parse(file);
+            (Arc::new(users), faults)
+        }))
     }
 
     /// Every key with its value, in order.
@@ -50,6 +69,7 @@ impl Content {
                 .filter(|(key, _)| read(key))
                 .map(|(key, value)| secret(key, value))
                 .collect(),
+            users: OnceLock::new(),
         })
     }
 
@@ -63,6 +83,7 @@ impl Content {
                 .map(|(key, ByteString(value))| (key.into(), Secret::new(value)))
                 .chain(object.data.into_iter().flatten().map(text))
                 .collect(),
+            users: OnceLock::new(),
         })
     }
 }

@@ -1,6 +1,7 @@
 //! The door of a route: who may come in, and how often. Pure look-ups beside two tables of fixed size that all workers
 //! share without a lock.
 
+pub(crate) mod basic;
 pub(crate) mod jwt;
 mod limits;
 mod networks;
@@ -24,6 +25,7 @@ pub(crate) struct Compiled {
     networks: Option<Networks>,
     rate: Option<(Pace, By)>,
     concurrent: Option<(u32, By)>,
+    basic: Option<basic::Compiled>,
     jwt: Option<jwt::Compiled>,
     auth: Option<Auth>,
 }
@@ -59,6 +61,7 @@ pub(crate) enum Turned {
 pub(crate) struct Tables {
     rates: Rates,
     slots: Arc<Slots>,
+    pub(crate) hashers: basic::Hashers,
 }
 
 impl By {
@@ -130,6 +133,7 @@ impl Compiled {
                 .concurrent
                 .as_ref()
                 .map(|limit| (limit.most, By::compile(&limit.by))),
+            basic: door.basic.as_ref().map(basic::Compiled::compile),
             jwt: door.jwt.as_ref().map(jwt::Compiled::compile),
             auth: door.forward_auth.as_ref().map(|auth| Auth {
                 host: HeaderValue::from_str(&auth.host).unwrap_or_else(|_| HeaderValue::from_static("")),
@@ -179,6 +183,16 @@ impl Compiled {
         }
     }
 
+    /// Whose passwords are believed.
+    pub(crate) fn basic(&self) -> Option<&basic::Compiled> {
+        self.basic.as_ref()
+    }
+
+    /// The Ingress whose door it is.
+    pub(crate) fn ingress(&self) -> &ObjectName {
+        &self.ingress
+    }
+
     /// Which tokens are believed.
     pub(crate) fn jwt(&self) -> Option<&jwt::Compiled> {
         self.jwt.as_ref()
@@ -191,9 +205,12 @@ impl Compiled {
 }
 
 impl Tables {
-    #[cfg(test)]
-    fn new() -> Self {
-        Self::default()
+    /// For so many workers.
+    pub(crate) fn new(workers: usize) -> Self {
+        Self {
+            hashers: basic::Hashers::new(workers),
+            ..Self::default()
+        }
     }
 }
 
@@ -262,7 +279,7 @@ mod tests {
                     by: by.clone(),
                 });
             });
-            let tables = Tables::new();
+            let tables = Tables::new(1);
             let ask = |(address, value): (&str, &'static str)| {
                 limited
                     .count(&tables, address.parse().unwrap(), &field(value))
@@ -281,7 +298,7 @@ mod tests {
                 by: LimitBy::Address,
             });
         });
-        let tables = Tables::new();
+        let tables = Tables::new(1);
         let ask = || limited.count(&tables, "192.0.2.1".parse().unwrap(), &HeaderMap::new());
         let first = ask().unwrap();
         let _second = ask().unwrap();

@@ -47,6 +47,10 @@ pub(crate) enum Refusal {
     Rate(u32),
     /// Too many at a time.
     Concurrency,
+    /// No name and password that are believed.
+    Credentials,
+    /// Too many passwords wait to be judged.
+    CredentialsBusy,
     /// No token that is believed.
     Unauthorized,
     /// The Service that is to be asked has not answered.
@@ -176,6 +180,16 @@ impl Refusal {
                 Cell::RefusedUnauthorized,
                 "A valid token is needed.\n",
             ),
+            Self::Credentials => (
+                StatusCode::UNAUTHORIZED,
+                Cell::RefusedCredentials,
+                "A name and a password are needed.\n",
+            ),
+            Self::CredentialsBusy => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                Cell::RefusedBusyCredentials,
+                "Too many others are signing in.\n",
+            ),
             Self::AuthFailed => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 Cell::RefusedAuth,
@@ -199,6 +213,11 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
         Refusal::RequestTimeout => exchange::Fault::Client,
         _ => exchange::Fault::Proxy,
     });
+    let challenge = match refusal {
+        Refusal::Unauthorized => Some(HeaderValue::from_static("Bearer")),
+        Refusal::Credentials => exchange.basic_challenge(),
+        _ => None,
+    };
     if let Some(content_type) = exchange.grpc.clone() {
         return grpc::status_response(status, text, content_type, exchange);
     }
@@ -208,8 +227,8 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
     }
-    if refusal == Refusal::Unauthorized {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+    if let Some(challenge) = challenge {
+        headers.insert(WWW_AUTHENTICATE, challenge);
     }
     if let Refusal::Rate(seconds) = refusal {
         headers.insert(RETRY_AFTER, HeaderValue::from(seconds));

@@ -138,6 +138,8 @@ pub(crate) struct Exchange {
     pub(crate) version: Version,
     pub(crate) host: RefCell<Option<HeaderValue>>,
     pub(crate) path: RefCell<String>,
+    /// Who it is, by name and password.
+    pub(crate) user: RefCell<Option<String>>,
     pub(crate) user_agent: Option<HeaderValue>,
     /// Kept for the combined format only.
     pub(crate) referer: Option<HeaderValue>,
@@ -182,6 +184,11 @@ impl Exchange {
     /// What the filters of the route say, where there are any.
     fn of_filters<T>(&self, ask: impl Fn(&filter::Compiled) -> Option<T>) -> Option<T> {
         self.target.borrow().as_ref()?.filters.as_deref().and_then(ask)
+    }
+
+    /// How the client is asked for a name and a password.
+    pub(crate) fn basic_challenge(&self) -> Option<HeaderValue> {
+        self.of_filters(|filters| Some(filters.door()?.basic()?.challenge.clone()))
     }
 
     /// How long a connection to an endpoint may take.
@@ -386,11 +393,12 @@ impl Exchange {
     fn log_combined(&self) {
         let worker = &self.client.worker;
         let path = self.path.borrow();
+        let user = self.user.borrow();
         worker.lines.combined(
             &worker.counters,
             &Combined {
                 client: self.address,
-                user: None,
+                user: user.as_deref().map(str::as_bytes),
                 request: [
                     self.method.as_str().as_bytes(),
                     path.as_bytes(),
@@ -521,6 +529,9 @@ impl Exchange {
                 if let Some(sni) = &tls.sni {
                     line.text("sni", sni.as_bytes());
                 }
+            }
+            if let Some(user) = &*self.user.borrow() {
+                line.text("user", user.as_bytes());
             }
             if let Some(agent) = &self.user_agent {
                 line.text("user_agent", agent.as_bytes());

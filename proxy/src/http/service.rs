@@ -11,8 +11,8 @@ use http::header::{
     ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, REFERER, SERVER, USER_AGENT,
 };
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
-use sekisho_config::model::LogFormat;
+use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use sekisho_config::model::{LogFormat, ObjectName};
 
 use super::answer::{self, Refusal, refuse, text_response};
 use super::body::{ClientBody, Reply};
@@ -168,6 +168,7 @@ fn begin(
         version: parts.version,
         host: RefCell::default(),
         path: RefCell::default(),
+        user: RefCell::default(),
         user_agent: parts.headers.get(USER_AGENT).cloned(),
         referer: match client.live.access_log.format {
             LogFormat::Combined => parts.headers.get(REFERER).cloned(),
@@ -392,6 +393,14 @@ async fn let_in(
     let Some(filters) = forward.target.filters.clone() else {
         return Ok(None);
     };
+    if let Some(door) = filters.door()
+        && let Some(basic) = door.basic()
+    {
+        let headers = &mut forward.parts.headers;
+        let user = signed_in(door.ingress(), basic, headers, &exchange.client).await?;
+        basic.pass(headers, &user);
+        *exchange.user.borrow_mut() = Some(user);
+    }
     if let Some(jwt) = filters.door().and_then(door::Compiled::jwt) {
         let headers = &mut forward.parts.headers;
         let Ok(fields) = jwt.check(headers) else {
@@ -427,6 +436,33 @@ async fn let_in(
     }
     filters.request(&mut forward.parts.headers);
     Ok(None)
+}
+
+/// Who a request is from, by its name and password.
+async fn signed_in(
+    ingress: &ObjectName,
+    basic: &door::basic::Compiled,
+    headers: &HeaderMap,
+    client: &Client,
+) -> Result<String, Refusal> {
+    use door::basic::{Passed, Refused};
+    let worker = &client.worker;
+    let hashers = &worker.shared.doors.hashers;
+    let spawn = |work| drop(worker.connections.spawn_local(work));
+    let (cell, verdict) = match basic
+        .check(ingress, headers, &worker.passwords, hashers, spawn)
+        .await
+    {
+        Ok((user, Passed::Judged)) => (Some(metrics::Cell::PasswordRight), Ok(user)),
+        Ok((user, Passed::Known)) => (Some(metrics::Cell::PasswordKnown), Ok(user)),
+        Err(Refused::Missing) => (None, Err(Refusal::Credentials)),
+        Err(Refused::Wrong) => (Some(metrics::Cell::PasswordWrong), Err(Refusal::Credentials)),
+        Err(Refused::Busy) => (Some(metrics::Cell::PasswordShed), Err(Refusal::CredentialsBusy)),
+    };
+    if let Some(cell) = cell {
+        worker.counters.inc(cell);
+    }
+    verdict
 }
 
 impl From<door::Turned> for Refusal {

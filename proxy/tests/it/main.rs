@@ -21,6 +21,7 @@ mod hostile;
 mod http2;
 mod kit;
 mod lifecycle;
+mod passwords;
 mod proxy_protocol;
 mod proxying;
 mod routes;

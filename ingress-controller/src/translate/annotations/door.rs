@@ -6,7 +6,8 @@ use std::time::Duration;
 use sekisho_config::model::{LimitBy, Prefix};
 
 use super::filters::field_name;
-use super::read::{duration, list, number};
+use super::named::{Named, secret};
+use super::read::{boolean, duration, list, number};
 use super::{Annotation, Row};
 use crate::text::{is_object_name, printable};
 use crate::world::Kind;
@@ -21,6 +22,10 @@ pub(super) static ROWS: &[&dyn Row] = &[
     &RATE_LIMIT_BURST,
     &CONCURRENT_REQUESTS,
     &LIMIT_BY,
+    &AUTH_BASIC_SECRET,
+    &AUTH_BASIC_REALM,
+    &AUTH_BASIC_STRIP,
+    &AUTH_BASIC_USER_HEADER,
     &JWT_JWKS,
     &JWT_ISSUER,
     &JWT_AUDIENCES,
@@ -176,6 +181,47 @@ pub(in crate::translate) static LIMIT_BY: Annotation<LimitBy> = Annotation {
     values: "`address` (default), `header NAME`, `ingress`",
     does: "who counts as one client",
     read: by,
+};
+
+/// What may stand between the quotation marks of `realm`.
+fn realm(value: &str) -> Result<Arc<str>, String> {
+    let good = |octet: u8| (b' '..=b'~').contains(&octet) && octet != b'"' && octet != b'\\';
+    if value.is_empty() || value.len() > 128 || !value.bytes().all(good) {
+        return Err("it is empty, longer than 128, or holds something else than printable ASCII without \" and \\; write a short text".to_owned());
+    }
+    Ok(value.into())
+}
+
+pub(in crate::translate) static AUTH_BASIC_SECRET: Annotation<Named> = Annotation {
+    name: "sekisho.io/auth-basic-secret",
+    on: INGRESS,
+    values: "name of a Secret of the namespace, with the key `auth`",
+    does: "only requests with a [name and password](access-control.md#names-and-passwords) of this file of `htpasswd` come in; others get 401",
+    read: secret,
+};
+
+pub(in crate::translate) static AUTH_BASIC_REALM: Annotation<Arc<str>> = Annotation {
+    name: "sekisho.io/auth-basic-realm",
+    on: INGRESS,
+    values: "a text; by default `Restricted`",
+    does: "what browsers show when they ask",
+    read: realm,
+};
+
+pub(in crate::translate) static AUTH_BASIC_STRIP: Annotation<bool> = Annotation {
+    name: "sekisho.io/auth-basic-strip",
+    on: INGRESS,
+    values: "`\"true\"`, `\"false\"` (default)",
+    does: "whether `Authorization` is taken out before the request goes on",
+    read: boolean,
+};
+
+pub(in crate::translate) static AUTH_BASIC_USER_HEADER: Annotation<Arc<str>> = Annotation {
+    name: "sekisho.io/auth-basic-user-header",
+    on: INGRESS,
+    values: "the name of a header field",
+    does: "in which the name of the user goes on; what the client sends in it is taken out",
+    read: field_name,
 };
 
 /// A JSON Web Key Set with public keys of the kinds that are known.

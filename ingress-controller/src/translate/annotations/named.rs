@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use sekisho_config::model::ObjectName;
 
-use super::Annotation;
+use super::{Annotation, door};
 use crate::text::{is_object_name, printable};
 use crate::world::{Annotations, Ingress, Kind, Reference};
 
 /// Those rows. One that is not listed here names an object that is never there.
-static NAMED: &[&Annotation<Named>] = &[];
+static NAMED: &[&Annotation<Named>] = &[&door::AUTH_BASIC_SECRET];
 
 /// An object in the namespace of the Ingress.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -31,7 +31,6 @@ pub(in crate::translate) fn named(annotations: &Annotations) -> impl Iterator<It
 }
 
 /// A reader: the name of a Secret.
-#[expect(dead_code, reason = "the annotations that name objects follow")]
 pub(super) fn secret(value: &str) -> Result<Named, String> {
     name(value, Kind::NamedSecret)
 }

@@ -131,3 +131,127 @@ fn who_cannot_be_asked_says_no() {
         "{findings:?}"
     );
 }
+
+const HASH: &str = "$2y$05$./0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmno";
+
+/// A Secret of the namespace `ns` with this file `auth`.
+fn users(lines: &[&str]) -> String {
+    let lines: String = lines.iter().map(|line| format!("    {line}\n")).collect();
+    format!(
+        "---\napiVersion: v1\nkind: Secret\nmetadata: {{name: users, namespace: ns}}\ntype: Opaque\nstringData:\n  auth: |\n{lines}"
+    )
+}
+
+fn door_with(objects: &str, annotations: &str) -> (Door, Action, Vec<String>) {
+    let manifests = service("web")
+        + objects
+        + &ingress("i", &[("a.b", "Prefix", "/", "web")]).replace(
+            "namespace: ns}",
+            &format!("namespace: ns, annotations: {{{annotations}}}}}"),
+        );
+    let (part, findings) = run(&manifests, &context());
+    let route = &part
+        .hosts
+        .get(&"a.b".parse::<HostPattern>().unwrap())
+        .unwrap()
+        .routes[0];
+    (
+        route.filters.as_deref().cloned().unwrap_or_default().door,
+        route.action.clone(),
+        lines(&findings),
+    )
+}
+
+#[test]
+fn names_and_passwords() {
+    let (ann, bob) = (format!("ann:{HASH}"), format!("bob:{HASH}:comment"));
+    let (door, action, findings) = door_with(
+        &users(&["# comment", &ann, &bob]),
+        "sekisho.io/auth-basic-secret: users, sekisho.io/auth-basic-realm: Back office, sekisho.io/auth-basic-strip: 'true', \
+         sekisho.io/auth-basic-user-header: X-User",
+    );
+    assert_eq!(findings, [""; 0]);
+    assert!(matches!(action, Action::Forward(_)));
+    let basic = door.basic.unwrap();
+    assert_eq!(
+        (basic.users.len(), &*basic.realm, basic.strip),
+        (2, "Back office", true)
+    );
+    assert_eq!(basic.user_header.as_deref(), Some("x-user"));
+    // One line that cannot be used keeps one user out.
+    let (door, action, findings) = door_with(
+        &users(&[&ann, "bob:$apr1$salt$0123456789012345678901"]),
+        "sekisho.io/auth-basic-secret: users",
+    );
+    assert!(matches!(action, Action::Forward(_)));
+    assert_eq!(door.basic.unwrap().users.len(), 1);
+    assert_eq!(findings.len(), 1);
+    assert!(
+        findings[0].starts_with(
+            "reference_unusable Ingress ns/i metadata.annotations[sekisho.io/auth-basic-secret]: line 2 of `auth` in Secret \
+             ns/users lets nobody in: its hash is made with MD5"
+        ),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn without_its_users_a_path_is_closed() {
+    let ann = format!("ann:{HASH}");
+    let elsewhere = users(&[&ann]).replace("namespace: ns", "namespace: other");
+    let named = "sekisho.io/auth-basic-secret: users";
+    for (objects, annotations, want) in [
+        (
+            String::new(),
+            named,
+            "the paths answer 503: there is no Secret ns/users; create it",
+        ),
+        (
+            elsewhere.clone(),
+            named,
+            "the paths answer 503: there is no Secret ns/users; create it",
+        ),
+        (
+            elsewhere,
+            "sekisho.io/auth-basic-secret: other/users",
+            "those of other namespaces are never read",
+        ),
+        (
+            users(&[&ann]).replace("auth:", "other:"),
+            named,
+            "has no key `auth`",
+        ),
+        (users(&["# nobody"]), named, "has no user who may come in"),
+        (
+            users(&["ann:{SHA}0DPiKuNIrrVmD8IUCuw1hQxNqZc="]),
+            named,
+            "has no user who may come in",
+        ),
+        (
+            users(&[&ann]),
+            "sekisho.io/auth-basic-realm: x",
+            "is missing beside others about passwords",
+        ),
+        (
+            users(&[&ann]),
+            "sekisho.io/auth-basic-secret: users, sekisho.io/auth-basic-realm: 'a\"b'",
+            "printable ASCII",
+        ),
+        (
+            users(&[&ann]),
+            "sekisho.io/auth-basic-secret: users, sekisho.io/jwt-jwks: '{\"keys\": [{\"kty\": \"OKP\", \"crv\": \"Ed25519\", \"x\": \"AQAB\"}]}'",
+            "one Authorization for both",
+        ),
+    ] {
+        let (_, action, findings) = door_with(&objects, annotations);
+        assert!(
+            matches!(action, Action::Unavailable(_)),
+            "{annotations}: {action:?}"
+        );
+        assert!(
+            findings.iter().any(|line| line.contains(want)),
+            "{want}: {findings:?}"
+        );
+        assert!(!findings.concat().contains("0DPiKuNIrr"), "{findings:?}");
+    }
+}
