@@ -164,6 +164,7 @@ impl Control {
         let settings = &self.settings;
         self.desired.http.clone_from(&settings.listen.http);
         self.desired.https.clone_from(&settings.listen.https);
+        self.desired.http3.clone_from(&settings.listen.http3);
         let key = settings.http.sticky_key.as_ref().or(self.own_sticky_key.as_ref());
         self.desired.sticky_key = key.cloned();
     }

@@ -347,6 +347,7 @@ mod tests {
         let listen = |listeners: &[&str], addresses: &[&str]| Listen {
             http: listeners.iter().map(|text| text.parse().unwrap()).collect(),
             https: Vec::new(),
+            http3: Vec::new(),
             ingress_addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
             trusted_proxies: Vec::new(),
             proxy_protocol_from: Vec::new(),

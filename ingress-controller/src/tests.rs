@@ -28,6 +28,7 @@ pub(crate) fn context() -> Context {
         listen: Listen {
             http: vec!["0.0.0.0:80".parse().unwrap()],
             https: Vec::new(),
+            http3: Vec::new(),
             ingress_addresses: vec!["198.51.100.1".parse().unwrap()],
             trusted_proxies: Vec::new(),
             proxy_protocol_from: Vec::new(),

@@ -5,6 +5,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::pin::pin;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use futures::FutureExt;
 use tokio::net::{TcpListener, TcpStream};
 use tokio_util::sync::CancellationToken;
 
+use crate::http::alt_svc::AltSvc;
 use crate::metrics::Cell;
 use crate::worker::{Flavour, Worker};
 use crate::{http, l4};
@@ -26,6 +28,7 @@ pub(crate) async fn run(
     socket: std::net::TcpListener,
     address: SocketAddr,
     flavour: Flavour,
+    alt_svc: Arc<AltSvc>,
     close: CancellationToken,
 ) {
     let listener = match TcpListener::from_std(socket) {
@@ -40,10 +43,11 @@ pub(crate) async fn run(
         .local_addr()
         .ok()
         .filter(|local| !local.ip().is_unspecified());
-    let place = Place {
+    let place = &Place {
         address,
         local,
         flavour,
+        alt_svc,
     };
     let mut pause = ERROR_PAUSE.0;
     let mut stop = pin!(async {
@@ -101,21 +105,24 @@ pub(crate) async fn run(
 }
 
 /// Where connections come to.
-#[derive(Clone, Copy, Debug)]
+#[derive(Debug)]
 struct Place {
     /// As the snapshot names it.
     address: SocketAddr,
     /// As the socket is bound, if that is one address.
     local: Option<SocketAddr>,
     flavour: Flavour,
+    /// What is to be said of HTTP/3 there.
+    alt_svc: Arc<AltSvc>,
 }
 
-fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place) {
+fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: &Place) {
     let Place {
         address,
         local,
         flavour,
-    } = place;
+        ref alt_svc,
+    } = *place;
     worker.counters.inc(Cell::Accepted);
     let gauge = match flavour {
         Flavour::Tcp => Cell::TcpConnections,
@@ -129,12 +136,13 @@ fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: Place)
         Flavour::Http => {
             worker
                 .connections
-                .spawn_local(http::connection::run(this, stream, peer, local, false, admitted));
+                .spawn_local(http::connection::run(this, stream, peer, local, None, admitted));
         }
         Flavour::Https => {
+            let tls = Some(Arc::clone(alt_svc));
             worker
                 .connections
-                .spawn_local(http::connection::run(this, stream, peer, local, true, admitted));
+                .spawn_local(http::connection::run(this, stream, peer, local, tls, admitted));
         }
         Flavour::Tcp => {
             worker

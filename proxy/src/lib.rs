@@ -6,7 +6,7 @@
 //!   connections to endpoints. A request loads one snapshot and keeps it to its end; nothing on its way is locked.
 //!
 //! It does not decide what is wished or which endpoint is reachable; it speaks HTTP/1.1 and HTTP/2 to clients and
-//! to endpoints, in the clear and over TLS. HTTP/3 is not here yet.
+//! to endpoints, in the clear and over TLS, and HTTP/3 to clients.
 
 mod accept;
 mod access_log;
@@ -16,9 +16,11 @@ pub mod balance;
 mod buffers;
 mod clock;
 mod compress;
+mod datagrams;
 mod door;
 mod filter;
 pub mod h1;
+pub mod h3;
 pub mod health;
 mod http;
 mod l4;

@@ -12,13 +12,15 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 
+use crate::datagrams::Datagrams;
+use crate::http::alt_svc::AltSvc;
 use crate::snapshot::ListenerKind;
 use crate::socket;
 use crate::start::Event;
 use crate::worker::{Command, Flavour, Shared};
 
 /// Between two tries to bind: from, to.
-const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
+pub(crate) const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(30));
 
 /// Where listeners are really bound, by the address that the snapshot names.
 pub(crate) type Bound = Mutex<HashMap<SocketAddr, SocketAddr>>;
@@ -57,20 +59,24 @@ impl Listeners {
     /// Runs until the box stops; then closes every socket.
     pub(crate) async fn run(self) {
         let mut open: HashMap<SocketAddr, Listener> = HashMap::new();
+        let mut datagrams = Datagrams::default();
         let mut followed = OrdMap::new();
         loop {
-            let wanted = self.shared.snapshot.load_full().listeners().clone();
+            let snapshot = self.shared.snapshot.load_full();
+            let wanted = snapshot.listeners().clone();
             let due = |listener: &Listener| matches!(listener, Listener::Failed { again, .. } if *again <= Instant::now());
             // Most snapshots change no listener.
             if !wanted.ptr_eq(&followed) || open.values().any(due) {
-                self.follow(&wanted, &mut open).await;
+                self.follow(&wanted, &mut open, &mut datagrams).await;
                 followed = wanted;
             }
+            datagrams.follow(&self, &snapshot).await;
+            drop(snapshot);
             let again = open.values().filter_map(|listener| match listener {
                 Listener::Failed { again, .. } => Some(*again),
                 Listener::Open { .. } => None,
             });
-            let again = again.min();
+            let again = again.chain(datagrams.again()).min();
             tokio::select! {
                 () = self.shared.stop.cancelled() => break,
                 () = self.changed.notified() => {}
@@ -88,6 +94,7 @@ impl Listeners {
         &self,
         wanted: &OrdMap<SocketAddr, ListenerKind>,
         open: &mut HashMap<SocketAddr, Listener>,
+        datagrams: &mut Datagrams,
     ) {
         let wanted: HashMap<SocketAddr, Flavour> = wanted
             .iter()
@@ -120,7 +127,8 @@ impl Listeners {
             let alone = !open.iter().any(|(other, listener)| {
                 other.port() == address.port() && matches!(listener, Listener::Open { .. })
             });
-            let (listener, state) = match self.open(address, flavour, alone).await {
+            let alt_svc = datagrams.alt_svc(address);
+            let (listener, state) = match self.open(address, flavour, alt_svc, alone).await {
                 Ok(close) => {
                     tracing::info!(listener = %address, kind = flavour.as_str(), "listener bound");
                     (Listener::Open { flavour, close }, ListenerState::Bound)
@@ -159,6 +167,7 @@ impl Listeners {
         &self,
         address: SocketAddr,
         flavour: Flavour,
+        alt_svc: Arc<AltSvc>,
         alone: bool,
     ) -> io::Result<CancellationToken> {
         // Beside sockets of our own the question has no meaning: they are in the way themselves.
@@ -175,6 +184,7 @@ impl Listeners {
                 socket,
                 address,
                 flavour,
+                alt_svc: Arc::clone(&alt_svc),
                 close: close.clone(),
             };
             worker
@@ -203,9 +213,9 @@ fn flavour(kind: &ListenerKind) -> Flavour {
 }
 
 /// The error with the way out where there is one.
-fn said(error: &io::Error) -> String {
+pub(crate) fn said(error: &io::Error) -> String {
     match error.kind() {
-        io::ErrorKind::AddrInUse => format!("{error}; another process listens there (see `ss -ltnp`)"),
+        io::ErrorKind::AddrInUse => format!("{error}; another process listens there (see `ss -tulnp`)"),
         io::ErrorKind::PermissionDenied => {
             format!("{error}; ports below 1024 need the capability CAP_NET_BIND_SERVICE")
         }
@@ -213,6 +223,6 @@ fn said(error: &io::Error) -> String {
     }
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+pub(crate) fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

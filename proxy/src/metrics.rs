@@ -34,6 +34,7 @@ cells! {
     Http10 "sekisho_http_requests_by_protocol_total" "protocol" "http/1.0" COUNTER "Requests by protocol of the client.";
     Http11 "sekisho_http_requests_by_protocol_total" "protocol" "http/1.1" COUNTER "Requests by protocol of the client.";
     Http2 "sekisho_http_requests_by_protocol_total" "protocol" "http/2" COUNTER "Requests by protocol of the client.";
+    Http3 "sekisho_http_requests_by_protocol_total" "protocol" "http/3" COUNTER "Requests by protocol of the client.";
     RefusedMalformed "sekisho_http_refused_total" "reason" "malformed" COUNTER "Requests answered by the box itself, by reason.";
     RefusedHost "sekisho_http_refused_total" "reason" "host" COUNTER "Requests answered by the box itself, by reason.";
     RefusedPath "sekisho_http_refused_total" "reason" "path" COUNTER "Requests answered by the box itself, by reason.";
@@ -76,6 +77,16 @@ cells! {
     Http2ResetFlood "sekisho_http2_closed_total" "reason" "reset_flood" COUNTER "HTTP/2 connections of clients that the box closed because of what the client sent.";
     Http2Calm "sekisho_http2_closed_total" "reason" "calm" COUNTER "HTTP/2 connections of clients that the box closed because of what the client sent.";
     Http2Protocol "sekisho_http2_closed_total" "reason" "protocol" COUNTER "HTTP/2 connections of clients that the box closed because of what the client sent.";
+    Http3Connections "sekisho_http3_connections" "" "" GAUGE "HTTP/3 connections of clients open.";
+    Http3HandshakeDone "sekisho_http3_handshakes_total" "result" "ok" COUNTER "QUIC handshakes by result.";
+    Http3HandshakeFailed "sekisho_http3_handshakes_total" "result" "failed" COUNTER "QUIC handshakes by result.";
+    Http3HandshakeTimeout "sekisho_http3_handshakes_total" "result" "timeout" COUNTER "QUIC handshakes by result.";
+    Http3Retried "sekisho_http3_handshakes_total" "result" "retry" COUNTER "QUIC handshakes by result.";
+    Http3Refused "sekisho_http3_handshakes_total" "result" "refused" COUNTER "QUIC handshakes by result.";
+    Http3ControlFlood "sekisho_http3_closed_total" "reason" "control_flood" COUNTER "HTTP/3 connections of clients that the box closed because of what the client sent.";
+    Http3ResetFlood "sekisho_http3_closed_total" "reason" "reset_flood" COUNTER "HTTP/3 connections of clients that the box closed because of what the client sent.";
+    Http3Protocol "sekisho_http3_closed_total" "reason" "protocol" COUNTER "HTTP/3 connections of clients that the box closed because of what the client sent.";
+    DatagramsDropped "sekisho_http3_datagrams_dropped_total" "" "" COUNTER "Datagrams that the kernel dropped because a worker did not take them in time.";
     UpstreamUnrouted "sekisho_http_upstream_unrouted_total" "" "" COUNTER "Connections to endpoints that were open, or being made, when the route was withdrawn.";
     UpstreamReused "sekisho_http_upstream_reused_total" "" "" COUNTER "Requests sent on a kept connection.";
     UpstreamHttp2Connections "sekisho_http_upstream_http2_connections" "" "" GAUGE "HTTP/2 connections to endpoints.";

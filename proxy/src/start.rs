@@ -11,6 +11,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::prober;
+use crate::http::http3;
 use crate::listen::{Bound, Listeners};
 use crate::metrics::SpanCounters;
 use crate::metrics::{Collected, Metrics};
@@ -139,11 +140,13 @@ pub fn start_with_log(
     // One more than there are workers, for the prober.
     let metrics = Metrics::new(count + 1, Arc::clone(&snapshot));
     let tls = tls::server_config(Arc::clone(&snapshot)).map_err(StartError::Tls)?;
+    let quic = http3::Tls::new(tls::quic_config(Arc::clone(&snapshot)).map_err(StartError::Tls)?)?;
     let shared = Arc::new(Shared {
         snapshot,
         live: ArcSwap::from_pointee(live),
         appliance: Arc::clone(&appliance),
         tls,
+        quic,
         metrics: Arc::clone(&metrics),
         mailboxes: (0..count).map(|_| Mailbox::default()).collect(),
         admitted: AtomicUsize::new(0),

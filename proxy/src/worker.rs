@@ -20,7 +20,9 @@ use crate::access_log::{self, Lines};
 use crate::addresses::{Addresses, Counted};
 use crate::alarm::{self, Alarms};
 use crate::balance::Dice;
-use crate::http::Target;
+use crate::http::alt_svc::AltSvc;
+use crate::http::http3::Opening;
+use crate::http::{Target, http3};
 use crate::metrics::{Counters, Metrics};
 use crate::route::Winner;
 use crate::snapshot::{Snapshot, Withdrawn};
@@ -37,6 +39,8 @@ pub(crate) struct Shared {
     pub(crate) live: ArcSwap<Live>,
     pub(crate) appliance: Arc<str>,
     pub(crate) tls: Arc<rustls::ServerConfig>,
+    /// TLS of HTTP/3.
+    pub(crate) quic: http3::Tls,
     pub(crate) metrics: Arc<Metrics>,
     /// What was withdrawn, for each worker.
     pub(crate) mailboxes: Box<[Mailbox]>,
@@ -60,8 +64,11 @@ pub(crate) enum Command {
         socket: TcpListener,
         address: SocketAddr,
         flavour: Flavour,
+        alt_svc: Arc<AltSvc>,
         close: CancellationToken,
     },
+    /// Serve HTTP/3 on this socket.
+    Datagrams(Opening),
 }
 
 /// What a listener's connections speak.
@@ -316,8 +323,11 @@ pub(crate) async fn run(
         tokio::select! {
             () = shared.stop.cancelled() => break,
             command = commands.recv() => match command {
-                Some(Command::Open { socket, address, flavour, close }) => {
-                    accepting.spawn_local(accept::run(Rc::clone(&worker), socket, address, flavour, close));
+                Some(Command::Open { socket, address, flavour, alt_svc, close }) => {
+                    accepting.spawn_local(accept::run(Rc::clone(&worker), socket, address, flavour, alt_svc, close));
+                }
+                Some(Command::Datagrams(opening)) => {
+                    worker.connections.spawn_local(http3::run(Rc::clone(&worker), opening));
                 }
                 None => break,
             },

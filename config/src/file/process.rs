@@ -118,6 +118,20 @@ pub(super) fn listen(table: &Table<'_>, log: &Log) -> ReadListen {
         list.into_iter().map(|at| at.value).collect()
     };
     let (http, https) = (listeners("http", 80), listeners("https", 443));
+    let http3 = table
+        .list("http3", listen_address)
+        .map(|at| at.value)
+        .unwrap_or_default();
+    for at in http3.iter().filter(|at| !https.contains(&at.value)) {
+        log.fault(
+            &at.place,
+            format!(
+                "{} is no HTTPS listener, and HTTP/3 is served beside one",
+                at.value
+            ),
+            "write it in listen.https, too, or take it out here",
+        );
+    }
     let ingress_addresses = table
         .list("ingress_addresses", host_address)
         .map(|at| at.value)
@@ -151,6 +165,7 @@ pub(super) fn listen(table: &Table<'_>, log: &Log) -> ReadListen {
         settings: Listen {
             http,
             https,
+            http3: http3.into_iter().map(|at| at.value).collect(),
             ingress_addresses: ingress_addresses.iter().map(|at| at.value).collect(),
             trusted_proxies: trusted.into_iter().map(|at| at.value).collect(),
             proxy_protocol_from: proxy_protocol_from.into_iter().map(|at| at.value).collect(),
@@ -383,6 +398,12 @@ pub(super) fn http(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Res
         max_connections_per_address: table
             .number("max_connections_per_address")
             .map_or(default.max_connections_per_address, |at| at.value),
+        http3_max_age: table
+            .duration("http3_max_age")
+            .map_or(default.http3_max_age, |at| at.value),
+        http3_retry_above: table
+            .number("http3_retry_above")
+            .map_or(default.http3_retry_above, |at| at.value),
         abort_on_half_close: table
             .bool("abort_on_half_close")
             .unwrap_or(default.abort_on_half_close),

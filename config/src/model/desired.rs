@@ -48,6 +48,8 @@ pub struct Desired {
     pub http: Vec<SocketAddr>,
     /// From the file: HTTPS listeners.
     pub https: Vec<SocketAddr>,
+    /// From the file: HTTPS listeners beside which HTTP/3 is served.
+    pub http3: Vec<SocketAddr>,
     /// Key of the cookies by which clients stay with a pod; without it there are none.
     pub sticky_key: Option<Secret>,
 }

@@ -52,6 +52,8 @@ pub struct Listen {
     pub http: Vec<SocketAddr>,
     /// HTTPS listeners.
     pub https: Vec<SocketAddr>,
+    /// HTTPS listeners beside which HTTP/3 is served, on the same address and port.
+    pub http3: Vec<SocketAddr>,
     /// Addresses that Ingresses get in their status and that are announced for them. Empty: the first of the first
     /// `[[vips]]` pool of each family, or the listeners' own addresses where there is no pool.
     pub ingress_addresses: Vec<IpAddr>,
@@ -122,11 +124,11 @@ pub struct Http {
     pub max_uri_bytes: usize,
     /// Octets of a request body, 413 beyond it; 0: no limit.
     pub max_body_bytes: u64,
-    /// HTTP/2 streams at a time on one connection (SETTINGS_MAX_CONCURRENT_STREAMS).
+    /// Streams at a time on one HTTP/2 connection (SETTINGS_MAX_CONCURRENT_STREAMS) or HTTP/3 connection.
     pub max_concurrent_streams: u32,
-    /// HTTP/2 frames in 10 s on one connection that carry nothing and move nothing on, before it is closed.
+    /// HTTP/2 and HTTP/3 frames in 10 s on one connection that carry nothing and move nothing on, before it is closed.
     pub max_control_frames: u32,
-    /// HTTP/2 streams in 10 s on one connection that its client resets, before it is closed.
+    /// HTTP/2 and HTTP/3 streams in 10 s on one connection that its client resets, before it is closed.
     pub max_resets: u32,
     /// Requests on one keep-alive connection before it is closed.
     pub max_requests_per_connection: u64,
@@ -138,6 +140,10 @@ pub struct Http {
     pub max_connections: usize,
     /// Connections at a time from one address; further ones are closed at once. 0: no limit.
     pub max_connections_per_address: usize,
+    /// How long clients remember that there is HTTP/3 (Alt-Svc); zero: they are not told.
+    pub http3_max_age: Duration,
+    /// QUIC handshakes at a time in one worker beyond which a client has to prove its address first (Retry).
+    pub http3_retry_above: u32,
     /// Whether a client that closes its sending side before it has its answer is taken to have left.
     pub abort_on_half_close: bool,
     /// `sticky_key_file`: key of the cookies by which clients stay with a pod. `None`: one that the box keeps.
@@ -165,6 +171,8 @@ impl Default for Http {
             max_idle_per_endpoint: 64,
             max_connections: 100_000,
             max_connections_per_address: 0,
+            http3_max_age: Duration::from_secs(24 * 3600),
+            http3_retry_above: 64,
             abort_on_half_close: false,
             sticky_key: None,
             compression: Compression {

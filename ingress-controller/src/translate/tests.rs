@@ -27,6 +27,7 @@ pub(super) fn context() -> Context {
         listen: Listen {
             http: vec!["0.0.0.0:80".parse().unwrap()],
             https: vec!["0.0.0.0:443".parse().unwrap()],
+            http3: Vec::new(),
             ingress_addresses: Vec::new(),
             trusted_proxies: Vec::new(),
             proxy_protocol_from: Vec::new(),

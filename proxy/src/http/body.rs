@@ -13,6 +13,8 @@ use super::call::Call;
 use super::coded::Coded;
 use super::exchange::{Exchange, Fault};
 use super::http2::StreamRequest;
+use super::http3::Http3Request;
+use super::respond::Respond;
 use super::server::Http1Body;
 use super::stream_body::StreamBody;
 use super::upgrade::Switched;
@@ -51,6 +53,7 @@ pub(crate) enum BodyError {
 pub(crate) enum ClientBody {
     Http1(Http1Body),
     Http2(Box<StreamRequest>),
+    Http3(Box<Http3Request>),
     /// There is none: what follows the header is no body.
     Empty,
 }
@@ -72,6 +75,17 @@ impl EndpointBody {
     }
 }
 
+impl ClientBody {
+    /// Where interim answers go, if a stream carries the request.
+    pub(crate) fn respond(&self) -> Option<Respond> {
+        match self {
+            Self::Http1(_) | Self::Empty => None,
+            Self::Http2(body) => Some(Respond::Http2(body.respond())),
+            Self::Http3(body) => Some(Respond::Http3(body.respond())),
+        }
+    }
+}
+
 impl Body for ClientBody {
     type Data = Bytes;
     type Error = BodyError;
@@ -80,6 +94,7 @@ impl Body for ClientBody {
         match self.get_mut() {
             Self::Http1(body) => body.poll_frame(cx),
             Self::Http2(body) => body.poll_frame(cx),
+            Self::Http3(body) => body.poll_frame(cx),
             Self::Empty => Poll::Ready(None),
         }
     }
@@ -88,6 +103,7 @@ impl Body for ClientBody {
         match self {
             Self::Http1(body) => body.is_end_stream(),
             Self::Http2(body) => body.is_end_stream(),
+            Self::Http3(body) => body.is_end_stream(),
             Self::Empty => true,
         }
     }
@@ -96,6 +112,7 @@ impl Body for ClientBody {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
+            Self::Http3(body) => body.size_hint(),
             Self::Empty => SizeHint::with_exact(0),
         }
     }

@@ -1,5 +1,6 @@
 //! One client connection: handshake, protocol, time-outs, end.
 
+use std::cell::OnceCell;
 use std::net::SocketAddr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -11,12 +12,13 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
+use super::alt_svc::AltSvc;
 use super::headers;
 use super::http2::serve_http2;
 use super::io::{Activity, ClientIo, ClientStream};
 use super::server::{Conn, serve_http1};
 use crate::metrics::Cell;
-use crate::proxy_protocol;
+use crate::proxy_protocol::{self, Ends};
 use crate::start::Live;
 use crate::stream::Stream;
 use crate::upstream::Guest;
@@ -41,6 +43,9 @@ pub(crate) struct Client {
     pub(crate) guest: Rc<Guest>,
     /// The connection itself, if it speaks HTTP/1.1.
     http1: Option<Rc<Conn>>,
+    alt_svc: Option<Arc<AltSvc>>,
+    /// What was said of HTTP/3 last.
+    alt_svc_said: OnceCell<HeaderValue>,
     _admitted: Admitted,
 }
 
@@ -52,7 +57,69 @@ pub(crate) struct Tls {
     pub(crate) sni: Option<String>,
 }
 
+/// How a connection was made, for [`Client::new`].
+pub(crate) struct Made {
+    pub(crate) ends: Ends,
+    pub(crate) tls: Option<Tls>,
+    /// It began without TLS where there is to be TLS.
+    pub(crate) not_tls: bool,
+    pub(crate) activity: Arc<Activity>,
+    /// The connection itself, if it speaks HTTP/1.1.
+    pub(crate) http1: Option<Rc<Conn>>,
+    /// What is to be said of HTTP/3.
+    pub(crate) alt_svc: Option<Arc<AltSvc>>,
+    pub(crate) admitted: Admitted,
+}
+
 impl Client {
+    pub(crate) fn new(worker: Rc<Worker>, live: Arc<Live>, made: Made) -> Rc<Self> {
+        let Made {
+            ends,
+            tls,
+            not_tls,
+            activity,
+            http1,
+            alt_svc,
+            admitted,
+        } = made;
+        let peer = ends.client;
+        Rc::new(Self {
+            trusted: live
+                .trusted_proxies
+                .iter()
+                .any(|prefix| prefix.contains(peer.ip())),
+            peer,
+            peer_value: HeaderValue::from_str(&peer.ip().to_string())
+                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
+            forwarded: headers::forwarded_element(peer.ip(), if tls.is_some() { "https" } else { "http" }),
+            port_value: HeaderValue::from(ends.server.port()),
+            worker,
+            live,
+            tls,
+            not_tls,
+            activity,
+            guest: Guest::new(ends),
+            http1,
+            alt_svc,
+            alt_svc_said: OnceCell::new(),
+            _admitted: admitted,
+        })
+    }
+
+    /// What an answer says of HTTP/3. A box that is being stopped says nothing: another one may serve it at the same address.
+    pub(crate) fn alt_svc(&self) -> Option<HeaderValue> {
+        let alt_svc = self.alt_svc.as_ref()?;
+        let is_on = alt_svc.is_on();
+        if is_on && let Some(said) = self.alt_svc_said.get() {
+            return (!self.worker.stop.is_given()).then(|| said.clone());
+        }
+        let value = alt_svc.value(self.live.http.http3_max_age)?;
+        if is_on {
+            let _ = self.alt_svc_said.set(value.clone());
+        }
+        (!self.worker.stop.is_given()).then_some(value)
+    }
+
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
     }
@@ -65,23 +132,25 @@ impl Client {
     }
 }
 
-/// Serves a connection from accept to its end. `local`: where it came to, if that is known; `tls`: whether the listener
-/// speaks TLS.
+/// Serves a connection from accept to its end. `local`: where it came to, if that is known; `tls`: of a listener that speaks
+/// TLS, what is to be said of HTTP/3.
 pub(crate) async fn run(
     worker: Rc<Worker>,
     mut stream: TcpStream,
     peer: SocketAddr,
     local: Option<SocketAddr>,
-    tls: bool,
+    tls: Option<Arc<AltSvc>>,
     admitted: Admitted,
 ) {
     let live = worker.shared.live.load_full();
     let Some(ends) = proxy_protocol::receive(&mut stream, peer, local, &live, &worker.counters).await else {
         return;
     };
-    let peer = ends.client;
+    let secure = tls.is_some();
+    // Behind a load balancer that speaks for its clients datagrams go another way, if any.
+    let alt_svc = tls.filter(|_| ends.client == SocketAddr::new(peer.ip().to_canonical(), peer.port()));
     let (mut http2, mut not_tls) = (false, false);
-    let opened = if tls {
+    let opened = if secure {
         // In a box of its own, as is what HTTP/2 needs: a connection that is idle need not have room for it.
         let Some(opened) = Box::pin(handshake(&worker, stream, &live)).await else {
             return;
@@ -115,25 +184,16 @@ pub(crate) async fn run(
     } else {
         (Some(Conn::new(stream)), None)
     };
-    let client = Rc::new(Client {
-        trusted: live
-            .trusted_proxies
-            .iter()
-            .any(|prefix| prefix.contains(peer.ip())),
-        peer,
-        peer_value: HeaderValue::from_str(&peer.ip().to_string())
-            .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-        forwarded: headers::forwarded_element(peer.ip(), if tls.is_some() { "https" } else { "http" }),
-        port_value: HeaderValue::from(ends.server.port()),
-        worker,
-        live,
+    let made = Made {
+        ends,
         tls,
         not_tls,
         activity: Arc::clone(&activity),
-        guest: Guest::new(ends),
         http1: http1.clone(),
-        _admitted: admitted,
-    });
+        alt_svc,
+        admitted,
+    };
+    let client = Client::new(worker, live, made);
     match http1 {
         Some(conn) => serve_http1(client, conn).await,
         None => {

@@ -11,7 +11,7 @@ use sekisho_config::model::{Balance, LogFormat, ObjectName, Revision};
 use tokio::time::Instant;
 
 use super::connection::Client;
-use super::http2::Respond;
+use super::respond::Respond;
 use crate::access_log::Combined;
 use crate::balance::Tried;
 use crate::compress::Coding;
@@ -150,7 +150,7 @@ pub(crate) struct Exchange {
     pub(crate) grpc: Option<HeaderValue>,
     /// When a gRPC call has to be over.
     pub(crate) deadline: Option<Instant>,
-    /// Where interim answers go on HTTP/2.
+    /// Where interim answers go on HTTP/2 and HTTP/3.
     pub(crate) respond: Option<Respond>,
     /// Its place among those that may run at a time.
     pub(crate) ticket: RefCell<Option<Ticket>>,
@@ -250,7 +250,7 @@ impl Exchange {
     /// Passes an interim answer of an endpoint on, if the client takes it.
     pub(crate) fn interim(&self, cx: &mut std::task::Context<'_>, status: StatusCode, fields: &HeaderMap) {
         match &self.respond {
-            // 100 was said, or not asked for; 101 is none of HTTP/2.
+            // 100 was said, or not asked for; 101 is none of HTTP/2 and HTTP/3.
             Some(_) if status.as_u16() < 102 => {}
             Some(respond) => respond.interim(status, fields),
             None => self.client.interim(cx, status, fields),
@@ -386,6 +386,7 @@ impl Exchange {
         match self.version {
             Version::HTTP_10 => "HTTP/1.0",
             Version::HTTP_2 => "HTTP/2.0",
+            Version::HTTP_3 => "HTTP/3.0",
             _ => "HTTP/1.1",
         }
     }
@@ -476,6 +477,7 @@ impl Exchange {
                 match self.version {
                     Version::HTTP_10 => "http/1.0",
                     Version::HTTP_2 => "http/2",
+                    Version::HTTP_3 => "http/3",
                     _ => "http/1.1",
                 },
             );

@@ -1,4 +1,4 @@
-//! gRPC over HTTP/2: what its clients understand of the box's own answers, and how long a call may take.
+//! gRPC over HTTP/2 and HTTP/3: what its clients understand of the box's own answers, and how long a call may take.
 
 use std::rc::Rc;
 use std::time::Duration;
@@ -20,7 +20,7 @@ pub(super) fn content_type(version: Version, fields: &HeaderMap) -> Option<Heade
     let value = fields.get(CONTENT_TYPE)?;
     let rest = value.as_bytes().strip_prefix(PREFIX)?;
     let is_grpc = rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";");
-    (version == Version::HTTP_2 && is_grpc).then(|| value.clone())
+    (version >= Version::HTTP_2 && is_grpc).then(|| value.clone())
 }
 
 /// How long the client waits for the whole call: at most eight digits and a unit.

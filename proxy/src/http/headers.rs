@@ -138,7 +138,7 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, version: Version, forward
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
     drop_suspect(headers, forwarding.trusted);
-    if version == Version::HTTP_2 {
+    if version >= Version::HTTP_2 {
         join_cookies(headers);
     }
     if let Some(host) = forwarding.host {

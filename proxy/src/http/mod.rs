@@ -1,5 +1,6 @@
 //! HTTP: the client's connection, the request made canonical, the route, the endpoint, both bodies.
 
+pub(crate) mod alt_svc;
 mod answer;
 mod body;
 mod call;
@@ -13,8 +14,10 @@ mod grpc;
 pub(crate) mod headers;
 mod host;
 mod http2;
+pub(crate) mod http3;
 mod io;
 mod output;
+mod respond;
 mod server;
 mod service;
 mod stream_body;

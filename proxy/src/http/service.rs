@@ -8,7 +8,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use http::header::{
-    ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, REFERER, SERVER, USER_AGENT,
+    ALLOW, ALT_SVC, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, REFERER, SERVER, USER_AGENT,
 };
 use http::uri::PathAndQuery;
 use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
@@ -18,7 +18,7 @@ use super::answer::{self, Refusal, refuse, text_response};
 use super::body::{ClientBody, Reply};
 use super::connection::Client;
 use super::exchange::{Exchange, Phase, Target};
-use super::http2::Respond;
+use super::respond::Respond;
 use super::{coded, forward, grpc, headers, host, http2};
 use crate::compress::{self, Coding};
 use crate::h1::request::plain_length;
@@ -38,12 +38,8 @@ pub(crate) async fn serve(
 ) -> Result<Response<Reply>, Infallible> {
     let (parts, body) = request.into_parts();
     let snapshot = client.worker.snapshot();
-    let respond = match &body {
-        ClientBody::Http1(_) | ClientBody::Empty => None,
-        ClientBody::Http2(body) => Some(body.respond()),
-    };
-    let exchange = begin(&client, &parts, &snapshot, respond);
-    let http2 = parts.version == Version::HTTP_2;
+    let exchange = begin(&client, &parts, &snapshot, body.respond());
+    let version = parts.version;
     let mut response = match judge(&exchange, &snapshot, parts) {
         Ok(Judged::Forward(mut forward)) => match let_in(&mut forward, &snapshot, &exchange).await {
             Ok(None) => forward::forward(*forward, body, &exchange).await,
@@ -61,7 +57,7 @@ pub(crate) async fn serve(
         }
         Err(refusal) => refuse(refusal, Rc::clone(&exchange)),
     };
-    finish(&client, http2, &mut response);
+    finish(&client, version, &mut response);
     if let Some(filters) = exchange
         .target
         .borrow()
@@ -85,18 +81,22 @@ pub(crate) fn refused(
     let exchange = begin(client, parts, &client.worker.snapshot(), None);
     parts.uri.path().clone_into(&mut exchange.path.borrow_mut());
     let mut response = refuse(refusal, exchange);
-    finish(client, false, &mut response);
+    finish(client, parts.version, &mut response);
     response
 }
 
 /// What every answer carries.
-fn finish(client: &Client, http2: bool, response: &mut Response<Reply>) {
+fn finish(client: &Client, version: Version, response: &mut Response<Reply>) {
+    let streams = version >= Version::HTTP_2;
     let fields = response.headers_mut();
     fields
         .entry(SERVER)
         .or_insert(HeaderValue::from_static("sekisho"));
-    if http2 {
-        // HTTP/2 has no such field (RFC 9113 section 8.2.2).
+    if let Some(value) = client.alt_svc() {
+        fields.insert(ALT_SVC, value);
+    }
+    if streams {
+        // HTTP/2 and HTTP/3 have no such field (RFC 9113 section 8.2.2, RFC 9114 section 4.2).
         fields.remove(CONNECTION);
     }
     let (activity, live) = (&client.activity, &client.live);
@@ -105,7 +105,7 @@ fn finish(client: &Client, http2: bool, response: &mut Response<Reply>) {
         || client.worker.stop.is_given()
     {
         activity.closing.store(true, Relaxed);
-        if !http2 && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+        if !streams && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response
                 .headers_mut()
                 .insert(CONNECTION, HeaderValue::from_static("close"));
@@ -145,6 +145,7 @@ fn begin(
     worker.counters.inc(match parts.version {
         Version::HTTP_10 => metrics::Cell::Http10,
         Version::HTTP_2 => metrics::Cell::Http2,
+        Version::HTTP_3 => metrics::Cell::Http3,
         _ => metrics::Cell::Http11,
     });
     let request_id = parts
@@ -477,7 +478,7 @@ impl From<door::Turned> for Refusal {
 
 /// Whatever else of the header section decides by itself.
 fn check_fields(client: &Client, parts: &http::request::Parts) -> Result<(), Refusal> {
-    if parts.version == Version::HTTP_2 {
+    if parts.version >= Version::HTTP_2 {
         http2::check(&parts.headers, client.live.http.max_header_bytes)?;
         // RFC 9113 section 8.3.1.
         let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);

@@ -273,6 +273,8 @@ impl Snapshot {
             self.listeners.remove(address);
         }
         self.from_file = desired.http.iter().chain(&desired.https).copied().collect();
+        let https = |address: &&SocketAddr| desired.https.contains(address);
+        self.http3 = desired.http3.iter().filter(https).copied().collect();
         for address in desired.http.iter().chain(&desired.https) {
             if let Some(kind) = from_file(address)
                 && self.listeners.get(address) != Some(&kind)

@@ -75,6 +75,8 @@ pub struct Snapshot {
     listeners: OrdMap<SocketAddr, ListenerKind>,
     /// The listeners among them that are the file's.
     from_file: Vec<SocketAddr>,
+    /// HTTPS listeners beside which HTTP/3 is served.
+    http3: Vec<SocketAddr>,
 }
 
 impl Default for Snapshot {
@@ -102,6 +104,7 @@ impl Default for Snapshot {
             placeholder: certificates::placeholder(),
             listeners: OrdMap::new(),
             from_file: Vec::new(),
+            http3: Vec::new(),
         }
     }
 }
@@ -186,6 +189,18 @@ impl Snapshot {
     /// Sockets that are to listen.
     pub fn listeners(&self) -> &OrdMap<SocketAddr, ListenerKind> {
         &self.listeners
+    }
+
+    /// HTTPS listeners beside which HTTP/3 is to be served, on the same address and port.
+    pub fn http3(&self) -> &[SocketAddr] {
+        &self.http3
+    }
+
+    /// A key for `purpose` that stays as long as the key of the cookies does; `None` where there is none.
+    pub(crate) fn derived_key(&self, purpose: &[u8]) -> Option<[u8; 32]> {
+        use aws_lc_rs::hmac::{HMAC_SHA256, Key, sign};
+        let key = Key::new(HMAC_SHA256, self.sticky_key.as_ref()?.expose());
+        sign(&key, purpose).as_ref().try_into().ok()
     }
 
     /// Virtual hosts, ordered by pattern.

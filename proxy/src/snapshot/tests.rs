@@ -190,6 +190,7 @@ fn world(seed: u64) -> (Desired, Observed, Routing) {
         cluster: (dice.below(8) > 0).then_some(cluster),
         http: pick(dice),
         https: pick(dice),
+        http3: pick(dice),
         sticky_key: (dice.below(2) == 0).then(|| sekisho_config::model::Secret::new(*b"key")),
     };
     (

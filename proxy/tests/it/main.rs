@@ -19,6 +19,7 @@ mod framing;
 mod health;
 mod hostile;
 mod http2;
+mod http3;
 mod kit;
 mod lifecycle;
 mod passwords;

@@ -80,6 +80,7 @@ impl Plane {
             cluster: Some(ClusterPart::default()),
             http: vec![HTTP.parse().unwrap()],
             https: vec![HTTPS.parse().unwrap()],
+            http3: Vec::new(),
             sticky_key: Some(sekisho_config::model::Secret::new(*b"a key of the tests")),
         };
         let log = Capture::default();

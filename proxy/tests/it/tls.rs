@@ -14,7 +14,7 @@ use tokio_rustls::client::TlsStream;
 
 use crate::support::{Backend, Plane, Then, read_all, read_until, soon};
 
-fn certificate(names: &[&str]) -> Arc<Certificate> {
+pub(crate) fn certificate(names: &[&str]) -> Arc<Certificate> {
     let key = rcgen::KeyPair::generate().unwrap();
     let params =
         rcgen::CertificateParams::new(names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>())
@@ -23,7 +23,7 @@ fn certificate(names: &[&str]) -> Arc<Certificate> {
     Arc::new(Certificate::from_pem(leaf.pem().as_bytes(), key.serialize_pem().as_bytes()).unwrap())
 }
 
-fn secret(certificate: &Arc<Certificate>) -> CertificateSource {
+pub(crate) fn secret(certificate: &Arc<Certificate>) -> CertificateSource {
     CertificateSource::Secret {
         secret: ObjectName::new("ns", "tls"),
         certificate: Arc::clone(certificate),
@@ -32,7 +32,7 @@ fn secret(certificate: &Arc<Certificate>) -> CertificateSource {
 
 /// Takes any certificate and remembers it.
 #[derive(Debug)]
-struct Witness(Arc<Mutex<Vec<u8>>>);
+pub(crate) struct Witness(pub(crate) Arc<Mutex<Vec<u8>>>);
 
 impl ServerCertVerifier for Witness {
     fn verify_server_cert(

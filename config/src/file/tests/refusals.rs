@@ -222,6 +222,25 @@ https = []
             &[
             ],
         ),
+        (
+            [SOURCE, r#"[listen]
+https = ["0.0.0.0:443", "[::]:443"]
+http3 = ["[::]:443", "0.0.0.0:80", "192.0.2.1:443", "[::]:443"]
+"#].concat(),
+            &[
+            r"box.toml:5: listen.http3[3]: `[::]:443` is written twice; keep one of them",
+            r"box.toml:5: listen.http3[1]: 0.0.0.0:80 is no HTTPS listener, and HTTP/3 is served beside one; write it in listen.https, too, or take it out here",
+            r"box.toml:5: listen.http3[2]: 192.0.2.1:443 is no HTTPS listener, and HTTP/3 is served beside one; write it in listen.https, too, or take it out here",
+            ],
+        ),
+        (
+            [SOURCE, r#"[listen]
+https = ["192.0.2.1:443", "[::]:443"]
+http3 = ["192.0.2.1:443"]
+"#].concat(),
+            &[
+            ],
+        ),
     ]);
 }
 

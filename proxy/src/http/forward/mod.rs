@@ -109,7 +109,7 @@ async fn attempt(
                 exchange.phase.set(Phase::Response);
                 // Over HTTP/1.1 the writer looks for it itself.
                 let first = match exchange.version {
-                    Version::HTTP_2 => first_piece(response.body_mut()).await,
+                    Version::HTTP_2 | Version::HTTP_3 => first_piece(response.body_mut()).await,
                     _ => None,
                 };
                 let mut response = accept(response, first, lease, exchange, upgrade)?;
