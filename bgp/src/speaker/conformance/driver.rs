@@ -28,12 +28,22 @@ impl Kind {
     pub(super) fn internal(self) -> bool {
         matches!(
             self,
-            Self::Internal | Self::OldInternal | Self::Paths | Self::Plain
+            Self::Internal | Self::OldInternal | Self::Paths | Self::Plain | Self::Bare
         )
     }
 
     pub(super) fn wide(self) -> bool {
-        !matches!(self, Self::OldInternal | Self::OldExternal)
+        !matches!(self, Self::OldInternal | Self::OldExternal | Self::Bare)
+    }
+
+    /// What we are to it.
+    fn our_role(self) -> Option<BgpRole> {
+        Some(match self {
+            Self::Lateral => BgpRole::Peer,
+            Self::Customer => BgpRole::Customer,
+            Self::Provider => BgpRole::Provider,
+            _ => return None,
+        })
     }
 
     fn asn(self) -> u32 {
@@ -60,6 +70,13 @@ impl Kind {
             Self::Lateral => {
                 "params(cap:01:00010001,cap:01:00020001,cap:02:,cap:46:,cap:41:0000fde9,cap:09:04)"
             }
+            Self::Customer => {
+                "params(cap:01:00010001,cap:01:00020001,cap:02:,cap:46:,cap:41:0000fde9,cap:09:00)"
+            }
+            Self::Provider => {
+                "params(cap:01:00010001,cap:01:00020001,cap:02:,cap:46:,cap:41:0000fde9,cap:09:03)"
+            }
+            Self::Bare => "00",
             Self::Plain => "params(cap:01:00010001,cap:02:,cap:41:0000fc00)",
         }
     }
@@ -76,12 +93,12 @@ impl Kind {
         Negotiated {
             internal: self.internal(),
             four_octet_as: self.wide(),
-            families: if self == Self::Plain {
+            families: if matches!(self, Self::Plain | Self::Bare) {
                 Families::NONE.with(Family::Ipv4Unicast)
             } else {
                 Families::ALL
             },
-            enhanced_route_refresh: self != Self::Plain,
+            enhanced_route_refresh: !matches!(self, Self::Plain | Self::Bare),
             ..Negotiated::default()
         }
     }
@@ -120,8 +137,8 @@ impl Bench {
                 export: vec![],
                 pass_on: PassOn::default(),
                 session: SessionSettings {
-                    role: (case.kind == Kind::Lateral).then_some(BgpRole::Peer),
-                    role_strict: case.kind == Kind::Lateral,
+                    role: case.kind.our_role(),
+                    role_strict: case.kind.our_role().is_some(),
                     shutdown: None,
                 },
                 bfd: None,
@@ -338,7 +355,7 @@ fn seed(kind: Kind) -> String {
         Kind::Paths => {
             "update | BASE | 00000001 P ; update | ORIGIN PATH 80:0e:00020110+HOP6+00+00000001+Q |".into()
         }
-        Kind::Plain => "update | BASE | P".into(),
+        Kind::Plain | Kind::Bare => "update | BASE | P".into(),
         _ => "update | BASE | P ; update | REACH ORIGIN PATH |".into(),
     }
 }

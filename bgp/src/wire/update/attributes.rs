@@ -219,7 +219,13 @@ fn one<'a>(
                 // From AS4_PATH they are dropped instead (RFC 6793 section 6).
                 confederation: negotiated.internal || code == 17,
             };
-            match as_path::decode(value, rules) {
+            // An empty AS_PATH is one of our own AS; an empty AS4_PATH is malformed (RFC 6793 section 6).
+            let decoded = if code == 17 && value.is_empty() {
+                Err("it holds no AS")
+            } else {
+                as_path::decode(value, rules)
+            };
+            match decoded {
                 Ok(path) if code == 2 => read.attributes.as_path = path,
                 Ok(path) => read.as4_path = as_path::without_confederation(path),
                 Err(what) if code == 2 => faults.withdraw_because(Fault::AsPath { code, what }, octets),
