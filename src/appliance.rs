@@ -26,10 +26,13 @@ const QUEUE: usize = 4096;
 const TURN_AWAY: Duration = Duration::from_secs(1);
 /// From the last closed connection until its address leaves the kernel: a FIN that is lost needs the address once more.
 const LAST_WORDS: Duration = Duration::from_millis(300);
+/// For requests under way when the process restarts in place: every moment of it is one in which nobody answers.
+const RESTART_DRAIN: Duration = Duration::from_secs(1);
 /// For what is left after draining.
 const LAST_GRACE: Duration = Duration::from_secs(5);
 
-/// Runs the appliance until SIGTERM or SIGINT.
+/// Runs the appliance until SIGTERM or SIGINT, or SIGUSR2: the same with `bgp.graceful_restart`, but routers keep the VIPs for
+/// the process that follows.
 ///
 /// # Errors
 /// When something that it cannot live without cannot be had: its directories, the admin address, a thread.
@@ -205,7 +208,10 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
     notify(sd_notify::NotifyState::Ready);
 
     tokio::select! {
-        () = signals.stop() => {}
+        restart = signals.stop() => if restart && let Some(bgp) = bgp.as_ref().filter(|_| returns(&settings)) {
+            restart_soon(bgp, &proxy, &stop, &tasks).await;
+            return Ok(());
+        },
         // Serving on with half a head would hide the fault and help nobody; kernel routes stay for the next start.
         Some(room) = lost_rooms.recv() => anyhow::bail!("{room} ended by itself, which is a bug; see the log above"),
     }
@@ -235,9 +241,36 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
     };
     tokio::select! {
         () = orderly => info!("stopped"),
-        () = signals.stop() => warn!("second signal: ending at once"),
+        _ = signals.stop() => warn!("second signal: ending at once"),
     }
     Ok(())
+}
+
+/// Whether routers are asked to keep the VIPs over a restart.
+fn returns(settings: &Settings) -> bool {
+    let bgp = settings.bgp.as_ref();
+    bgp.is_some_and(|bgp| bgp.identity.restart.enabled)
+}
+
+/// Ends so that the next process can go on: routers keep the VIPs, the kernel keeps the routes. What is under way has a moment
+/// to end, since nobody else answers meanwhile.
+async fn restart_soon(
+    bgp: &sekisho_bgp::Handle,
+    proxy: &sekisho_proxy::Handle,
+    stop: &CancellationToken,
+    tasks: &TaskTracker,
+) {
+    info!("restarting: VIPs and routes stay for the next process; connections have a moment to end");
+    notify(sd_notify::NotifyState::Stopping);
+    if tokio::time::timeout(RESTART_DRAIN, proxy.finish()).await.is_err() {
+        warn!("connections that did not end in time are cut off");
+    }
+    bgp.leave().await;
+    stop.cancel();
+    if tokio::time::timeout(LAST_GRACE, tasks.wait()).await.is_err() {
+        warn!("some tasks did not end in time");
+    }
+    info!("stopped for a restart");
 }
 
 fn announces(settings: &Settings) -> bool {
@@ -401,6 +434,7 @@ fn register_process(registry: &prometheus::Registry) -> prometheus::Result<()> {
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
+    restart: Signal,
 }
 
 impl Signals {
@@ -408,14 +442,18 @@ impl Signals {
         Ok(Self {
             terminate: signal(SignalKind::terminate()).context("cannot receive SIGTERM")?,
             interrupt: signal(SignalKind::interrupt()).context("cannot receive SIGINT")?,
+            restart: signal(SignalKind::user_defined2()).context("cannot receive SIGUSR2")?,
         })
     }
 
+    /// Waits until the process is to end; `true`: another one is to follow at once.
+    ///
     /// Cancel-safe: yes.
-    async fn stop(&mut self) {
+    async fn stop(&mut self) -> bool {
         tokio::select! {
-            _ = self.terminate.recv() => {}
-            _ = self.interrupt.recv() => {}
+            _ = self.terminate.recv() => false,
+            _ = self.interrupt.recv() => false,
+            _ = self.restart.recv() => true,
         }
     }
 }

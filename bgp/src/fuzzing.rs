@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use bytes::BytesMut;
 use sekisho_config::model::{Asn, BgpRole, PeerAs, RouterId};
 
-use crate::fsm::{Action, Event, Fsm, Identity, LinkId, Side, State, Timers};
+use crate::fsm::{Action, Event, Fsm, Identity, LinkId, Restart, Side, State, Timers};
 use crate::wire::{self, Message, Negotiated};
 
 /// One connection.
@@ -44,7 +44,7 @@ pub fn session(script: &[u8]) {
         asn: asn(64512),
         router_id: RouterId::try_from(Ipv4Addr::new(10, 0, 0, 10)).expect("not 0"),
         hold_time: if bit(0) { 9 } else { 0 },
-        restart_time: 120,
+        restart: Restart::receiver(120),
         peer_as: if bit(1) {
             PeerAs::External
         } else {

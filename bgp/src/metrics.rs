@@ -31,6 +31,8 @@ pub(crate) struct Metrics {
     pub(crate) bmp_resyncs: IntCounterVec,
     /// Whether the BFD thread has real-time priority.
     pub(crate) bfd_real_time: IntGauge,
+    /// Whether a restart of ours is going on (RFC 4724).
+    pub(crate) restarting: IntGauge,
     /// Connections from addresses that are no peer's, or beyond a limit.
     pub(crate) refused: IntCounterVec,
     /// Paths that were not let in, by reason.
@@ -56,7 +58,13 @@ impl Metrics {
             "1 while the BFD thread runs with real-time priority",
         )?;
         registry.register(Box::new(bfd_real_time.clone()))?;
+        let restarting = IntGauge::new(
+            "sekisho_bgp_restarting",
+            "1 from a graceful restart of this process until peers have been told everything",
+        )?;
+        registry.register(Box::new(restarting.clone()))?;
         Ok(Self {
+            restarting,
             up: gauge(
                 "sekisho_bgp_peer_up",
                 "1 while the session with the peer is established",

@@ -26,6 +26,7 @@ use tokio_util::task::TaskTracker;
 pub use metrics::Metrics;
 
 use crate::rib::{ForwardingId, Gateways, NextHops};
+use crate::wire::Families;
 use task::Task;
 
 /// Protocol number of every route that we write (`ip route show proto 94`). Not in iproute2's `rt_protos`.
@@ -37,6 +38,9 @@ pub const METRIC: u32 = 2048;
 
 /// So many changes may wait beyond what was there after the last folding.
 const FOLD: usize = 1 << 16;
+
+/// Longest wait of [`Handle::left_over`].
+const FIRST_READING: Duration = Duration::from_secs(2);
 
 /// Longest wait of [`Handle::finish`].
 const FINISH_TIMEOUT: Duration = Duration::from_secs(6);
@@ -95,6 +99,8 @@ struct Shared {
     inbox: Mutex<Inbox>,
     state: Mutex<State>,
     wake: Notify,
+    /// Of which families an earlier process left routes; `None` before the first reading.
+    left_over: watch::Sender<Option<Families>>,
     finishing: CancellationToken,
     finished: CancellationToken,
 }
@@ -201,6 +207,20 @@ impl Handle {
     pub fn configure(&self, settings: Settings) {
         self.shared.inbox().settings = Some(settings);
         self.shared.wake.notify_one();
+    }
+
+    /// Families of which an earlier process left routes or service addresses in the kernel; none where it cannot be read.
+    /// Bounded: 2 s.
+    ///
+    /// Cancel-safe: yes.
+    pub async fn left_over(&self) -> Families {
+        let mut left_over = self.shared.left_over.subscribe();
+        let known = timeout(FIRST_READING, left_over.wait_for(Option::is_some)).await;
+        known
+            .ok()
+            .and_then(Result::ok)
+            .and_then(|families| *families)
+            .unwrap_or_default()
     }
 
     /// What is in the kernel and what stands in the way.

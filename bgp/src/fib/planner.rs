@@ -9,6 +9,7 @@ use super::objects::{Answered, Neighbour, Object, Objects};
 pub(super) use super::targets::Target;
 use super::targets::{TargetId, Targets, Wish};
 use crate::rib::{ForwardingId, Gateways, PrefixMap};
+use crate::wire::{Families, Family};
 
 /// Kernel table `local`: addresses that the box accepts packets for.
 pub(super) const LOCAL_TABLE: u32 = 255;
@@ -343,6 +344,13 @@ impl Planner {
             }
             self.others.dirty.append(&mut self.others.left_over);
         }
+    }
+
+    /// Families of what was found at the start and nobody has asked for yet.
+    pub(super) fn left_over(&self) -> Families {
+        let others = self.others.left_over.iter().map(|key| key.prefix);
+        let prefixes = self.left_over.iter().copied().chain(others);
+        prefixes.map(|prefix| Family::of(&prefix)).collect()
     }
 
     pub(super) fn has_converged(&self) -> bool {

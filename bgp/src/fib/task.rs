@@ -104,6 +104,12 @@ impl Task {
         self.planner.objects_supported(self.objects);
         self.tell_kernel();
         self.resync(&mut requests).await?;
+        let left_over = self.planner.left_over();
+        self.shared.left_over.send_if_modified(|known| {
+            let first = known.is_none();
+            known.get_or_insert(left_over);
+            first
+        });
         let shared = Arc::clone(&self.shared);
         let stop = self.stop.clone();
         loop {

@@ -25,6 +25,9 @@ pub(crate) enum Event {
     Start,
     /// The operator does not want it any more; the NOTIFICATION is a Cease.
     Stop(Notification),
+    /// This process ends and is to come back soon: a peer that keeps our paths meanwhile hears nothing, any other one this
+    /// Cease.
+    Leave(Notification),
     /// We end the session and keep away for a while (too many prefixes, a change of configuration).
     Reset {
         /// What the peer is told.

@@ -24,10 +24,10 @@ use std::time::{Duration, Instant};
 
 pub use event::State;
 pub(crate) use event::{Action, Ended, Event, LinkId, Side};
-pub(crate) use open::{Identity, LongLived, Terms};
+pub(crate) use open::{Identity, LongLived, Restart, Terms};
 
 use crate::error::cease;
-use crate::wire::{FrameKind, Message, Notification};
+use crate::wire::{FrameKind, Message, Notification, Open};
 
 /// Waits that the operator does not set.
 #[derive(Clone, Debug)]
@@ -81,6 +81,8 @@ pub(crate) struct Fsm {
     /// At most two.
     links: Vec<Link>,
     failures: u32,
+    /// A session has stood.
+    has_stood: bool,
     dice: u64,
     /// What whoever connects is told while the session is not wanted.
     refusal: Notification,
@@ -187,6 +189,7 @@ impl Fsm {
             dialer: Dialer::Stopped,
             links: Vec::with_capacity(2),
             failures: 0,
+            has_stood: false,
             dice: seed | 1,
             refusal: Notification::cease(cease::REJECTED),
         }
@@ -232,6 +235,10 @@ impl Fsm {
                     cease::SHUTDOWN => notification,
                     _ => Notification::cease(cease::REJECTED),
                 };
+            }
+            Event::Leave(notification) => {
+                self.leave(&notification, out);
+                self.dialer = Dialer::Stopped;
             }
             Event::Reset {
                 notification,
@@ -318,7 +325,7 @@ impl Fsm {
                 hold_until: now + self.timers.open_hold,
             },
         });
-        out.push(Action::Send(id, Message::Open(self.identity.open())));
+        out.push(Action::Send(id, Message::Open(self.our_open(now))));
     }
 
     /// Makes room for a new connection, or says with which Cease subcode to refuse it.
@@ -371,7 +378,10 @@ impl Fsm {
                 self.fail(now, id, Ended::Received(notification), out)
             }
             (State::OpenSent, Message::Open(open)) => match self.identity.negotiate(&open) {
-                Ok(terms) => self.opened(now, id, terms, out),
+                Ok(mut terms) => {
+                    terms.opens.0 = self.our_open(now);
+                    self.opened(now, id, terms, out);
+                }
                 Err(notification) => self.refuse(now, id, notification, out),
             },
             (State::OpenConfirm, Message::Keepalive) => self.confirmed(now, id, out),
@@ -515,6 +525,7 @@ impl Fsm {
         agreed.hold_until = agreed.terms.hold_time.map(|hold| now + hold);
         out.push(Action::Up(id, Arc::clone(&agreed.terms)));
         link.phase = Phase::Established { agreed, since: now };
+        self.has_stood = true;
         self.stop_dial(out);
         self.dialer = Dialer::Waiting { until: None };
     }
@@ -625,6 +636,28 @@ impl Fsm {
             if link.state() == State::Established {
                 out.push(Action::Down(Ended::Sent(notification.clone())));
             }
+        }
+    }
+
+    /// Ends everything without a word where the peer then keeps our paths until we are back (RFC 4724 section 4), with the
+    /// NOTIFICATION elsewhere.
+    fn leave(&mut self, notification: &Notification, out: &mut Vec<Action>) {
+        if !self.identity.restart.families.is_empty() {
+            let waits = |link: &Link| matches!(&link.phase, Phase::Established { agreed, .. } if agreed.terms.graceful_restart.is_some());
+            while let Some(id) = self.links.iter().find(|link| waits(link)).map(|link| link.id) {
+                self.close(id, None, out);
+                out.push(Action::Down(Ended::Lost("this process restarts".to_owned())));
+            }
+        }
+        self.end_all(notification, out);
+    }
+
+    /// The OPEN for a new connection.
+    fn our_open(&self, now: Instant) -> Open {
+        if self.has_stood {
+            self.identity.open()
+        } else {
+            self.identity.first_open(now)
         }
     }
 

@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sekisho_config::model::{Asn, BgpRole, PeerAs, RouterId};
 
@@ -15,8 +15,8 @@ pub(crate) struct Identity {
     pub(crate) router_id: RouterId,
     /// Hold time that we offer, seconds; 0 or at least 3.
     pub(crate) hold_time: u16,
-    /// Restart time that we advertise, seconds (RFC 4724): how soon we are back after a crash.
-    pub(crate) restart_time: u16,
+    /// Our own restart, as peers hear of it (RFC 4724).
+    pub(crate) restart: Restart,
     /// The AS the peer must have.
     pub(crate) peer_as: PeerAs,
     /// What we are to a peer of another AS (RFC 9234).
@@ -25,6 +25,31 @@ pub(crate) struct Identity {
     pub(crate) role_strict: bool,
     /// Whether we offer to send several paths of a prefix (RFC 7911).
     pub(crate) add_path_send: bool,
+}
+
+/// What peers hear of our own restart (RFC 4724 section 3).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Restart {
+    /// Restart time, seconds.
+    pub(crate) time: u16,
+    /// Families whose paths peers are asked to keep while we are away; none: we only help others.
+    pub(crate) families: Families,
+    /// This process follows one whose peers may be waiting for us: until then the R bit says so.
+    pub(crate) returned_until: Option<Instant>,
+    /// Families whose routes the earlier process left in the kernel (F bit).
+    pub(crate) preserved: Families,
+}
+
+impl Restart {
+    /// Of whoever keeps the routes of others and asks nobody to keep its own.
+    pub(crate) fn receiver(time: u16) -> Self {
+        Self {
+            time,
+            families: Families::NONE,
+            returned_until: None,
+            preserved: Families::NONE,
+        }
+    }
 }
 
 /// What both OPENs together allow.
@@ -104,19 +129,33 @@ impl Terms {
 }
 
 impl Identity {
-    /// The OPEN that we send: both families, route refresh, graceful restart as a receiving speaker (no family is
-    /// listed, because our forwarding ends with our process), 4-octet AS, ADD-PATH receive, enhanced route refresh,
-    /// extended messages, IPv4 with IPv6 next hops.
+    /// The OPEN that we send once a session has stood, and nothing was lost since: see [`Self::open_saying`].
     pub(crate) fn open(&self) -> Open {
+        self.open_saying(false, Families::ALL)
+    }
+
+    /// The first OPENs of a process: what it has found, and whether it has restarted.
+    pub(crate) fn first_open(&self, now: Instant) -> Open {
+        let restarted = self.restart.returned_until.is_some_and(|until| now < until);
+        self.open_saying(restarted, self.restart.preserved)
+    }
+
+    /// Both families, route refresh, graceful restart (a family is listed if peers are asked to keep its paths), 4-octet AS,
+    /// ADD-PATH receive, enhanced route refresh, extended messages, IPv4 with IPv6 next hops.
+    fn open_saying(&self, restarted: bool, forwarding: Families) -> Open {
+        let kept = self.restart.families.iter().map(|family| {
+            let (afi, safi) = family.numbers();
+            (afi, safi, forwarding.contains(family))
+        });
         let mut capabilities: Vec<_> = Family::ALL.into_iter().map(Capability::Multiprotocol).collect();
         capabilities.extend([
             Capability::RouteRefresh,
             Capability::GracefulRestart {
-                restarted: false,
+                restarted,
                 // As a receiver: we keep routes over a NOTIFICATION of a peer that can restart (RFC 8538).
                 notification: true,
-                time: self.restart_time.min(0x0fff),
-                families: Vec::new(),
+                time: self.restart.time.min(0x0fff),
+                families: kept.collect(),
             },
             Capability::FourOctetAs(self.asn.number()),
             Capability::EnhancedRouteRefresh,
@@ -281,7 +320,7 @@ mod tests {
             asn: Asn::try_from(64512).unwrap(),
             router_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),
             hold_time: 9,
-            restart_time: 120,
+            restart: Restart::receiver(120),
             peer_as: Asn::try_from(64512).unwrap().into(),
             add_path_send: false,
             role: None,

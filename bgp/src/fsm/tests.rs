@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use sekisho_config::model::{Asn, RouterId};
 
 use super::*;
-use crate::wire::{Capability, Family, FrameKind, Open, RouteRefresh, RouteRefreshKind, Update};
+use crate::wire::{Capability, Families, Family, FrameKind, Open, RouteRefresh, RouteRefreshKind, Update};
 
 fn notification(code: u8, subcode: u8) -> Notification {
     Notification {
@@ -24,7 +24,7 @@ fn identity() -> Identity {
         asn: Asn::try_from(64512).unwrap(),
         router_id: id(10),
         hold_time: 9,
-        restart_time: 120,
+        restart: Restart::receiver(120),
         peer_as: Asn::try_from(64512).unwrap().into(),
         add_path_send: false,
         role: None,
@@ -720,5 +720,90 @@ proptest! {
                 prop_assert!(bench.fsm.deadline().is_some(), "waits for ever in {:?}", bench.fsm.dialer);
             }
         }
+    }
+}
+
+/// RFC 4724 section 4.1: what the first OPENs of a process say of it, and those after a session.
+#[tokio::test(start_paused = true)]
+async fn a_process_that_follows_another_says_so_once() {
+    let said = |actions: &[Action]| {
+        let sent = actions.iter().find_map(|action| match action {
+            Action::Send(_, Message::Open(open)) => Some(open.clone()),
+            _ => None,
+        });
+        let restart = sent.expect("an OPEN").capabilities.into_iter();
+        let restart = restart.rev().find_map(|capability| match capability {
+            Capability::GracefulRestart {
+                restarted,
+                time,
+                families,
+                ..
+            } => Some((restarted, time, families)),
+            _ => None,
+        });
+        restart.expect("graceful restart")
+    };
+    let start = tokio::time::Instant::now().into_std();
+    let identity = Identity {
+        restart: Restart {
+            time: 30,
+            families: Families::ALL,
+            returned_until: Some(start + Duration::from_secs(30)),
+            preserved: Families::NONE.with(Family::Ipv4Unicast),
+        },
+        ..identity()
+    };
+    let mut bench = Bench::new(true);
+    bench.fsm = Fsm::new(identity, true, Timers::default(), 7);
+    bench.on(Event::Start);
+    let first = bench.on(Event::Connected(A, Side::Accepted));
+    let kept = vec![(1, 1, true), (2, 1, false)];
+    assert_eq!(said(&first), (true, 30, kept.clone()));
+    bench.on(Event::Lost(A, String::new()));
+    bench.later(Duration::from_secs(31));
+    let late = bench.on(Event::Connected(B, Side::Accepted));
+    assert_eq!(said(&late), (false, 30, kept));
+    bench.on(Event::Message(B, peer_open(1, 90, true)));
+    bench.on(Event::Message(B, Message::Keepalive));
+    assert_eq!(bench.fsm.state(), State::Established);
+    bench.on(Event::Lost(B, String::new()));
+    bench.later(Duration::from_secs(5));
+    let again = bench.on(Event::Connected(LinkId(3), Side::Accepted));
+    assert_eq!(
+        said(&again),
+        (false, 30, vec![(1, 1, true), (2, 1, true)]),
+        "this process has not lost anything"
+    );
+}
+
+/// Whoever keeps our paths hears nothing; any other one hears a Cease.
+#[tokio::test(start_paused = true)]
+async fn leaving_is_silent_where_the_peer_waits() {
+    for (families, helper, silent) in [
+        (Families::ALL, true, true),
+        (Families::ALL, false, false),
+        (Families::NONE, true, false),
+    ] {
+        let identity = Identity {
+            restart: Restart {
+                families,
+                ..Restart::receiver(120)
+            },
+            ..identity()
+        };
+        let mut bench = Bench::new(true);
+        bench.fsm = Fsm::new(identity, true, Timers::default(), 7);
+        bench.on(Event::Start);
+        bench.on(Event::Connected(A, Side::Accepted));
+        bench.on(Event::Message(A, peer_open(1, 90, helper)));
+        bench.on(Event::Message(A, Message::Keepalive));
+        let actions = bench.on(Event::Leave(Notification::shutdown("")));
+        let spoke = actions
+            .iter()
+            .any(|action| matches!(action, Action::Send(_, Message::Notification(_))));
+        assert_eq!(!spoke, silent, "{families:?}, helper: {helper}: {actions:?}");
+        assert!(actions.contains(&Action::Close(A)));
+        assert!(actions.iter().any(|action| matches!(action, Action::Down(_))));
+        assert_eq!(bench.fsm.state(), State::Idle);
     }
 }

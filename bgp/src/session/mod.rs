@@ -69,6 +69,8 @@ pub(crate) struct Orders {
     pub(crate) shutdown: Option<Arc<str>>,
     /// End the session for good, with this Cease.
     pub(crate) stop: Option<Notification>,
+    /// With [`Self::stop`]: the process is to be back soon, and peers that keep its paths meanwhile hear nothing (RFC 4724).
+    pub(crate) leave: bool,
     /// End the session and keep away for a time; obeyed once for each number.
     pub(crate) reset: Option<(u64, Notification, Duration)>,
     /// Ask the peer to say everything again (RFC 2918); obeyed once for each number.
@@ -348,9 +350,17 @@ impl<S: Stream> Session<S> {
     fn obey(&mut self) {
         let orders = self.channels.orders.borrow_and_update().clone();
         if let Some(notification) = orders.stop {
-            self.outbound.want(Wanted::default());
-            self.announce();
-            return self.on(Event::Stop(notification));
+            let terms = self.established.as_ref().map(|(_, terms)| terms);
+            let waits = terms.is_some_and(|terms| terms.graceful_restart.is_some());
+            if !(orders.leave && waits) {
+                self.outbound.want(Wanted::default());
+                self.announce();
+            }
+            return self.on(if orders.leave {
+                Event::Leave(notification)
+            } else {
+                Event::Stop(notification)
+            });
         }
         if orders.shutdown != self.shut_down {
             self.shut_down.clone_from(&orders.shutdown);

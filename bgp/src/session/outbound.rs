@@ -48,6 +48,8 @@ pub(crate) struct Wanted {
     pub(crate) interval: Duration,
     /// How many sessions with the peer the speaker had heard of when it said so.
     pub(crate) sessions: u64,
+    /// More is to come that the peer had from an earlier process of ours: End-of-RIB waits (RFC 4724 section 4.1).
+    pub(crate) unfinished: bool,
 }
 
 impl Wanted {
@@ -369,7 +371,7 @@ impl Outbound {
 
     fn end_markers(&mut self, session: Standing) -> Option<Vec<Bytes>> {
         // A peer that restarts lets go of what it has not heard again when the marker comes (RFC 4724).
-        let too_early = session.pods && self.wanted.sessions < session.number;
+        let too_early = self.wanted.unfinished || session.pods && self.wanted.sessions < session.number;
         if self.end_of_rib.is_empty() || too_early {
             return None;
         }

@@ -32,8 +32,27 @@ fn standing(add_path: bool) -> Standing {
     }
 }
 
+/// RFC 4724 section 4.1: whoever waits for us lets go of what it has not heard when the marker comes.
 #[tokio::test(start_paused = true)]
-async fn the_end_marker_waits_until_it_is_known_what_the_peer_is_to_hear() {
+async fn the_end_marker_waits_until_a_restart_is_over() {
+    let session = standing(false);
+    let (mut outbound, mut table) = (Outbound::default(), Table::default());
+    let now = Instant::now();
+    let told = pods(&[("10.1.0.0/26", 0, advert(1, given(11), None))]);
+    outbound.reset(session);
+    outbound.want(Wanted {
+        unfinished: true,
+        ..told.clone()
+    });
+    table.drain(&mut outbound, &session, now);
+    assert_eq!((table.paths.len(), table.ended), (1, 0));
+    outbound.want(told);
+    table.drain(&mut outbound, &session, now);
+    assert_eq!((table.paths.len(), table.ended), (1, 2));
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_end_marker_waits_until_it_it_is_known_what_the_peer_is_to_hear() {
     let session = Standing {
         pods: true,
         ..standing(false)

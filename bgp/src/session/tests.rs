@@ -125,7 +125,7 @@ fn open_session(tasks: &mut Vec<tokio::task::AbortHandle>, peer: SocketAddr, own
             asn,
             router_id: id(own),
             hold_time: 9,
-            restart_time: 120,
+            restart: crate::fsm::Restart::receiver(120),
             peer_as: asn.into(),
             add_path_send: false,
             role: None,

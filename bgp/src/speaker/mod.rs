@@ -167,6 +167,7 @@ pub(crate) enum Query {
     Vips(oneshot::Sender<Vec<VipView>>),
     Listeners(oneshot::Sender<Vec<ListenerView>>),
     Finish(oneshot::Sender<()>),
+    Leave(oneshot::Sender<()>),
 }
 
 impl Handle {
@@ -274,6 +275,15 @@ impl Handle {
     /// Cancel-safe: yes; the end goes on.
     pub async fn finish(&self) {
         self.ask(Query::Finish).await;
+    }
+
+    /// The end of a process that is to be followed by another one at once: with `graceful_restart`, sessions close without a
+    /// word where the peer then keeps what it has from us (RFC 4724), elsewhere as in [`Self::finish`]. The kernel's routes and
+    /// service addresses stay. Bounded: about 5 s.
+    ///
+    /// Cancel-safe: yes; the end goes on.
+    pub async fn leave(&self) {
+        self.ask(Query::Leave).await;
     }
 
     async fn ask<T: Default>(&self, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> T {

@@ -17,7 +17,7 @@ use super::rates::{Rates, Totals};
 use super::task::Liveness;
 use crate::bfd::BfdView;
 use crate::error::cease;
-use crate::fsm::{Identity, LongLived, State, Terms};
+use crate::fsm::{Identity, LongLived, Restart, State, Terms};
 use crate::metrics::PeerMetrics;
 use crate::policy::export::Export;
 use crate::policy::{Rejected, Rejections};
@@ -25,9 +25,6 @@ use crate::rib::{Counts, NextHops, PeerId};
 use crate::session::{Orders, Protection, SessionKey, Shared, Status};
 use crate::view::{self, PeerView};
 use crate::wire::{Families, Notification};
-
-/// Restart time that we advertise: the most that a peer should wait for us.
-const RESTART_TIME: u16 = 120;
 
 /// How long a peer of a range is remembered after its session is gone, for whoever asks what happened.
 const REMEMBERED: Duration = Duration::from_secs(600);
@@ -138,12 +135,12 @@ impl Wanted {
         }
     }
 
-    pub(super) fn identity(&self, ours: &BgpIdentity) -> Identity {
+    pub(super) fn identity(&self, ours: &BgpIdentity, restart: Restart) -> Identity {
         Identity {
             asn: ours.asn,
             router_id: ours.router_id,
             hold_time: u16::try_from(ours.hold_time.as_secs()).unwrap_or(u16::MAX),
-            restart_time: RESTART_TIME,
+            restart,
             peer_as: self.asn.clone(),
             add_path_send: self.pass_on.pods,
             role: self.session.role,

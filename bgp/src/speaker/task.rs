@@ -2,6 +2,7 @@ mod exports;
 mod liveness;
 mod long_lived;
 mod members;
+mod returning;
 mod sessions;
 mod views;
 
@@ -35,8 +36,9 @@ use crate::metrics::Metrics;
 use crate::policy::Floor;
 use crate::rib::{Delta, Local, NextHops as Kernel, Owners, Rib, Tracker};
 use crate::session::{Adverts, NextHops, Report, SessionKey, Wanted, vip_key};
-use crate::wire::Notification;
+use crate::wire::{Families, Notification};
 use exports::Exports;
+use returning::Returning;
 
 /// How long a peer with too many paths is kept away that is not to come back by itself: longer than anybody waits.
 const FOR_GOOD: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
@@ -112,6 +114,11 @@ pub(super) struct Speaker {
     untold_peers: BTreeMap<PeerName, bool>,
     strangers: BTreeMap<IpAddr, Instant>,
     converged: bool,
+    /// Families of which an earlier process left routes in the kernel.
+    preserved: Families,
+    /// Until when peers hear that this process has restarted.
+    returned_until: Option<std::time::Instant>,
+    returning: Option<Returning>,
     bfd: bfd::Handle,
     /// Tells collectors.
     feed: crate::bmp::Feed,
@@ -172,6 +179,9 @@ impl Speaker {
             untold_peers: BTreeMap::new(),
             strangers: BTreeMap::new(),
             converged: false,
+            preserved: Families::NONE,
+            returned_until: None,
+            returning: None,
             thread,
             bfd: bfd::Handle::new(bfd::PORTS, metrics.bfd_discarded()),
             bfd_priority: None,
@@ -194,6 +204,7 @@ impl Speaker {
     }
 
     pub(super) async fn run(mut self) {
+        self.look_back().await;
         self.raise_floor();
         self.match_peers();
         // What was there before we came counts as news as well.
@@ -208,6 +219,11 @@ impl Speaker {
                 () = stop.cancelled() => return self.say_goodbye().await,
                 query = self.wishes.queries.recv() => match query {
                     Some(Query::Finish(done)) => return self.finish(done).await,
+                    Some(Query::Leave(done)) => {
+                        self.goodbye(true).await;
+                        let _ = done.send(());
+                        return;
+                    }
                     Some(query) => self.answer(query),
                     // Nobody holds the handle any more.
                     None => return self.say_goodbye().await,
@@ -228,6 +244,7 @@ impl Speaker {
                     } else {
                         self.order_all();
                     }
+                    self.go_on_returning();
                 }
                 Ok(()) = self.wishes.draining.changed() => {
                     let draining = *self.wishes.draining.borrow_and_update();
@@ -268,6 +285,7 @@ impl Speaker {
                 _ = housekeeping.tick() => {
                     self.check_bfd();
                     self.keep_house();
+                    self.go_on_returning();
                 }
             };
         }
@@ -288,7 +306,7 @@ impl Speaker {
         }
         self.untold_reach.extend(self.tracker.changed(&delta, &self.rib));
         self.pass_on(&delta.changed);
-        if self.bgp.install_routes {
+        if self.bgp.install_routes && !self.defers() {
             self.kernel.routes(delta.ways, delta.fib);
         }
     }
@@ -322,7 +340,7 @@ impl Speaker {
                 vips.insert(vip_key(prefix), Arc::new(advert));
             }
         }
-        let pods = if peer.wanted.pass_on.pods && peer.established() {
+        let pods = if peer.wanted.pass_on.pods && peer.established() && !self.defers() {
             self.exports
                 .of(export, peer.add_path(), &self.plan, &self.rib, &self.peers)
         } else {
@@ -335,12 +353,14 @@ impl Speaker {
             next_hops_on(peer.interface(&kernel), &kernel, &self.plan)
         };
         let interval = peer.wanted.pass_on.interval;
+        let unfinished = self.returning.is_some();
         peer.orders.send_if_modified(|orders| {
             let now = &mut orders.wanted;
             let differs = now.vips != vips
                 || !now.pods.ptr_eq(&pods)
                 || now.next_hops != next_hops
                 || now.interval != interval
+                || now.unfinished != unfinished
                 || now.sessions != peer.sessions;
             *now = Wanted {
                 vips,
@@ -348,6 +368,7 @@ impl Speaker {
                 next_hops,
                 interval,
                 sessions: peer.sessions,
+                unfinished,
             };
             differs
         });
@@ -357,24 +378,27 @@ impl Speaker {
 
     async fn finish(mut self, done: oneshot::Sender<()>) {
         let kernel = self.kernel.clone();
-        self.goodbye().await;
+        self.goodbye(false).await;
         kernel.finish().await;
         let _ = done.send(());
     }
 
     async fn say_goodbye(mut self) {
-        self.goodbye().await;
+        self.goodbye(false).await;
     }
 
-    /// Sessions withdraw what they announced, send Cease and close; bounded.
-    async fn goodbye(&mut self) {
+    /// Sessions withdraw what they announced, send Cease and close; bounded. `back_soon`: those whose peers then keep it
+    /// close without a word.
+    async fn goodbye(&mut self, back_soon: bool) {
         // Peers are told that BFD ends, so that they do not take it for a failure.
         self.bfd = bfd::Handle::new(bfd::PORTS, self.metrics.bfd_discarded());
         let farewell = Notification::shutdown("Sekisho is stopping");
         let mut tasks = std::mem::take(&mut self.leaving);
         for (_, peer) in std::mem::take(&mut self.peers) {
-            peer.orders
-                .send_modify(|orders| orders.stop = Some(farewell.clone()));
+            peer.orders.send_modify(|orders| {
+                orders.stop = Some(farewell.clone());
+                orders.leave = back_soon;
+            });
             tasks.push(peer.task);
         }
         let all = join_all(tasks);

@@ -13,8 +13,8 @@ use super::session;
 use super::table::{Table, listen_address};
 use super::transport::{self, bfd, max_prefixes, peer_address, source_address, transport};
 use crate::model::{
-    Bgp, BgpIdentity, ErrorWait, Invalid, Multipath, MultipathRule, Peer, PeerName, PeerRange, Prefix, Role,
-    RouterId, Transport,
+    Bgp, BgpIdentity, ErrorWait, GracefulRestart, Invalid, Multipath, MultipathRule, Peer, PeerName,
+    PeerRange, Prefix, Role, RouterId, Transport,
 };
 
 /// `[bgp]` as read: what other sections are checked against, also when parts of it are at fault.
@@ -88,6 +88,7 @@ pub(super) fn read(
         }
     };
     let cluster_id = table.text("cluster_id", read_router_id);
+    let restart = graceful_restart(table, log);
     let listen = table.list("listen", listen_address).map_or_else(
         || {
             vec![At {
@@ -134,6 +135,7 @@ pub(super) fn read(
             router_id: router_id.value,
             hold_time,
             cluster_id: cluster_id.map_or(router_id.value, |at| at.value),
+            restart,
         }),
         install_routes: table.bool("install_routes").unwrap_or(true),
         table: kernel_table(table, log),
@@ -146,6 +148,29 @@ pub(super) fn read(
             .unwrap_or_default(),
         error_wait: error_wait(table, log),
     }
+}
+
+fn graceful_restart(table: &Table<'_>, log: &Log) -> GracefulRestart {
+    let default = GracefulRestart::default();
+    let time = table.duration("restart_time").map_or(default.time, |at| {
+        if at.value.subsec_nanos() != 0 {
+            log.fault(
+                &at.place,
+                "a restart time is whole seconds (RFC 4724 section 3)",
+                "write \"120s\"",
+            );
+        }
+        at.value
+    });
+    let enabled = table.bool("graceful_restart").unwrap_or(default.enabled);
+    if enabled && table.bool("install_routes") == Some(false) {
+        log.warn(
+            &table.place_of("graceful_restart"),
+            "without install_routes nothing stays in the kernel while the process is away, so peers drop the VIPs when it is back",
+            "leave out install_routes = false, or graceful_restart",
+        );
+    }
+    GracefulRestart { enabled, time }
 }
 
 fn error_wait(table: &Table<'_>, log: &Log) -> ErrorWait {

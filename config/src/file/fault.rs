@@ -9,7 +9,7 @@ use serde::Serialize;
 use crate::model::Invalid;
 
 /// Characters of a message that are kept; a file can hold a value of any length.
-const LONGEST: usize = 300;
+const LONGEST: usize = 500;
 
 /// One thing in the file that cannot be used as written.
 ///

@@ -239,6 +239,10 @@ pub const KEYS: &[Key] = &[
     key("bgp", "error_wait_max", duration(100, HOUR), Absent::Example, "\"60s\"", LIVE,
         "The longest such wait. A peer that connects by itself waits 5s at most."),
 
+    key("bgp", "graceful_restart", Kind::Bool, Absent::Example, "false", LIVE,
+        "Whether peers are asked to keep our VIPs while this process restarts or has died (RFC 4724). A change ends and reopens every session."),
+    key("bgp", "restart_time", duration(1000, 4_095_000), Absent::Example, "\"120s\"", LIVE,
+        "For how long they may, whole seconds. A change ends and reopens every session."),
     key("bgp", "bmp", Kind::List("socket addresses"), Absent::Example, "[]", LIVE,
         "BMP collectors (RFC 7854) that are told what the peers say, after the rules of import."),
 

@@ -143,6 +143,24 @@ impl fmt::Display for Role {
     }
 }
 
+/// What peers are asked to do while this process is away (RFC 4724).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct GracefulRestart {
+    /// Whether they are asked to keep what they have from us.
+    pub enabled: bool,
+    /// For how long, whole seconds below 4096.
+    pub time: Duration,
+}
+
+impl Default for GracefulRestart {
+    fn default() -> Self {
+        Self {
+            enabled: false,
+            time: Duration::from_secs(120),
+        }
+    }
+}
+
 /// Who we are in BGP. Changing it ends and reopens every session.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct BgpIdentity {
@@ -154,6 +172,8 @@ pub struct BgpIdentity {
     pub hold_time: Duration,
     /// Our CLUSTER_ID as a route reflector (RFC 4456): the router id unless told otherwise.
     pub cluster_id: RouterId,
+    /// Our own restart.
+    pub restart: GracefulRestart,
 }
 
 /// How long a peer is left alone after an error.

@@ -37,6 +37,7 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(crate::features::all());
     cases.extend(crate::calico::all());
     cases.extend(crate::reannounce::all());
+    cases.extend(crate::restart::all());
     cases.extend(crate::bfd::all());
     cases
 }

@@ -10,6 +10,7 @@ mod cases;
 mod features;
 mod peer;
 mod reannounce;
+mod restart;
 mod rig;
 mod speaker;
 

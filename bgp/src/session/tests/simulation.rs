@@ -336,7 +336,7 @@ impl Simulation {
                     asn: self.asn(number),
                     router_id: RouterId::try_from(self.address(number)).unwrap(),
                     hold_time: 9,
-                    restart_time: 120,
+                    restart: crate::fsm::Restart::receiver(120),
                     peer_as: self.asn(other).into(),
                     add_path_send: false,
                     role: None,

@@ -151,6 +151,7 @@ impl Bench {
                 router_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),
                 hold_time: Duration::from_secs(90),
                 cluster_id: RouterId::try_from(Ipv4Addr::new(192, 0, 2, 10)).unwrap(),
+                restart: sekisho_config::model::GracefulRestart::default(),
             },
             listen: vec!["127.0.0.1:0".parse().unwrap()],
             install_routes: false,

@@ -191,6 +191,9 @@ impl Speaker {
     /// Hands what has changed to the sessions that pass it on: once for all that came together, at the latest after a number
     /// of reports.
     pub(super) fn tell_exports(&mut self) {
+        if self.defers() {
+            return;
+        }
         let busy = !self.reports.1.is_empty() && self.untold_rounds < ROUNDS;
         if !self.exports.untold || busy {
             self.untold_rounds = if self.exports.untold {

@@ -145,7 +145,7 @@ impl Speaker {
             address: wanted.socket_address(),
             passive: wanted.passive,
             protection: wanted.protection(&self.bgp.identity),
-            identity: wanted.identity(&self.bgp.identity),
+            identity: wanted.identity(&self.bgp.identity, self.restart()),
             timers: Timers {
                 idle_hold: self.bgp.error_wait.first,
                 idle_hold_max: self.bgp.error_wait.most,

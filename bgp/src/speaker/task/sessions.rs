@@ -73,6 +73,7 @@ impl Speaker {
         if let Some(peer) = self.peers.get(&address) {
             self.feed.up(self.monitor(peer).as_ref());
         }
+        self.returning_heard();
         self.order(address);
         self.watch(address);
     }
@@ -297,6 +298,9 @@ impl Speaker {
     /// Tells the kernel once that every configured node has said everything. With ranges nobody knows who is still to
     /// come; the kernel's own time limit decides then.
     fn converge(&mut self) {
+        if self.returning.is_some() {
+            return self.go_on_returning();
+        }
         let all = self.bgp.peer_ranges.is_empty()
             && self
                 .peers

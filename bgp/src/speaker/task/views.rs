@@ -28,7 +28,7 @@ impl Speaker {
             Query::Rejected(query, answer) => drop(answer.send(self.rejected_views(&query))),
             Query::Vips(answer) => drop(answer.send(self.vip_views())),
             Query::Listeners(answer) => drop(answer.send(self.listeners.views())),
-            Query::Finish(_) => {}
+            Query::Finish(_) | Query::Leave(_) => {}
         }
     }
 

@@ -121,7 +121,7 @@ x = 1
             r"box.toml:3: manifests: written twice; keep one of them",
             r"box.toml:6: asn: written twice; keep one of them",
             r"box.toml:7: bgp.hold_time: a value that is no number, true or false, and is not in quotes; write text, durations and addresses in double quotes",
-            r"box.toml:8: bgp.foo: unknown key; the keys of [bgp] are asn, router_id, listen, hold_time, cluster_id, install_routes, table, nexthop_objects, multipath, max_paths, link_bandwidth, pod_prefixes, discover_pod_prefixes, cluster_import, cluster_export, upstream_import, upstream_export, error_wait, error_wait_max, bmp",
+            r"box.toml:8: bgp.foo: unknown key; the keys of [bgp] are asn, router_id, listen, hold_time, cluster_id, install_routes, table, nexthop_objects, multipath, max_paths, link_bandwidth, pod_prefixes, discover_pod_prefixes, cluster_import, cluster_export, upstream_import, upstream_export, error_wait, error_wait_max, graceful_restart, restart_time, bmp",
             r"box.toml:9: syntax: unclosed table, expected `]`; correct the TOML of this line (https://toml.io)",
             r"box.toml:11: source: written twice; keep one of them",
             ],
@@ -511,7 +511,7 @@ keepalive = 3
             r"box.toml:14: bgp.peers[0].password_file: the file cannot be read: entity not found; correct the path, or let the user of the service read it and nobody else (chown, chmod 0400)",
             r"box.toml:15: bgp.peers[0].import[0]: no rule is named `far`; add it as [[bgp.rules]], or correct the name",
             r"box.toml:16: bgp.peers[0].multihop: 0 is out of range; write a number from 1 to 255",
-            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ao_keys, bfd, ttl_security, multihop, source_address, max_prefixes, max_prefixes_warning, max_prefixes_action, max_prefixes_restart, enforce_first_as, bgp_role, bgp_role_strict, shutdown, import, export, reannounce…",
+            r"box.toml:17: bgp.peers[0].keepalive: unknown key; the keys of [[bgp.peers]] are name, address, asn, role, passive, port, password_file, ao_keys, bfd, ttl_security, multihop, source_address, max_prefixes, max_prefixes_warning, max_prefixes_action, max_prefixes_restart, enforce_first_as, bgp_role, bgp_role_strict, shutdown, import, export, reannounce, route_reflector_client, next_hop, advertisement_interval",
             ],
         ),
         (

@@ -154,7 +154,7 @@ fn paths_of_peers_with_two_octet_numbers() {
             "400204 0201 5ba0 c01100",
             vec![sequence(&[23456])],
             None,
-            "",
+            "AS4_PATH: it holds no AS",
         ),
         (
             "confederation segments of AS4_PATH are dropped",
