@@ -129,6 +129,12 @@ pub const SECTIONS: &[Section] = &[
         "Passive neighbours: every address inside `prefix` may connect.",
     ),
     section(
+        "bgp.sets",
+        true,
+        false,
+        "Lists with a name. Conditions of `[[bgp.rules]]` refer to one as `@NAME`.",
+    ),
+    section(
         "bgp.rules",
         true,
         false,
@@ -352,6 +358,17 @@ pub const KEYS: &[Key] = &[
         "Next hop of pods passed on. With `self` packets come through the box, which then has to forward them (`net.ipv4.ip_forward`)."),
     key("bgp.peer_ranges", "advertisement_interval", duration(0, 600_000), Absent::Example, "\"0s\"", LIVE,
         "Least time between two rounds of announcements (MRAI, RFC 4271). Withdrawals never wait."),
+
+    key("bgp.sets", "name", Kind::Text("name"), Absent::Required, "\"pods\"", LIVE,
+        "Name of the set: 1 to 63 letters, digits, `-`, `_`, `.`."),
+    key("bgp.sets", "prefixes", Kind::List("prefixes, each with `ge` and `le`"), Absent::Means("none"), "[\"10.244.0.0/16 ge 24 le 26\"]", LIVE,
+        "For `prefixes = [\"@NAME\"]` of a rule."),
+    key("bgp.sets", "communities", Kind::List("communities"), Absent::Means("none"), "[\"65000:*\"]", LIVE,
+        "For `communities` and `all_communities` of a rule."),
+    key("bgp.sets", "next_hops", Kind::List("prefixes"), Absent::Means("none"), "[\"10.0.0.0/24\"]", LIVE,
+        "For `next_hops` of a rule."),
+    key("bgp.sets", "as_numbers", Kind::List("AS numbers and ranges"), Absent::Means("none"), "[\"65001\", \"64512-64999\"]", LIVE,
+        "For `as_path` of a rule, where `@NAME` is any of these: `\"^@NAME .* [@NAME 65010]$\"`."),
 
     key("bgp.rules", "name", Kind::Text("name"), Absent::Required, "\"far-rack\"", LIVE,
         "Name of the rule: 1 to 63 letters, digits, `-`, `_`, `.`."),

@@ -17,6 +17,7 @@ mod restart;
 mod rules;
 mod scalar;
 mod session;
+mod sets;
 mod syntax;
 mod table;
 #[cfg(test)]
@@ -110,7 +111,8 @@ fn settings(
     let bgp = bgp_table.as_ref().map(|table| {
         let peers = document.repeated("bgp.peers");
         let ranges = document.repeated("bgp.peer_ranges");
-        let rules = rules::read(&document.repeated("bgp.rules"), Some(table), log);
+        let sets = sets::read(&document.repeated("bgp.sets"), log);
+        let rules = rules::read(&document.repeated("bgp.rules"), &sets, Some(table), log);
         bgp::read(table, &peers, &ranges, &rules, log, load)
     });
     let appliance = process::appliance(&or_empty("appliance")?, log, load);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::fault::{At, Log, quote};
 use super::process::{label, network};
+use super::sets::Sets;
 use super::table::{Table, host_address};
 use crate::model::{
     AsPathCondition, CommunityChange, Invalid, PathChange, PolicyRule, Role, RuleAction, RuleNextHop,
@@ -30,11 +31,11 @@ const USUAL: [&str; 4] = [
 /// Longest reason.
 const LONGEST_REASON: usize = 200;
 
-pub(super) fn read(tables: &[Table<'_>], bgp: Option<&Table<'_>>, log: &Log) -> Rules {
+pub(super) fn read(tables: &[Table<'_>], sets: &Sets, bgp: Option<&Table<'_>>, log: &Log) -> Rules {
     let mut rules = Rules::default();
     for table in tables {
         let name = table.text("name", label);
-        let rule = rule(table, log);
+        let rule = rule(table, sets, log);
         let Some(name) = name else {
             continue;
         };
@@ -64,7 +65,7 @@ fn values<T>(list: Option<At<Vec<At<T>>>>) -> Vec<T> {
 }
 
 /// A rule without its name.
-fn rule(table: &Table<'_>, log: &Log) -> Option<PolicyRule> {
+fn rule(table: &Table<'_>, sets: &Sets, log: &Log) -> Option<PolicyRule> {
     for name in ["prefixes", "communities", "all_communities", "next_hops"] {
         if table.is_empty_list(name) {
             log.fault(
@@ -74,14 +75,25 @@ fn rule(table: &Table<'_>, log: &Log) -> Option<PolicyRule> {
             );
         }
     }
-    let prefixes = table.list("prefixes", str::parse);
+    let prefixes = table.list("prefixes", |text| {
+        sets.items(text, "prefixes", |set| &set.prefixes, str::parse)
+    });
+    let communities = |key| {
+        let read = |text: &str| sets.items(text, "communities", |set| &set.communities, str::parse);
+        values(table.list(key, read)).concat()
+    };
+    let next_hops = table.list("next_hops", |text| {
+        sets.items(text, "next_hops", |set| &set.next_hops, network)
+    });
     let family = table.word("family").map(|at| at.value);
     let as_path = AsPathCondition {
         has: table.asn("as_path_has").map(|at| at.value),
         neighbour: table.asn("as_path_neighbour").map(|at| at.value),
         origin: table.asn("as_path_origin").map(|at| at.value),
         length: table.text("as_path_length", length).map(|at| at.value),
-        pattern: table.text("as_path", str::parse).map(|at| at.value),
+        pattern: table
+            .text("as_path", |text| sets.as_path(text))
+            .map(|at| at.value),
     };
     let change = PathChange {
         add_med: table.number("add_med").map_or(0, |at| at.value),
@@ -130,11 +142,11 @@ fn rule(table: &Table<'_>, log: &Log) -> Option<PolicyRule> {
     Some(PolicyRule {
         name: Arc::from(""),
         ipv4: family.map(|family| family == "ipv4"),
-        prefixes: values(prefixes),
-        communities: values(table.list("communities", str::parse)),
-        all_communities: values(table.list("all_communities", str::parse)),
+        prefixes: values(prefixes).concat(),
+        communities: communities("communities"),
+        all_communities: communities("all_communities"),
         as_path,
-        next_hops: values(table.list("next_hops", network)),
+        next_hops: values(next_hops).concat(),
         change,
         then,
         reason: reason.map(|at| at.value),

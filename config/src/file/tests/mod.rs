@@ -3,6 +3,7 @@
 mod hostile;
 mod page;
 mod refusals;
+mod sets;
 
 use std::io;
 use std::path::Path;

@@ -193,8 +193,8 @@ fn a_restart_is_asked_for_exactly_where_the_page_says_so() {
         .filter(|key| !matches!(key.absent, Absent::NotSupportedYet))
     {
         // Files that hold keys and certificates.
-        // Rules show through the peers that name them.
-        if key.section == "bgp.rules"
+        // Rules show through the peers that name them, and sets through rules.
+        if matches!(key.section, "bgp.rules" | "bgp.sets")
             || key.name.ends_with("_file")
             || key.name.ends_with("import")
             // Nothing without announce = "aggregate".
