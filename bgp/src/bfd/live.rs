@@ -1,4 +1,6 @@
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{
+    AtomicBool, AtomicI32, AtomicI64, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed,
+};
 
 use jiff::Timestamp;
 use prometheus::{IntCounter, IntGauge};
@@ -28,6 +30,7 @@ pub(crate) struct Live {
     local_discr: AtomicU32,
     remote_discr: AtomicU32,
     remote_multiplier: AtomicU8,
+    remote_independent: AtomicBool,
     /// Of the last attempt to send; 0: it succeeded.
     errno: AtomicI32,
     metrics: SessionMetrics,
@@ -58,6 +61,7 @@ impl Live {
             local_discr: AtomicU32::default(),
             remote_discr: AtomicU32::default(),
             remote_multiplier: AtomicU8::default(),
+            remote_independent: AtomicBool::default(),
             errno: AtomicI32::default(),
             metrics,
         }
@@ -88,6 +92,8 @@ impl Live {
         self.local_discr.store(local_discr, Relaxed);
         self.remote_discr.store(session.remote_discr(), Relaxed);
         self.remote_multiplier.store(session.remote_multiplier(), Relaxed);
+        self.remote_independent
+            .store(session.remote_independent(), Relaxed);
         before != state || remote != session.remote_state().number()
     }
 
@@ -114,6 +120,11 @@ impl Live {
 
     pub(crate) fn remote_state(&self) -> State {
         State::from_number(self.remote_state.load(Relaxed))
+    }
+
+    /// Whether a failure says nothing of the peer's control plane, because its BFD outlives that (C bit).
+    pub(crate) fn remote_independent(&self) -> bool {
+        self.remote_independent.load(Relaxed)
     }
 
     /// How often the session was Up and failed.
@@ -149,6 +160,7 @@ impl Live {
             multiplier: settings.multiplier,
             detection_time_microseconds: self.detection_time.load(Relaxed),
             remote_multiplier: self.remote_multiplier.load(Relaxed),
+            remote_independent: self.remote_independent(),
             local_discriminator: self.local_discr.load(Relaxed),
             remote_discriminator: self.remote_discr.load(Relaxed),
             ups: self.ups.load(Relaxed),
@@ -185,6 +197,8 @@ pub struct BfdView {
     pub detection_time_microseconds: u64,
     /// Packets of the peer's that may be lost.
     pub remote_multiplier: u8,
+    /// Its BFD outlives its control plane (C bit): a failure ends a graceful restart as well.
+    pub remote_independent: bool,
     /// Our name of the session.
     pub local_discriminator: u32,
     /// The peer's name of the session; 0: it is not heard.

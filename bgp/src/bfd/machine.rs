@@ -52,6 +52,8 @@ pub(crate) struct Bfd {
     remote_desired_min_tx: u32,
     remote_multiplier: u8,
     remote_demand: bool,
+    /// As the peer last said: its BFD outlives its control plane (C bit).
+    remote_independent: bool,
     /// A Poll Sequence is running.
     poll: bool,
     /// Something changed while it ran: one more has to follow.
@@ -84,6 +86,7 @@ impl Bfd {
             remote_desired_min_tx: 0,
             remote_multiplier: 0,
             remote_demand: false,
+            remote_independent: false,
             poll: false,
             poll_again: false,
             last_tx: None,
@@ -119,6 +122,11 @@ impl Bfd {
 
     pub(crate) fn remote_multiplier(&self) -> u8 {
         self.remote_multiplier
+    }
+
+    /// Whether the peer's BFD outlives its control plane, as it last said.
+    pub(crate) fn remote_independent(&self) -> bool {
+        self.remote_independent
     }
 
     /// How often the session was Up and failed; an AdminDown of either side is no failure (RFC 5882 section 3.2).
@@ -178,6 +186,7 @@ impl Bfd {
         self.remote_session_state = packet.state;
         self.remote_diag = packet.diagnostic;
         self.remote_demand = packet.demand;
+        self.remote_independent = packet.control_plane_independent;
         self.remote_min_rx = packet.required_min_rx;
         self.remote_desired_min_tx = packet.desired_min_tx;
         self.remote_multiplier = packet.multiplier;

@@ -507,3 +507,21 @@ proptest! {
         }
     }
 }
+
+/// The C bit as the peer said it last: its failure does not change what it said (RFC 5882 section 4.3).
+#[test]
+fn whether_the_peers_bfd_outlives_its_control_plane() {
+    let now = start();
+    for independent in [false, true] {
+        let mut bfd = up(now);
+        let packet = Packet {
+            control_plane_independent: independent,
+            ..said(State::Up)
+        };
+        hears(&mut bfd, now, packet);
+        assert_eq!(bfd.remote_independent(), independent);
+        bfd.handle(now + ms(200), Event::Deadline, &mut Vec::new());
+        assert_eq!((bfd.state(), bfd.failures()), (State::Down, 1));
+        assert_eq!(bfd.remote_independent(), independent);
+    }
+}

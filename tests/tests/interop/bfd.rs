@@ -148,6 +148,14 @@ fn routes(rig: &Rig, appliance: &mut Appliance, kind: Kind) -> Result<()> {
     Ok(())
 }
 
+/// Every route is in the kernel at this moment.
+fn kept(rig: &Rig, kind: Kind) -> Result<()> {
+    for block in kind.blocks().iter().flat_map(|(blocks, _)| blocks) {
+        ensure!(rig.kernel(block)?.is_some(), "{block} is gone");
+    }
+    Ok(())
+}
+
 fn no_routes(rig: &Rig, appliance: &mut Appliance, kind: Kind) -> Result<()> {
     for (blocks, _) in kind.blocks() {
         for block in blocks {
@@ -205,13 +213,19 @@ fn bird(state: &State, kind: Kind, hops: Hops) -> Result<()> {
     routes(&rig, &mut appliance, kind).context("after it goes on")?;
     wait_bfd(&appliance, "up")?;
 
-    // A daemon that is killed: graceful restart alone would keep its routes for two minutes.
+    // A daemon that is killed, and its BFD with it (no C bit): its routes are kept for a graceful restart (RFC 5882 section 4.3).
+    std::thread::sleep(Duration::from_secs(1));
     bird.daemon.signal(Signal::SIGKILL)?;
-    no_routes(&rig, &mut appliance, kind).context("after it is killed")?;
+    wait_bfd(&appliance, "down")?;
+    std::thread::sleep(Duration::from_secs(1));
+    kept(&rig, kind).context("after it is killed")?;
     drop(bird);
     bird = start_bird(&rig, kind, &configuration)?;
-    routes(&rig, &mut appliance, kind).context("after it is started anew")?;
     wait_bfd(&appliance, "up")?;
+    wait_for("it to be back", PATIENCE, || {
+        kept(&rig, kind)?;
+        established(&appliance, "peer")
+    })?;
 
     appliance.stop(PATIENCE)?;
     drop(bird);

@@ -40,6 +40,12 @@ impl Liveness {
 }
 
 impl Peer {
+    /// Whether a failure of BFD belongs to a graceful restart that is going on.
+    fn restarts_with_bfd(&self) -> bool {
+        let independent = |bfd: &Liveness| bfd.live.remote_independent();
+        !self.established() && self.stale.is_some() && !self.liveness.as_ref().is_some_and(independent)
+    }
+
     /// Keeps the session away until BFD lets it come, if it has to wait for that.
     pub(super) fn hold_for_bfd(&mut self) {
         if self.wanted.bfd.is_some_and(|bfd| bfd.strict) && !self.held_by_bfd {
@@ -207,7 +213,7 @@ impl Speaker {
                 bfd.failures = failures;
                 bfd.told = state;
                 let reason = bfd.live.failure();
-                warn!(peer = %name, %reason, "BFD session failed: the peer's routes are dropped");
+                warn!(peer = %name, %reason, "BFD session failed");
                 failed.push(*address);
             } else if bfd.told != state {
                 bfd.told = state;
@@ -226,14 +232,20 @@ impl Speaker {
         }
     }
 
-    /// RFC 5882 section 4.3: what BFD says of the way to the peer counts for its routes, those that are kept for a graceful
-    /// restart as well. The session ends with Cease, BFD Down (RFC 9384).
+    /// RFC 5882 section 4.3: what BFD says of the way to the peer counts for its routes. Those that are kept for a graceful
+    /// restart are spared if the peer's BFD ends with its control plane (no C bit): then it had to fail, and says nothing of
+    /// the way. The session ends with Cease, BFD Down (RFC 9384).
     fn lost(&mut self, address: IpAddr) {
         // As a hard reset: nothing is kept, whatever the OPENs agreed on (RFC 8538).
         let ended = Ended::Sent(Notification::cease(cease::BFD_DOWN).hard());
         let Some(peer) = self.peers.get_mut(&address) else {
             return;
         };
+        if peer.restarts_with_bfd() {
+            info!(peer = %peer.wanted.name, "the peer restarts, and its BFD with it: its routes are kept");
+            peer.hold_for_bfd();
+            return;
+        }
         if !peer.over_limit {
             let strict = peer.wanted.bfd.is_some_and(|bfd| bfd.strict);
             peer.held_by_bfd = strict;
