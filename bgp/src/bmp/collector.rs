@@ -83,10 +83,7 @@ async fn collector(address: SocketAddr, shared: Shared, end: CancellationToken) 
             Ok(Ok(stream)) => {
                 info!(collector = %address, "BMP collector connected");
                 connected.set(1);
-                let ended = tokio::select! {
-                    ended = tell(stream, &shared) => ended,
-                    () = end.cancelled() => Ok(()),
-                };
+                let ended = tell(stream, &shared, &end).await;
                 connected.set(0);
                 pause = PAUSE[0];
                 if let Err(error) = ended {
@@ -109,8 +106,17 @@ async fn collector(address: SocketAddr, shared: Shared, end: CancellationToken) 
     let _ = shared.resyncs.remove_label_values(&[&label]);
 }
 
-/// Tells everything, then every change. Ends with the reason why it has to begin anew.
-async fn tell(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
+/// Tells everything, then every change, until the `end`. Gives the reason why it has to begin anew.
+async fn tell(stream: TcpStream, shared: &Shared, end: &CancellationToken) -> io::Result<()> {
+    tokio::select! {
+        biased;
+        ended = tell_all(stream, shared, end) => ended,
+        // It was in the middle of something, after which nothing more can be said.
+        () = end.cancelled() => Ok(()),
+    }
+}
+
+async fn tell_all(mut stream: TcpStream, shared: &Shared, end: &CancellationToken) -> io::Result<()> {
     let (mut from, mut stream) = stream.split();
     let mut said = [0; 256];
     let description = concat!("Sekisho ", env!("CARGO_PKG_VERSION"));
@@ -153,11 +159,12 @@ async fn tell(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
                 Ok(octets) if octets.is_empty() => return Err(anew("the table changed in a way that cannot be told")),
                 Ok(octets) => write(&mut stream, &octets).await?,
                 Err(RecvError::Lagged(_)) => return Err(anew("it does not keep up")),
-                Err(RecvError::Closed) => {
-                    write(&mut stream, &message::termination()).await?;
-                    return stream.shutdown().await;
-                }
+                Err(RecvError::Closed) => return Ok(()),
             },
+            () = end.cancelled() => {
+                write(&mut stream, &message::termination()).await?;
+                return stream.shutdown().await;
+            }
             // A collector says nothing; what it can do is go.
             read = from.read(&mut said) => if read? == 0 {
                 return Err(anew("it closed the connection"));

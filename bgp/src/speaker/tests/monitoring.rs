@@ -117,4 +117,9 @@ async fn a_collector_hears_everything_and_then_every_change() {
         matches!(heard[0], BmpMessageBody::InitiationMessage(_)),
         "{heard:?}"
     );
+    // At an orderly stop it is told that this is the end.
+    bench.stop.cancel();
+    collector
+        .until(|body| matches!(body, BmpMessageBody::TerminationMessage(_)))
+        .await;
 }
