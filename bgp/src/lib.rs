@@ -30,4 +30,4 @@ pub use error::StartError;
 pub use fsm::State;
 pub use session::{CannotAnnounce, EndedBy, LastError, MessageCounts};
 pub use speaker::{Event, Handle, Inputs, start};
-pub use view::{ListenerView, Missing, MissingView, PeerView, RatesView, VipView};
+pub use view::{AnnouncementView, ListenerView, Missing, MissingView, PeerView, RatesView, VipView};

@@ -9,7 +9,8 @@ use serde::Serialize;
 
 use crate::bfd::BfdView;
 use crate::fsm::State;
-use crate::rib::Counts;
+use crate::policy::export::{Advert, Via};
+use crate::rib::{Counts, as_path_text, communities_text};
 use crate::session::{CannotAnnounce, LastError, MessageCounts};
 use crate::wire::{Capability, Family};
 
@@ -112,8 +113,44 @@ pub struct VipView {
     pub withheld_text: Option<String>,
     /// Peers that have it.
     pub announced_to: Vec<PeerName>,
+    /// What each of them was told.
+    pub announcements: Vec<AnnouncementView>,
     /// Peers that should have it and do not.
     pub missing: Vec<MissingView>,
+}
+
+/// A VIP as one peer has it.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct AnnouncementView {
+    /// The peer.
+    pub peer: PeerName,
+    /// Another next hop than our address towards the peer.
+    pub next_hop: Option<IpAddr>,
+    /// AS_PATH, our AS and what is prepended included; empty inside our AS.
+    pub as_path: String,
+    /// LOCAL_PREF; inside our AS only.
+    pub local_preference: Option<u32>,
+    /// MULTI_EXIT_DISC.
+    pub med: Option<u32>,
+    /// Communities of every kind.
+    pub communities: Vec<String>,
+}
+
+impl AnnouncementView {
+    pub(crate) fn new(peer: PeerName, advert: &Advert) -> Self {
+        let attributes = &advert.attributes;
+        Self {
+            peer,
+            next_hop: match advert.next_hop {
+                Via::Given(address) => Some(address),
+                Via::Own => None,
+            },
+            as_path: as_path_text(&attributes.as_path),
+            local_preference: attributes.local_preference,
+            med: attributes.med,
+            communities: communities_text(attributes),
+        }
+    }
 }
 
 /// A peer that should have a VIP and does not.

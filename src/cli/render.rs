@@ -115,6 +115,35 @@ pub(super) fn rejected(value: &Value, out: &mut String) {
 /// `sekisho vips`
 pub(super) fn vips(value: &Value, out: &mut String) {
     print_or(&vips_table(value), "no VIP is in use", out);
+    let mut told = Table::new(&[
+        "VIP",
+        "PEER",
+        "NEXT HOP",
+        "AS PATH",
+        "LOCAL PREF",
+        "MED",
+        "COMMUNITIES",
+    ]);
+    for row in rows(value) {
+        for one in rows(row.get("announcements").unwrap_or(&Value::Null)) {
+            told.row([
+                word(row, "address"),
+                word(one, "peer"),
+                match word(one, "next_hop") {
+                    none if none.is_empty() => "this box".into(),
+                    given => given,
+                },
+                word(one, "as_path"),
+                word(one, "local_preference"),
+                word(one, "med"),
+                word(one, "communities"),
+            ]);
+        }
+    }
+    if !told.is_empty() {
+        out.push('\n');
+        told.print(0, out);
+    }
 }
 
 /// `sekisho endpoints`

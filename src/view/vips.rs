@@ -1,7 +1,7 @@
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use sekisho_bgp::{CannotAnnounce, Missing, VipView as Announced};
+use sekisho_bgp::{AnnouncementView, CannotAnnounce, Missing, VipView as Announced};
 use sekisho_config::model::{AnnounceTo, PeerName, Prefix, VipPurpose};
 use serde::Serialize;
 
@@ -18,6 +18,8 @@ pub(crate) struct VipRow {
     pub(crate) announce_to: Vec<AnnounceTo>,
     /// Peers that have it now.
     pub(crate) announced_to: Vec<PeerName>,
+    /// What each of them was told.
+    pub(crate) announcements: Vec<AnnouncementView>,
     /// Why it is withheld, from everybody or from one peer.
     pub(crate) withheld: Option<String>,
 }
@@ -48,6 +50,7 @@ pub(crate) fn view(picture: &Picture, announced: &[Announced]) -> Vec<VipRow> {
                 },
                 announce_to: vip.announce_to.clone(),
                 announced_to: now.map(|now| now.announced_to.clone()).unwrap_or_default(),
+                announcements: now.map(|now| now.announcements.clone()).unwrap_or_default(),
                 withheld,
             }
         })

@@ -43,6 +43,7 @@ pub use peer::{Counts, PeerId, PeerInfo};
 pub(crate) use prefix_map::PrefixMap;
 pub use track::Tracker;
 pub use view::{Relation, RouteCount, RouteQuery, RouteView};
+pub(crate) use view::{as_path_text, communities_text};
 
 use crate::wire::{Attributes, Family, Update};
 use change::Changes;

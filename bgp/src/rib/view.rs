@@ -247,7 +247,8 @@ impl Rib {
     }
 }
 
-fn as_path_text(as_path: &AsPath) -> String {
+/// An AS_PATH as it is written everywhere.
+pub(crate) fn as_path_text(as_path: &AsPath) -> String {
     let mut text = String::new();
     for segment in &as_path.segments {
         let (open, numbers, between, close) = match segment {
@@ -271,7 +272,8 @@ fn as_path_text(as_path: &AsPath) -> String {
     text
 }
 
-fn communities_text(attributes: &Attributes) -> Vec<String> {
+/// Communities of every kind.
+pub(crate) fn communities_text(attributes: &Attributes) -> Vec<String> {
     let standard = attributes
         .communities
         .iter()

@@ -12,7 +12,7 @@ use crate::announce::PlannedVip;
 use crate::bmp::Monitored;
 use crate::policy::{RejectedView, reason};
 use crate::rib::RouteQuery;
-use crate::view::{Missing, MissingView, PeerView, VipView};
+use crate::view::{AnnouncementView, Missing, MissingView, PeerView, VipView};
 use crate::wire::Family;
 
 impl Speaker {
@@ -82,6 +82,7 @@ impl Speaker {
         let view = |(address, planned): (&IpAddr, &PlannedVip)| {
             let prefix = Prefix::host(*address);
             let mut announced_to = Vec::new();
+            let mut announcements = Vec::new();
             let mut missing = Vec::new();
             for peer in self
                 .peers
@@ -89,17 +90,21 @@ impl Speaker {
                 .filter(|peer| planned.goes_to(&peer.wanted.name, peer.wanted.role))
             {
                 let export = peer.export(&self.bgp.identity, *self.wishes.draining.borrow());
-                if let Err(rule) = export.vip(&planned.prefix, &planned.set) {
-                    missing.push(MissingView {
-                        peer: peer.wanted.name.clone(),
-                        why: Missing::ExportRule,
-                        text: format!("the export rule {} rejects it{}", rule.name, reason(rule)),
-                    });
-                    continue;
-                }
+                let advert = match export.vip(&planned.prefix, &planned.set) {
+                    Ok(advert) => advert,
+                    Err(rule) => {
+                        missing.push(MissingView {
+                            peer: peer.wanted.name.clone(),
+                            why: Missing::ExportRule,
+                            text: format!("the export rule {} rejects it{}", rule.name, reason(rule)),
+                        });
+                        continue;
+                    }
+                };
                 let status = peer.shared.lock();
                 if status.announced_vips.contains(&planned.prefix) {
                     announced_to.push(peer.wanted.name.clone());
+                    announcements.push(AnnouncementView::new(peer.wanted.name.clone(), &advert));
                     continue;
                 }
                 let family = if prefix.is_ipv4() {
@@ -125,6 +130,7 @@ impl Speaker {
                 withheld_text: withheld.as_ref().map(ToString::to_string),
                 withheld,
                 announced_to,
+                announcements,
                 missing,
             }
         };
