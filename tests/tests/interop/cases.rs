@@ -38,6 +38,8 @@ pub(crate) fn all() -> Vec<Case> {
     cases.extend(crate::calico::all());
     cases.extend(crate::reannounce::all());
     cases.extend(crate::restart::all());
+    cases.extend(crate::collectors::all());
+    cases.extend(crate::long_lived::all());
     cases.extend(crate::bfd::all());
     cases
 }

@@ -4,11 +4,11 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use sekisho_tests::lab::{Appliance, BOX, Bird, BirdVersion, State, wait_for};
+use sekisho_tests::lab::{Appliance, BOX, Bird, BirdVersion, Daemon, State, program, wait_for};
 
 use crate::Case;
 use crate::cases::case;
-use crate::peer::{KINDS, Kind, Peer, Setup};
+use crate::peer::{KINDS, Kind, Peer, Setup, configuration};
 use crate::rig::{PATIENCE, PEER_V4, PEER_V6, Rig, established, shown};
 
 pub(crate) fn all() -> Vec<Case> {
@@ -39,6 +39,10 @@ pub(crate) fn all() -> Vec<Case> {
     cases.push(case(
         "bird-2: IPv4 with IPv6 next hops (RFC 8950), both ways",
         extended_next_hop,
+    ));
+    cases.push(case(
+        "gobgp: IPv4 with IPv6 next hops (RFC 8950), both ways",
+        gobgp_next_hop,
     ));
     cases.push(case("bird-2: limits of prefixes, on either side", prefix_limits));
     cases.push(case(
@@ -391,6 +395,73 @@ fn extended_next_hop(state: &State) -> Result<()> {
     wait_for("the IPv4 VIP with an IPv6 next hop", PATIENCE, || {
         let told = bird.birdc("show route 203.0.113.1/32 all")?;
         ensure!(told.contains(&format!("BGP.next_hop: {}", BOX.v6)), "{told}");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn gobgp_next_hop(state: &State) -> Result<()> {
+    let rig = Rig::new(state)?;
+    rig.serve()?;
+    let start = |asn: u32| -> Result<Daemon> {
+        let setup = Setup {
+            kind: Kind::GoBgp,
+            asn,
+            ..Setup::default()
+        };
+        let text = configuration::gobgp(&setup)
+            .replace(&format!("\"{}\"", BOX.v4), &format!("\"{}\"", BOX.v6))
+            .replace(
+                &format!("local-address = \"{PEER_V4}\""),
+                &format!("local-address = \"{PEER_V6}\""),
+            )
+            .replace(&format!("[\"{PEER_V4}\"]"), &format!("[\"{PEER_V6}\"]"));
+        let file = state.file("gobgpd.toml");
+        std::fs::write(&file, text)?;
+        let mut command = program(&rig.peer, "gobgpd", "usr/bin/gobgpd")?;
+        command
+            .arg("-f")
+            .arg(&file)
+            .args(["--api-hosts", "127.0.0.1:50051", "-l", "debug"]);
+        Daemon::start(state, "peer", command)
+    };
+    let gobgp = |words: &str| -> Result<String> {
+        let mut command = program(&rig.peer, "gobgpd", "usr/bin/gobgp")?;
+        let out = command
+            .args(["-p", "50051"])
+            .args(words.split_whitespace())
+            .output()?;
+        ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let daemon = start(64512)?;
+    wait_for("gobgpd to take a route", PATIENCE, || {
+        gobgp(&format!(
+            "global rib add 10.244.20.0/26 nexthop {PEER_V6} -a ipv4"
+        ))
+    })?;
+    let mut appliance = rig.start_with(
+        "required",
+        "9s",
+        &neighbour(Kind::Bird16Ipv6, 64512, "cluster", ""),
+    )?;
+    let line = wait_for("an IPv4 route by way of IPv6", PATIENCE, || {
+        appliance.daemon.check()?;
+        rig.kernel("10.244.20.0/26")?.context("no such route")
+    })?
+    .0;
+    ensure!(line.contains(&format!("via inet6 {PEER_V6}")), "{line}");
+    drop(daemon);
+    appliance.stop(PATIENCE)?;
+
+    rig.the_box.ip(&format!("addr del {}/24 dev nodes", BOX.v4))?;
+    let _daemon = start(64500)?;
+    let _appliance = rig.start_with("off", "9s", &neighbour(Kind::Bird16Ipv6, 64500, "upstream", ""))?;
+    wait_for("the IPv4 VIP with an IPv6 next hop", PATIENCE, || {
+        let told = gobgp("global rib -a ipv4")?;
+        let line = told.lines().find(|line| line.contains("203.0.113.1/32"));
+        let line = line.with_context(|| told.clone())?;
+        ensure!(line.contains(&BOX.v6.to_string()), "{told}");
         Ok(())
     })?;
     Ok(())

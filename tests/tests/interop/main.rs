@@ -7,7 +7,9 @@
 mod bfd;
 mod calico;
 mod cases;
+mod collectors;
 mod features;
+mod long_lived;
 mod peer;
 mod reannounce;
 mod restart;

@@ -62,7 +62,7 @@ pub(crate) fn bird(setup: &Setup) -> String {
     out
 }
 
-pub(super) fn gobgp(setup: &Setup) -> String {
+pub(crate) fn gobgp(setup: &Setup) -> String {
     let restart = if setup.graceful_restart {
         "    [neighbors.afi-safis.mp-graceful-restart.config]\n      enabled = true\n"
     } else {
