@@ -111,10 +111,12 @@ pub async fn start(
         resyncs: metrics.bmp_resyncs.clone(),
     };
     let tasks = inputs.tasks.clone();
-    let collectors = bmp::manage(monitoring, bgp.subscribe(), inputs.stop.clone());
-    tasks.spawn_on(collectors, thread.runtime());
+    let told_the_end = inputs.stop.child_token();
+    let collectors = bmp::manage(monitoring, bgp.subscribe(), told_the_end.clone());
+    let collectors = tasks.spawn_on(collectors, thread.runtime());
     let around = task::Surroundings {
         feed,
+        collectors: (told_the_end, collectors),
         kernel: kernel.clone(),
         next_hops,
         events,

@@ -55,6 +55,9 @@ const ACCEPTED: usize = 4;
 /// How long sessions may take to say goodbye.
 const GOODBYE: Duration = Duration::from_secs(5);
 
+/// How long collectors may take to hear that this is the end.
+const LAST_WORDS: Duration = Duration::from_secs(1);
+
 /// Between two log lines about one stranger.
 const STRANGER_LOG: Duration = Duration::from_secs(60);
 
@@ -71,6 +74,8 @@ pub(super) struct Wishes {
 /// What the speaker works with.
 pub(super) struct Surroundings {
     pub(super) feed: crate::bmp::Feed,
+    /// Ends the connections to collectors, and what then ends.
+    pub(super) collectors: (CancellationToken, JoinHandle<()>),
     pub(super) kernel: fib::Handle,
     pub(super) next_hops: watch::Receiver<Kernel>,
     pub(super) events: mpsc::Sender<Event>,
@@ -122,6 +127,7 @@ pub(super) struct Speaker {
     bfd: bfd::Handle,
     /// Tells collectors.
     feed: crate::bmp::Feed,
+    collectors: (CancellationToken, JoinHandle<()>),
     bfd_priority: Option<bfd::Priority>,
     thread: Thread,
     /// Kept until we end.
@@ -142,6 +148,7 @@ impl Speaker {
         } = inputs;
         let Surroundings {
             feed,
+            collectors,
             kernel,
             next_hops,
             events,
@@ -186,6 +193,7 @@ impl Speaker {
             bfd: bfd::Handle::new(bfd::PORTS, metrics.bfd_discarded()),
             bfd_priority: None,
             feed,
+            collectors,
             _writer: writer,
             dice: RandomState::new(),
             bgp,
@@ -414,6 +422,12 @@ impl Speaker {
         });
         if gone.await.is_err() {
             warn!("some BGP peers did not take our goodbye in time");
+        }
+        // They run on the thread that ends with us.
+        let (end, collectors) = &mut self.collectors;
+        end.cancel();
+        if timeout(LAST_WORDS, collectors).await.is_err() {
+            warn!("some BMP collectors did not take our goodbye in time");
         }
     }
 }

@@ -86,8 +86,8 @@ fn collector(state: &State) -> Result<()> {
             })
         };
         events
-            .filter(fits)
-            .last()
+            .rev()
+            .find(fits)
             .with_context(|| format!("no {want:?} in {text:.3000}"))
     };
     let mut wait = |what: &str, want: &[(&str, &str)]| -> Result<Value> {

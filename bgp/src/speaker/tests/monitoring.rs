@@ -118,7 +118,7 @@ async fn a_collector_hears_everything_and_then_every_change() {
         "{heard:?}"
     );
     // At an orderly stop it is told that this is the end.
-    bench.stop.cancel();
+    bench.handle.finish().await;
     collector
         .until(|body| matches!(body, BmpMessageBody::TerminationMessage(_)))
         .await;
