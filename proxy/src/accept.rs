@@ -1,4 +1,5 @@
-//! Accepting connections: never ended by an error, held back when there are too many.
+//! Accepting connections: never ended by an error, held back or closed when there are too many, held back when the worker
+//! has too much to do.
 
 use std::future::poll_fn;
 use std::io;
@@ -57,7 +58,7 @@ pub(crate) async fn run(
         }
     });
     loop {
-        if worker.is_full() {
+        if worker.sheds.get() || (worker.is_full() && !worker.closes_when_full()) {
             // Further connections wait in the kernel's queue.
             worker.counters.inc(Cell::AcceptLimited);
             tokio::select! {
@@ -74,6 +75,11 @@ pub(crate) async fn run(
         match accepted {
             Ok((stream, peer)) => {
                 pause = ERROR_PAUSE.0;
+                if worker.is_full() && worker.closes_when_full() {
+                    worker.counters.inc(Cell::Accepted);
+                    worker.counters.inc(Cell::AcceptLimited);
+                    continue;
+                }
                 begin(&worker, stream, peer, place);
             }
             // The client was faster than we.

@@ -29,6 +29,7 @@ mod metrics;
 pub mod moment;
 pub mod path;
 pub mod proxy_protocol;
+mod pulse;
 pub mod route;
 pub mod snapshot;
 mod socket;

@@ -122,6 +122,9 @@ cells! {
     TcpNoEndpoint "sekisho_tcp_refused_total" "reason" "no_endpoint" COUNTER "TCP connections reset by the box, by reason.";
     TcpPoolFull "sekisho_tcp_refused_total" "reason" "pool_full" COUNTER "TCP connections reset by the box, by reason.";
     TcpUpstreamFailed "sekisho_tcp_refused_total" "reason" "upstream_failed" COUNTER "TCP connections reset by the box, by reason.";
+    Shedding "sekisho_workers_shedding" "" "" GAUGE "Data workers that are over http.shed_after.";
+    RateForgotten "sekisho_http_limits_lost_total" "limit" "rate" COUNTER "Clients that a full table of limits had to forget (rate), or could not count (concurrency).";
+    ConcurrencyUncounted "sekisho_http_limits_lost_total" "limit" "concurrency" COUNTER "Clients that a full table of limits had to forget (rate), or could not count (concurrency).";
     Accepted "sekisho_listener_accepted_total" "" "" COUNTER "Connections accepted.";
     AcceptErrors "sekisho_listener_accept_errors_total" "kind" "other" COUNTER "Errors of accept(2).";
     AcceptOutOfFiles "sekisho_listener_accept_errors_total" "kind" "out_of_files" COUNTER "Errors of accept(2).";
@@ -129,7 +132,7 @@ cells! {
     ProxyProtocolLocal "sekisho_listener_proxy_protocol_total" "result" "local" COUNTER "Connections from networks that send a PROXY header, by what it was.";
     ProxyProtocolMalformed "sekisho_listener_proxy_protocol_total" "result" "malformed" COUNTER "Connections from networks that send a PROXY header, by what it was.";
     ProxyProtocolTimeout "sekisho_listener_proxy_protocol_total" "result" "timeout" COUNTER "Connections from networks that send a PROXY header, by what it was.";
-    AcceptLimited "sekisho_listener_limited_total" "" "" COUNTER "Times a worker stopped accepting because of http.max_connections.";
+    AcceptLimited "sekisho_listener_limited_total" "" "" COUNTER "Times a worker stopped accepting, or connections closed at once, because of http.max_connections or http.shed_after.";
     AddressLimited "sekisho_listener_address_limited_total" "" "" COUNTER "Connections closed at once because of http.max_connections_per_address.";
     LogLines "sekisho_http_access_log_lines_total" "result" "written" COUNTER "Lines of the access log.";
     LogDropped "sekisho_http_access_log_lines_total" "result" "dropped" COUNTER "Lines of the access log.";

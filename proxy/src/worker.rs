@@ -30,7 +30,7 @@ use crate::start::Live;
 use crate::trace::export;
 use crate::upstream::Upstreams;
 use crate::wire::{Mailbox, Wires};
-use crate::{accept, metrics};
+use crate::{accept, metrics, pulse};
 
 /// What all workers share. Nothing in it is locked.
 #[derive(Debug)]
@@ -120,6 +120,8 @@ pub(crate) struct Worker {
     pub(crate) cut: Signal,
     /// The time for tunnels to finish is over.
     pub(crate) cut_tunnels: CancellationToken,
+    /// What is ready to go on waits too long here: new requests are refused.
+    pub(crate) sheds: Cell<bool>,
     current: RefCell<Current>,
     request_ids: Cell<u64>,
 }
@@ -242,6 +244,7 @@ impl Worker {
             cut_tunnels: CancellationToken::new(),
             current: RefCell::new(Current { cache, held }),
             request_ids: Cell::new(0),
+            sheds: Cell::new(false),
             shared,
         })
     }
@@ -261,6 +264,11 @@ impl Worker {
     /// one more in.
     pub(crate) fn is_full(&self) -> bool {
         self.shared.admitted.load(Ordering::Relaxed) >= self.shared.live.load().http.max_connections
+    }
+
+    /// Whether connections beyond the limit are closed instead of left waiting.
+    pub(crate) fn closes_when_full(&self) -> bool {
+        self.shared.live.load().http.close_when_full
     }
 
     /// Counts one more connection, until the return value is dropped. `None`: its address has too many.
@@ -315,6 +323,7 @@ pub(crate) async fn run(
 ) {
     let worker = Worker::new(index, Arc::clone(&shared), told);
     let accepting = TaskTracker::new();
+    accepting.spawn_local(pulse::run(Rc::clone(&worker)));
     let mut tick = tokio::time::interval(alarm::TICK);
     tick.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut ticks = 0u32;

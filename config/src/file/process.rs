@@ -395,6 +395,10 @@ pub(super) fn http(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Res
         max_connections: table
             .number("max_connections")
             .map_or(default.max_connections, |at| at.value),
+        close_when_full: table.word("when_full").map(|at| at.value) == Some("close"),
+        shed_after: table
+            .duration("shed_after")
+            .map_or(default.shed_after, |at| at.value),
         max_connections_per_address: table
             .number("max_connections_per_address")
             .map_or(default.max_connections_per_address, |at| at.value),

@@ -138,6 +138,10 @@ pub struct Http {
     pub max_idle_per_endpoint: usize,
     /// Connections at a time in total; further ones wait in the kernel's queue.
     pub max_connections: usize,
+    /// Whether connections beyond `max_connections` are closed at once instead.
+    pub close_when_full: bool,
+    /// How long what is ready to go on may wait for a worker; beyond it new requests are refused. Zero: however long.
+    pub shed_after: Duration,
     /// Connections at a time from one address; further ones are closed at once. 0: no limit.
     pub max_connections_per_address: usize,
     /// How long clients remember that there is HTTP/3 (Alt-Svc); zero: they are not told.
@@ -170,6 +174,8 @@ impl Default for Http {
             max_upstream_streams: 100,
             max_idle_per_endpoint: 64,
             max_connections: 100_000,
+            close_when_full: false,
+            shed_after: Duration::from_secs(1),
             max_connections_per_address: 0,
             http3_max_age: Duration::from_secs(24 * 3600),
             http3_retry_above: 64,

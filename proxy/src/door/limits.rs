@@ -78,18 +78,19 @@ impl Rates {
         self.hasher.hash_one(key).max(1)
     }
 
-    /// Counts a request of `key`; else the seconds to wait, at least one.
-    pub(super) fn take(&self, key: u64, pace: &Pace) -> Result<(), u32> {
+    /// Counts a request of `key`; else the seconds to wait, at least one. `true`: somebody was forgotten before their
+    /// bucket was full.
+    pub(super) fn take(&self, key: u64, pace: &Pace) -> Result<bool, u32> {
         let now = u64::try_from(self.begun.elapsed().as_nanos()).unwrap_or(u64::MAX);
         self.take_at(key, pace, now)
     }
 
-    fn take_at(&self, key: u64, pace: &Pace, now: u64) -> Result<(), u32> {
+    fn take_at(&self, key: u64, pace: &Pace, now: u64) -> Result<bool, u32> {
         let sets = self
             .sets
             .get_or_init(|| (0..SETS).map(|_| Set::default()).collect());
         let Some(set) = sets.get(key as usize % SETS) else {
-            return Ok(());
+            return Ok(false);
         };
         let mut mine = None;
         let mut oldest: Option<(u64, &AtomicU64, &AtomicU64)> = None;
@@ -104,13 +105,13 @@ impl Rates {
             }
         }
         let Some(full) = mine else {
-            let Some((_, tag, full)) = oldest else {
-                return Ok(());
+            let Some((age, tag, full)) = oldest else {
+                return Ok(false);
             };
             // Two who take the same place at a time both come in; so would they have with a full bucket.
             tag.store(key, Relaxed);
             full.store(now.saturating_add(pace.interval), Relaxed);
-            return Ok(());
+            return Ok(age > now);
         };
         let mut wait = 0;
         let taken = full.fetch_update(Relaxed, Relaxed, |full| match pace.next(full, now) {
@@ -121,7 +122,7 @@ impl Rates {
             }
         });
         match taken {
-            Ok(_) => Ok(()),
+            Ok(_) => Ok(false),
             Err(_) => Err(u32::try_from(wait.div_ceil(1_000_000_000))
                 .unwrap_or(u32::MAX)
                 .max(1)),
@@ -181,10 +182,10 @@ mod tests {
             burst: 1,
             by: LimitBy::Ingress,
         });
-        assert_eq!(rates.take_at(1, &pace, 0), Ok(()));
+        assert_eq!(rates.take_at(1, &pace, 0), Ok(false));
         assert_eq!(rates.take_at(1, &pace, SECOND / 2), Err(60));
         assert_eq!(rates.take_at(1, &pace, 59 * SECOND), Err(1));
-        assert_eq!(rates.take_at(1, &pace, 60 * SECOND), Ok(()));
+        assert_eq!(rates.take_at(1, &pace, 60 * SECOND), Ok(false));
     }
 
     /// Many more keys than places: memory stays what it is, and who was seen last is still counted.

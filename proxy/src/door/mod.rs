@@ -17,6 +17,7 @@ use self::limits::Pace;
 pub(crate) use self::limits::Rates;
 use self::networks::Networks;
 pub(crate) use self::slots::{Slots, Ticket};
+use crate::metrics::{Cell, Counters};
 
 /// The door of one route.
 #[derive(Debug)]
@@ -167,18 +168,25 @@ impl Compiled {
     pub(crate) fn count(
         &self,
         tables: &Tables,
+        counters: &Counters,
         address: IpAddr,
         headers: &HeaderMap,
     ) -> Result<Option<Ticket>, Turned> {
         if let Some((pace, by)) = &self.rate {
             let key = by.key(&self.ingress, address, headers, |key| tables.rates.hash(key));
-            tables.rates.take(key, pace).map_err(Turned::Rate)?;
+            if tables.rates.take(key, pace).map_err(Turned::Rate)? {
+                counters.inc(Cell::RateForgotten);
+            }
         }
         match &self.concurrent {
             None => Ok(None),
             Some((most, by)) => {
                 let key = by.key(&self.ingress, address, headers, |key| tables.slots.hash(key));
-                tables.slots.enter(key, *most).map_err(|()| Turned::Concurrency)
+                let ticket = tables.slots.enter(key, *most).map_err(|()| Turned::Concurrency)?;
+                if ticket.is_none() {
+                    counters.inc(Cell::ConcurrencyUncounted);
+                }
+                Ok(ticket)
             }
         }
     }
@@ -221,6 +229,7 @@ mod tests {
     use sekisho_config::model::{ConcurrentLimit, RateLimit};
 
     use super::*;
+    use crate::metrics::Metrics;
 
     fn door(change: impl FnOnce(&mut Door)) -> Compiled {
         let mut door = Door::default();
@@ -282,7 +291,12 @@ mod tests {
             let tables = Tables::new(1);
             let ask = |(address, value): (&str, &'static str)| {
                 limited
-                    .count(&tables, address.parse().unwrap(), &field(value))
+                    .count(
+                        &tables,
+                        &Metrics::detached(),
+                        address.parse().unwrap(),
+                        &field(value),
+                    )
                     .is_ok()
             };
             assert!(ask(one));
@@ -299,7 +313,15 @@ mod tests {
             });
         });
         let tables = Tables::new(1);
-        let ask = || limited.count(&tables, "192.0.2.1".parse().unwrap(), &HeaderMap::new());
+        let counters = Metrics::detached();
+        let ask = || {
+            limited.count(
+                &tables,
+                &counters,
+                "192.0.2.1".parse().unwrap(),
+                &HeaderMap::new(),
+            )
+        };
         let first = ask().unwrap();
         let _second = ask().unwrap();
         assert_eq!(ask().unwrap_err(), Turned::Concurrency);

@@ -261,6 +261,9 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
     {
         return Ok(Judged::Challenge(answer.key_authorization.to_string()));
     }
+    if client.worker.sheds.get() {
+        return Err(Refusal::Overloaded);
+    }
     if misdirected(client, snapshot, host.as_ref(), name.as_deref()) {
         return Err(Refusal::Misdirected);
     }
@@ -379,7 +382,7 @@ fn filtered(
     }
     if let Some(door) = filters.door() {
         let doors = &client.worker.shared.doors;
-        let ticket = door.count(doors, exchange.address, &parts.headers)?;
+        let ticket = door.count(doors, &client.worker.counters, exchange.address, &parts.headers)?;
         *exchange.ticket.borrow_mut() = ticket;
     }
     Ok(filters.redirect(&seen))

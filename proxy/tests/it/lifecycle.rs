@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use sekisho_config::model::{Http, ListenerState};
 use sekisho_proxy::Event;
 use tokio::io::AsyncWriteExt;
@@ -116,6 +118,78 @@ async fn connections_beyond_the_limit_wait() {
     for _ in 0..4 {
         assert!(plane.fetch("a.test", "/").await.ends_with("hello"));
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_beyond_the_limit_are_closed_where_that_is_wished() {
+    let mut plane = Plane::start_with(
+        quick(),
+        Http {
+            max_connections: 1,
+            close_when_full: true,
+            ..Http::default()
+        },
+    )
+    .await;
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let mut first = TcpStream::connect(plane.http()).await.unwrap();
+    first
+        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
+        .await
+        .unwrap();
+    read_until(&mut first, "hello").await;
+    let mut second = TcpStream::connect(plane.http()).await.unwrap();
+    assert_eq!(read_all(&mut second).await, "");
+    assert!(plane.metric("sekisho_listener_limited_total", &[]) > 0.5);
+    drop(first);
+    soon("room again", async {
+        while !plane.fetch("a.test", "/").await.ends_with("hello") {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+}
+
+/// A worker that does not keep up refuses what is new and cheap to refuse, and goes on when it does again.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_worker_sheds() {
+    let mut plane = Plane::start().await;
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let get = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
+    let mut client = TcpStream::connect(plane.http()).await.unwrap();
+    client.write_all(get).await.unwrap();
+    read_until(&mut client, "hello").await;
+    // No worker is that quick.
+    plane.configure(|live| live.http.shed_after = Duration::from_nanos(1));
+    soon("both workers to shed", async {
+        while plane.metric("sekisho_workers_shedding", &[]) < 1.9 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let before = backend.seen().len();
+    client.write_all(get).await.unwrap();
+    let answer = read_until(&mut client, "overloaded.\n").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.contains("\r\nretry-after: "),
+        "{answer}"
+    );
+    assert_eq!(backend.seen().len(), before);
+    assert!(plane.metric("sekisho_http_refused_total", &[("reason", "overloaded")]) > 0.5);
+    plane.configure(|_| {});
+    soon("the worker to keep up", async {
+        while plane.metric("sekisho_workers_shedding", &[]) > 0.1 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    client.write_all(get).await.unwrap();
+    read_until(&mut client, "hello").await;
+    assert!(plane.fetch("a.test", "/").await.ends_with("hello"));
 }
 
 #[tokio::test(flavor = "multi_thread")]
