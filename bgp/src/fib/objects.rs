@@ -1,6 +1,8 @@
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::time::Instant;
+
+use hashbrown::HashMap;
 
 use super::planner::{Failure, Op, Outcome};
 use super::targets::{Targets, Wish};
@@ -11,7 +13,7 @@ pub(super) const IDS: std::ops::RangeInclusive<u32> = 0x5e00_0000..=0x5eff_ffff;
 
 /// From so many routes on, an object whose routes all go is removed instead of these one by one. The kernel tells nobody about
 /// routes that go so, which matters to those who watch few.
-const TOGETHER: usize = 64;
+const TOGETHER: usize = if cfg!(test) { 3 } else { 64 };
 
 /// A nexthop object as the kernel shows it.
 #[derive(Clone, Debug, Eq, PartialEq)]

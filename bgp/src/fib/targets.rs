@@ -1,5 +1,7 @@
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::num::NonZeroU32;
+
+use hashbrown::HashMap;
 
 use crate::rib::{ForwardingId, Gateways};
 
@@ -28,8 +30,8 @@ pub(super) enum Wish {
     Way(ForwardingId),
     /// That it goes.
     Gone,
-    /// That it goes later.
-    Lingers,
+    /// That it goes when this round of lingering is over.
+    Lingers(u16),
     /// Nobody knows yet: it was there before us.
     LeftOver,
 }
@@ -46,7 +48,8 @@ pub(super) struct Targets {
 #[derive(Debug)]
 struct Slot {
     target: Target,
-    routes: usize,
+    /// IPv4, IPv6.
+    routes: [usize; 2],
     /// The object is gone from the kernel, and its routes with it; who still refers to it will notice.
     dead: bool,
 }
@@ -59,7 +62,7 @@ impl Targets {
         }
         let slot = Slot {
             target: target.clone(),
-            routes: 0,
+            routes: [0; 2],
             dead: false,
         };
         let id = match self.free.pop() {
@@ -94,28 +97,27 @@ impl Targets {
             .is_none_or(|slot| slot.dead)
     }
 
-    /// A route leads there, and this is wanted of it.
-    pub(super) fn add(&mut self, id: TargetId, wish: Wish) {
-        if let Some(Some(slot)) = self.slots.get_mut(id.index()) {
-            slot.routes += 1;
+    /// A route of a family leads there, and this is wanted of it.
+    pub(super) fn add(&mut self, id: TargetId, wish: Wish, family: usize) {
+        if let Some(Some(slot)) = self.slots.get_mut(id.index())
+            && let Some(routes) = slot.routes.get_mut(family)
+        {
+            *routes += 1;
         }
         *self.wishes.entry((id, wish)).or_default() += 1;
     }
 
-    /// It leads there no more, or something else is wanted of it.
-    pub(super) fn take(&mut self, id: TargetId, wish: Wish) {
-        if let std::collections::hash_map::Entry::Occupied(mut entry) = self.wishes.entry((id, wish)) {
-            *entry.get_mut() -= 1;
-            if *entry.get() == 0 {
-                entry.remove();
-            }
-        }
+    /// It leads there no more.
+    pub(super) fn take(&mut self, id: TargetId, wish: Wish, family: usize) {
+        self.forget_wish(id, wish);
         let Some(place) = self.slots.get_mut(id.index()) else {
             return;
         };
         if let Some(slot) = place {
-            slot.routes -= 1;
-            if slot.routes == 0 {
+            if let Some(routes) = slot.routes.get_mut(family) {
+                *routes -= 1;
+            }
+            if slot.routes == [0; 2] {
                 if !slot.dead {
                     self.ids.remove(&slot.target);
                 }
@@ -125,13 +127,43 @@ impl Targets {
         }
     }
 
-    /// The kernel removed the object, and with it every route that led there.
-    pub(super) fn kill(&mut self, object: u32) {
+    /// Something else is wanted of a route that leads there.
+    pub(super) fn rewish(&mut self, id: TargetId, before: Wish, after: Wish) {
+        if before != after {
+            self.forget_wish(id, before);
+            *self.wishes.entry((id, after)).or_default() += 1;
+        }
+    }
+
+    fn forget_wish(&mut self, id: TargetId, wish: Wish) {
+        if let hashbrown::hash_map::Entry::Occupied(mut entry) = self.wishes.entry((id, wish)) {
+            *entry.get_mut() -= 1;
+            if *entry.get() == 0 {
+                entry.remove();
+            }
+        }
+    }
+
+    /// A round of lingering is over: what lingered in it is to go.
+    pub(super) fn expire(&mut self, round: u16) {
+        let over: Vec<_> = self
+            .wishes
+            .extract_if(|(_, wish), _| *wish == Wish::Lingers(round))
+            .collect();
+        for ((id, _), routes) in over {
+            *self.wishes.entry((id, Wish::Gone)).or_default() += routes;
+        }
+    }
+
+    /// The kernel removed the object, and with it every route that led there; how many of each family.
+    pub(super) fn kill(&mut self, object: u32) -> [usize; 2] {
         if let Some(id) = self.ids.remove(&Target::Object(object))
             && let Some(Some(slot)) = self.slots.get_mut(id.index())
         {
             slot.dead = true;
+            return slot.routes;
         }
+        [0; 2]
     }
 
     /// How many routes lead to an object.
@@ -139,7 +171,7 @@ impl Targets {
         let slot = self
             .find(&Target::Object(object))
             .and_then(|id| self.slots.get(id.index())?.as_ref());
-        slot.map_or(0, |slot| slot.routes)
+        slot.map_or(0, |slot| slot.routes.iter().sum())
     }
 
     /// Whether this is wanted of every route that leads to an object, and there is one.

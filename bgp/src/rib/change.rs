@@ -10,6 +10,7 @@ use super::hops::{HopId, HopKey};
 use super::judge::{Judge, is_martian};
 use super::paths::{Destination, Path, Paths};
 use super::peer::PeerId;
+use super::prefix_map::Spot;
 use super::sources::SourceId;
 use super::{Delta, Family, Peer, Rib, family_of, weights};
 use crate::wire::{Attributes, NextHop, Nlri, Update};
@@ -78,7 +79,7 @@ impl Rib {
             return;
         };
         for (nlri, _) in run {
-            let destination = self.table.entry(&nlri.prefix);
+            let (place, destination) = self.table.entry_at(&nlri.prefix);
             let path = Path::new(source, nlri.path_id);
             let known = destination.paths.iter_mut().find(|known| {
                 known.path_id() == nlri.path_id
@@ -108,7 +109,7 @@ impl Rib {
                 // Counted as used by the old source's peer, which is this one.
                 self.release(replaced);
             }
-            self.settle(&nlri.prefix, changes);
+            self.settle(place, changes);
         }
         // Where all prefixes had it already nothing has changed; where the peer said nothing nobody has it.
         if let Some(hop) = self.sources.remove_unused(source) {
@@ -143,7 +144,9 @@ impl Rib {
     }
 
     fn withdraw(&mut self, peer: PeerId, nlri: Nlri, changes: &mut Changes) {
-        self.remove_paths(&nlri.prefix, peer, changes, |path| path.path_id() == nlri.path_id);
+        if let Some(place) = self.table.find(&nlri.prefix) {
+            self.remove_paths(place, peer, changes, |path| path.path_id() == nlri.path_id);
+        }
     }
 
     /// Removes the paths of one peer that `gone` picks by family and staleness.
@@ -153,21 +156,22 @@ impl Rib {
         changes: &mut Changes,
         gone: impl Fn(Family, bool) -> bool,
     ) {
-        for prefix in self.prefixes_of(peer) {
-            let family = family_of(&prefix);
-            self.remove_paths(&prefix, peer, changes, |path| gone(family, path.stale));
+        let places = self.places_of(peer);
+        // There may be a million of them: the lists are made as long as they get.
+        changes.changed.reserve(places.len());
+        changes.fib.reserve(places.len());
+        for place in places {
+            let family = match place {
+                Spot::V4(_) => Family::Ipv4Unicast,
+                Spot::V6(_) => Family::Ipv6Unicast,
+            };
+            self.remove_paths(place, peer, changes, |path| gone(family, path.stale));
         }
     }
 
     /// Removes those paths of a peer to a prefix that `gone` picks.
-    fn remove_paths(
-        &mut self,
-        prefix: &Prefix,
-        id: PeerId,
-        changes: &mut Changes,
-        gone: impl Fn(&Path) -> bool,
-    ) {
-        let Some(destination) = self.table.get_mut(prefix) else {
+    fn remove_paths(&mut self, place: Spot, id: PeerId, changes: &mut Changes, gone: impl Fn(&Path) -> bool) {
+        let Some((prefix, destination)) = self.table.at_mut(place) else {
             return;
         };
         let sources = &self.sources;
@@ -175,15 +179,15 @@ impl Rib {
             |path: &Path| sources.get(path.source).is_some_and(|source| source.peer == id) && gone(path);
         let mut released: SmallVec<[SourceId; 2]> = SmallVec::new();
         let mut used = destination.used;
-        for (place, path) in destination.paths.iter().enumerate() {
+        for (number, path) in destination.paths.iter().enumerate() {
             if !gone(path) {
                 continue;
             }
             released.push(path.source);
-            let was_used = place < usize::from(destination.used);
+            let was_used = number < usize::from(destination.used);
             used -= u16::from(was_used);
             if let Some(peer) = self.peers.get_mut(id) {
-                *family_count(peer, prefix) -= 1;
+                *family_count(peer, &prefix) -= 1;
                 peer.counts.stale -= usize::from(path.stale);
                 peer.counts.used -= usize::from(was_used);
             }
@@ -197,21 +201,21 @@ impl Rib {
         for source in released {
             self.release(source);
         }
-        self.settle(prefix, changes);
+        self.settle(place, changes);
         if empty {
-            self.table.remove(prefix);
+            self.table.remove_at(place);
         }
     }
 
-    pub(super) fn settle_all(&mut self, prefixes: &[Prefix], changes: &mut Changes) {
-        for prefix in prefixes {
-            self.settle(prefix, changes);
+    pub(super) fn settle_all(&mut self, places: &[Spot], changes: &mut Changes) {
+        for place in places {
+            self.settle(*place, changes);
         }
     }
 
     /// Decides about one prefix and notes what is different.
-    fn settle(&mut self, prefix: &Prefix, changes: &mut Changes) {
-        let Some(destination) = self.table.get_mut(prefix) else {
+    fn settle(&mut self, place: Spot, changes: &mut Changes) {
+        let Some((prefix, destination)) = self.table.at_mut(place) else {
             return;
         };
         let judge = Judge {
@@ -222,7 +226,7 @@ impl Rib {
             owners: &self.owners,
         };
         let before: SmallVec<[PeerId; 2]> = judge.used_peers(destination).collect();
-        let way = order(&judge, prefix, destination);
+        let way = order(&judge, &prefix, destination);
         let after: SmallVec<[PeerId; 2]> = judge.used_peers(destination).collect();
         if before != after {
             for id in before {
@@ -256,27 +260,24 @@ impl Rib {
             if let Some(now) = now {
                 self.ways.release(now);
             }
-            changes.fib.push((*prefix, next));
+            changes.fib.push((prefix, next));
         }
-        changes.changed.push(*prefix);
+        changes.changed.push(prefix);
     }
 
     /// Prefixes with a path from a source that `wanted` picks.
-    pub(super) fn prefixes(&self, wanted: impl Fn(PeerId, HopId) -> bool) -> Vec<Prefix> {
+    pub(super) fn places(&self, wanted: impl Fn(PeerId, HopId) -> bool) -> Vec<Spot> {
         let picks = |path: &Path| {
             let source = self.sources.get(path.source);
             source.is_some_and(|source| wanted(source.peer, source.hop))
         };
         self.table
-            .iter()
-            .filter(|(_, destination)| destination.paths.iter().any(picks))
-            .map(|(prefix, _)| prefix)
-            .collect()
+            .places(|destination| destination.paths.iter().any(picks))
     }
 
     /// Prefixes with a path by one of these next hops.
-    pub(super) fn prefixes_by(&self, hops: &BTreeSet<HopId>) -> Vec<Prefix> {
-        self.prefixes(|_, hop| hops.contains(&hop))
+    pub(super) fn places_by(&self, hops: &BTreeSet<HopId>) -> Vec<Spot> {
+        self.places(|_, hop| hops.contains(&hop))
     }
 
     /// Prefixes that use one of these interfaces.
@@ -298,12 +299,12 @@ impl Rib {
     }
 
     /// Prefixes of one peer. Looks at the whole table, unless the peer has nothing in it.
-    pub(super) fn prefixes_of(&self, peer: PeerId) -> Vec<Prefix> {
+    pub(super) fn places_of(&self, peer: PeerId) -> Vec<Spot> {
         let counts = self.counts(peer);
         if counts.ipv4 + counts.ipv6 == 0 {
             return Vec::new();
         }
-        self.prefixes(|of, _| of == peer)
+        self.places(|of, _| of == peer)
     }
 
     /// How many sources of a peer use each next hop.
@@ -333,24 +334,29 @@ impl Rib {
             let moved = self.resolve_recursive();
             if !moved.is_empty() {
                 self.ways.moved(&moved, &self.hops);
-                let prefixes = self.prefixes_by(&moved);
-                self.settle_all(&prefixes, &mut changes);
+                let places = self.places_by(&moved);
+                self.settle_all(&places, &mut changes);
             }
         }
         let Changes {
             mut changed, mut fib, ..
         } = changes;
-        changed.sort_unstable();
-        changed.dedup();
-        // Stable: of several entries for one prefix the last is what holds.
-        fib.sort_by_key(|(prefix, _)| *prefix);
-        fib.dedup_by(|later, kept| {
-            let same = later.0 == kept.0;
-            if same {
-                std::mem::swap(later, kept);
-            }
-            same
-        });
+        if !changed.is_sorted_by(|one, next| one < next) {
+            changed.sort_unstable();
+            changed.dedup();
+        }
+        // What came in order mostly goes in order, and to sort takes as much room again.
+        if !fib.is_sorted_by(|(one, _), (next, _)| one < next) {
+            // Stable: of several entries for one prefix the last is what holds.
+            fib.sort_by_key(|(prefix, _)| *prefix);
+            fib.dedup_by(|later, kept| {
+                let same = later.0 == kept.0;
+                if same {
+                    std::mem::swap(later, kept);
+                }
+                same
+            });
+        }
         let ways = self.ways.tell();
         Delta { changed, ways, fib }
     }
@@ -390,6 +396,10 @@ impl Rib {
 /// Puts the paths in order, best first, counts the used, and says where they lead.
 fn order(judge: &Judge<'_>, prefix: &Prefix, destination: &mut Destination) -> Option<Way> {
     let hop = |path: &Path| judge.sources.get(path.source).map(|source| source.hop);
+    if destination.paths.is_empty() {
+        destination.used = 0;
+        return None;
+    }
     if let Paths::One(only) = &destination.paths {
         let source = judge.sources.get(only.source)?;
         let eligible =

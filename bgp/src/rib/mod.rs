@@ -40,7 +40,7 @@ pub use next_hops::{KernelRoute, KernelTarget, NextHops};
 pub use offer::Offer;
 pub use owners::Owners;
 pub use peer::{Counts, PeerId, PeerInfo};
-pub(crate) use prefix_map::PrefixMap;
+pub(crate) use prefix_map::{PrefixMap, Spot};
 pub use track::Tracker;
 pub use view::{Relation, RouteCount, RouteQuery, RouteView};
 pub(crate) use view::{as_path_text, communities_text};
@@ -173,9 +173,9 @@ impl Rib {
         }
         self.local = local;
         self.judge_sources(None);
-        let prefixes = self.prefixes(|_, _| true);
+        let places = self.places(|_, _| true);
         let mut changes = Changes::default();
-        self.settle_all(&prefixes, &mut changes);
+        self.settle_all(&places, &mut changes);
         // What only the kernel's own routes reach is seen or unseen now.
         changes.changed(self.kernel.routes.keys().copied());
         changes.everything();
@@ -192,9 +192,9 @@ impl Rib {
             }
             peer.info = info;
             self.judge_sources(Some(id));
-            let prefixes = self.prefixes_of(id);
+            let places = self.places_of(id);
             let mut changes = Changes::default();
-            self.settle_all(&prefixes, &mut changes);
+            self.settle_all(&places, &mut changes);
             return (id, self.conclude(changes));
         }
         let name = info.name.clone();
@@ -249,11 +249,12 @@ impl Rib {
 
     /// Marks the paths of one family stale while the session goes on (RFC 7313 section 4: beginning of a refresh).
     pub fn mark_stale(&mut self, peer: PeerId, family: Family) {
-        for prefix in self.prefixes_of(peer) {
-            if family_of(&prefix) != family {
-                continue;
-            }
-            let Some(destination) = self.table.get_mut(&prefix) else {
+        for place in self.places_of(peer) {
+            let Some((_, destination)) = self
+                .table
+                .at_mut(place)
+                .filter(|(prefix, _)| family_of(prefix) == family)
+            else {
                 continue;
             };
             for path in destination.paths.iter_mut() {

@@ -62,8 +62,12 @@ impl Rib {
         }
         prefixes.sort_unstable();
         prefixes.dedup();
+        let places: Vec<_> = prefixes
+            .iter()
+            .filter_map(|prefix| self.table.find(prefix))
+            .collect();
         let mut changes = Changes::default();
-        self.settle_all(&prefixes, &mut changes);
+        self.settle_all(&places, &mut changes);
         self.conclude(changes)
     }
 }

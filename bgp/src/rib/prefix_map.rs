@@ -18,10 +18,19 @@ pub(crate) struct PrefixMap<T> {
     v6: Arm<u128, T>,
 }
 
+/// Where a prefix stands, for as long as it is there; afterwards nothing or another one stands there.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Spot {
+    V4(u32),
+    V6(u32),
+}
+
 #[derive(Debug)]
 struct Arm<B, T> {
     /// Numbers of blocks.
     index: HashTable<u32>,
+    /// The block that was looked for last: the next prefix is mostly its neighbour.
+    last: u32,
     blocks: Vec<Block<B>>,
     free_blocks: Vec<u32>,
     slots: Slots<B, T>,
@@ -175,17 +184,79 @@ impl<T: Default> PrefixMap<T> {
     }
 
     /// The value of a prefix, made where it is not there.
+    #[cfg(test)]
     pub(crate) fn entry(&mut self, prefix: &Prefix) -> &mut T {
+        self.entry_at(prefix).1
+    }
+
+    /// The value of a prefix, made where it is not there, and its place.
+    pub(crate) fn entry_at(&mut self, prefix: &Prefix) -> (Spot, &mut T) {
         match key(prefix) {
-            Key::V4(bits) => self.v4.entry(bits, prefix.length()),
-            Key::V6(bits) => self.v6.entry(bits, prefix.length()),
+            Key::V4(bits) => {
+                let (at, value) = self.v4.entry(bits, prefix.length());
+                (Spot::V4(at), value)
+            }
+            Key::V6(bits) => {
+                let (at, value) = self.v6.entry(bits, prefix.length());
+                (Spot::V6(at), value)
+            }
         }
     }
 
-    pub(crate) fn remove(&mut self, prefix: &Prefix) -> Option<T> {
+    /// The place of a prefix.
+    pub(crate) fn find(&self, prefix: &Prefix) -> Option<Spot> {
         match key(prefix) {
-            Key::V4(bits) => self.v4.remove(bits, prefix.length()),
-            Key::V6(bits) => self.v6.remove(bits, prefix.length()),
+            Key::V4(bits) => self.v4.find(bits, prefix.length()).map(Spot::V4),
+            Key::V6(bits) => self.v6.find(bits, prefix.length()).map(Spot::V6),
+        }
+    }
+
+    /// What stands at a place.
+    pub(crate) fn at(&self, place: Spot) -> Option<(Prefix, &T)> {
+        match place {
+            Spot::V4(at) => self.v4.at(at),
+            Spot::V6(at) => self.v6.at(at),
+        }
+    }
+
+    /// The same, to be changed.
+    pub(crate) fn at_mut(&mut self, place: Spot) -> Option<(Prefix, &mut T)> {
+        match place {
+            Spot::V4(at) => self.v4.at_mut(at),
+            Spot::V6(at) => self.v6.at_mut(at),
+        }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn remove(&mut self, prefix: &Prefix) -> Option<T> {
+        self.find(prefix).and_then(|place| self.remove_at(place))
+    }
+
+    /// Removes what stands at a place.
+    pub(crate) fn remove_at(&mut self, place: Spot) -> Option<T> {
+        match place {
+            Spot::V4(at) => self.v4.remove(at),
+            Spot::V6(at) => self.v6.remove(at),
+        }
+    }
+
+    /// The places of all prefixes whose values `wanted` picks.
+    pub(crate) fn places(&self, wanted: impl Fn(&T) -> bool) -> Vec<Spot> {
+        let v4 = self.v4.places().filter(|(_, value)| wanted(value));
+        let v6 = self.v6.places().filter(|(_, value)| wanted(value));
+        v4.map(|(at, _)| Spot::V4(at))
+            .chain(v6.map(|(at, _)| Spot::V6(at)))
+            .collect()
+    }
+
+    /// Whether there is a prefix around `prefix`, not itself, whose value `wanted` picks.
+    pub(crate) fn any_around(&self, prefix: &Prefix, wanted: impl Fn(&T) -> bool) -> bool {
+        let Some(wider) = prefix.length().checked_sub(1) else {
+            return false;
+        };
+        match key(prefix) {
+            Key::V4(bits) => self.v4.covering(bits, wider).any(|(_, value)| wanted(value)),
+            Key::V6(bits) => self.v6.covering(bits, wider).any(|(_, value)| wanted(value)),
         }
     }
 
@@ -225,6 +296,7 @@ impl<B: Bits, T> Arm<B, T> {
     fn new() -> Self {
         Self {
             index: HashTable::new(),
+            last: 0,
             blocks: Vec::new(),
             free_blocks: Vec::new(),
             slots: Slots(Vec::new()),
@@ -237,12 +309,15 @@ impl<B: Bits, T> Arm<B, T> {
     /// The block of a prefix.
     fn block(&self, bits: B, length: u8) -> Option<u32> {
         let bits = bits.truncate(length.saturating_sub(3));
-        let hash = self.hasher.hash_one((bits, length));
         let same = |at: &u32| {
             self.blocks
                 .get(*at as usize)
                 .is_some_and(|block| block.bits == bits && block.length == length)
         };
+        if same(&self.last) {
+            return Some(self.last);
+        }
+        let hash = self.hasher.hash_one((bits, length));
         self.index.find(hash, same).copied()
     }
 
@@ -260,6 +335,23 @@ impl<B: Bits, T> Arm<B, T> {
     fn get_mut(&mut self, bits: B, length: u8) -> Option<&mut T> {
         let at = self.find(bits, length)?;
         self.slots.get_mut(at).map(|slot| &mut slot.value)
+    }
+
+    fn at(&self, at: u32) -> Option<(Prefix, &T)> {
+        let slot = self.slots.get(at).filter(|slot| slot.length != VACANT)?;
+        Some((slot.bits.prefix(slot.length)?, &slot.value))
+    }
+
+    fn at_mut(&mut self, at: u32) -> Option<(Prefix, &mut T)> {
+        let slot = self.slots.get_mut(at).filter(|slot| slot.length != VACANT)?;
+        Some((slot.bits.prefix(slot.length)?, &mut slot.value))
+    }
+
+    fn places(&self) -> impl Iterator<Item = (u32, &T)> {
+        (0..)
+            .zip(self.slots.iter())
+            .filter(|(_, slot)| slot.length != VACANT)
+            .map(|(at, slot)| (at, &slot.value))
     }
 
     fn covering(&self, bits: B, length: u8) -> impl Iterator<Item = (Prefix, &T)> {
@@ -287,22 +379,23 @@ impl<B: Bits, T> Arm<B, T> {
 }
 
 impl<B: Bits, T: Default> Arm<B, T> {
-    fn entry(&mut self, bits: B, length: u8) -> &mut T {
+    fn entry(&mut self, bits: B, length: u8) -> (u32, &mut T) {
         let block = match self.block(bits, length) {
             Some(block) => block,
             None => self.insert_block(bits, length),
         };
+        self.last = block;
         let known = self
             .blocks
             .get(block as usize)
             .and_then(|block| block.places.get(bits.last_three(length)).copied())
             .filter(|at| *at != NONE);
         let at = known.unwrap_or_else(|| self.insert(block, bits, length));
-        &mut self
+        let slot = self
             .slots
             .get_mut(at)
-            .expect("every number in the blocks is a place in the array")
-            .value
+            .expect("every number in the blocks is a place in the array");
+        (at, &mut slot.value)
     }
 
     fn insert_block(&mut self, bits: B, length: u8) -> u32 {
@@ -361,23 +454,25 @@ impl<B: Bits, T: Default> Arm<B, T> {
         at
     }
 
-    fn remove(&mut self, bits: B, length: u8) -> Option<T> {
+    fn remove(&mut self, at: u32) -> Option<T> {
+        let slot = self.slots.get(at).filter(|slot| slot.length != VACANT)?;
+        let (bits, length) = (slot.bits, slot.length);
         let number = self.block(bits, length)?;
+        self.last = number;
         let block = self.blocks.get_mut(number as usize)?;
-        let place = block.places.get_mut(bits.last_three(length))?;
-        let at = std::mem::replace(place, NONE);
-        let empty = block.places == [NONE; 8];
-        let common = (block.bits, block.length);
-        let slot = self.slots.get_mut(at)?;
-        slot.length = VACANT;
-        let value = std::mem::take(&mut slot.value);
-        if empty {
-            let hash = self.hasher.hash_one(common);
+        *block.places.get_mut(bits.last_three(length))? = NONE;
+        if block.places == [NONE; 8] {
+            let hash = self.hasher.hash_one((block.bits, block.length));
+            // Nothing may find it any more, by its number either.
+            block.length = VACANT;
             if let Ok(entry) = self.index.find_entry(hash, |at| *at == number) {
                 entry.remove();
             }
             self.free_blocks.push(number);
         }
+        let slot = self.slots.get_mut(at)?;
+        slot.length = VACANT;
+        let value = std::mem::take(&mut slot.value);
         if let Some(count) = self.lengths.get_mut(usize::from(length)) {
             *count -= 1;
         }
@@ -391,67 +486,5 @@ impl<B: Bits, T: Default> Arm<B, T> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::collections::BTreeMap;
-
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[derive(Clone, Debug)]
-    enum Step {
-        Set(Prefix, u32),
-        Remove(Prefix),
-    }
-
-    /// Few distinct addresses, so that prefixes nest and meet.
-    fn prefix() -> impl Strategy<Value = Prefix> {
-        let v4 = (
-            prop::sample::select(vec![0u32, 0x0a00_0000, 0x0a00_0040, 0xffff_ffff]),
-            0u32..64,
-            0u8..=32,
-        )
-            .prop_map(|(base, low, length)| (base ^ low).truncate(length).prefix(length).unwrap());
-        let v6 = (
-            prop::sample::select(vec![0u128, 0xfd00 << 112, u128::MAX]),
-            0u128..64,
-            0u8..=128,
-        )
-            .prop_map(|(base, low, length)| (base ^ low).truncate(length).prefix(length).unwrap());
-        prop_oneof![v4, v6]
-    }
-
-    fn step() -> impl Strategy<Value = Step> {
-        prop_oneof![
-            3 => (prefix(), 0u32..1000).prop_map(|(prefix, value)| Step::Set(prefix, value)),
-            2 => prefix().prop_map(Step::Remove),
-        ]
-    }
-
-    proptest! {
-        #[test]
-        fn behaves_like_a_map(steps in prop::collection::vec(step(), 0..200), probe in prefix()) {
-            let mut map = PrefixMap::default();
-            let mut model = BTreeMap::new();
-            for step in steps {
-                match step {
-                    Step::Set(prefix, value) => {
-                        *map.entry(&prefix) = value;
-                        model.insert(prefix, value);
-                    }
-                    Step::Remove(prefix) => prop_assert_eq!(map.remove(&prefix), model.remove(&prefix)),
-                }
-            }
-            prop_assert_eq!(map.get(&probe), model.get(&probe));
-            prop_assert_eq!(map.get_mut(&probe).copied(), model.get(&probe).copied());
-            let want: Vec<_> = model.iter().map(|(prefix, value)| (*prefix, value)).collect();
-            prop_assert_eq!(map.sorted(), want, "in order, nothing lost");
-            let covering: Vec<_> = map.covering(&probe).collect();
-            let mut want: Vec<_> = model.iter().filter(|(prefix, _)| prefix.covers(&probe)).map(|(prefix, value)| (*prefix, value)).collect();
-            want.sort_by_key(|(prefix, _)| std::cmp::Reverse(prefix.length()));
-            prop_assert_eq!(covering, want);
-            let want: Vec<_> = model.iter().filter(|(prefix, _)| probe.covers(prefix)).map(|(prefix, value)| (*prefix, value)).collect();
-            prop_assert_eq!(map.within(&probe), want);
-        }
-    }
-}
+#[path = "prefix_map_tests.rs"]
+mod tests;

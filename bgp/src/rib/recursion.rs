@@ -53,8 +53,8 @@ impl Rib {
             down,
         } = std::mem::take(&mut self.unfinished);
         if !moved.is_empty() {
-            let prefixes = self.prefixes_by(&moved);
-            self.settle_all(&prefixes, &mut changes);
+            let places = self.places_by(&moved);
+            self.settle_all(&places, &mut changes);
             changes.everything();
         }
         if let Some((peer, keep)) = down {

@@ -11,7 +11,8 @@ pub(super) struct Rules {
 
 /// Reads AS_PATH or AS4_PATH (RFC 4271 section 4.3, RFC 7606 section 7.2, RFC 7607).
 pub(super) fn decode(value: &[u8], rules: Rules) -> Result<AsPath, &'static str> {
-    let mut segments = Vec::new();
+    // Mostly one, and there may be hundreds of thousands of paths.
+    let mut segments = Vec::with_capacity(1);
     let mut rest = value;
     while !rest.is_empty() {
         let &[kind, count, ref after @ ..] = rest else {

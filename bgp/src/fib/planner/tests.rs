@@ -1,8 +1,12 @@
+use std::collections::BTreeSet;
+use std::net::IpAddr;
 use std::sync::Arc;
 
 use proptest::prelude::*;
 
+use super::others::{local_key, unreachable_key};
 use super::*;
+use crate::fib::objects::Object;
 use crate::rib::Gateway;
 
 const MAIN: u32 = 254;
@@ -317,6 +321,8 @@ enum Step {
     Want(usize, Option<u8>),
     /// A way leads elsewhere.
     Move(u8, u8),
+    /// All that go this way are withdrawn at once.
+    Leave(u8),
     /// Everybody goes another way at once.
     Shift(u8),
     Vips(Vec<u8>),
@@ -355,6 +361,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (at.clone(), last.clone()).prop_map(|(at, last)| Step::Want(at, last)),
         2 => (1u8..4, 1u8..5).prop_map(|(way, last)| Step::Move(way, last)),
         1 => (1u8..5).prop_map(Step::Shift),
+        1 => (1u8..5).prop_map(Step::Leave),
         1 => prop::collection::vec(1u8..4, 0..3).prop_map(Step::Vips),
         1 => any::<bool>().prop_map(Step::Unreachable),
         1 => (253u32..255).prop_map(Step::Table),
@@ -461,6 +468,15 @@ impl Kernel {
     }
 }
 
+/// Takes note that a prefix was withdrawn, unless another one leads on.
+fn leave(left: &mut BTreeMap<Prefix, Instant>, routes: &BTreeMap<Prefix, u32>, prefix: Prefix, now: Instant) {
+    if routes.keys().any(|wider| wider.covers(&prefix)) {
+        left.remove(&prefix);
+    } else {
+        left.insert(prefix, now);
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 600, ..ProptestConfig::default() })]
 
@@ -474,6 +490,9 @@ proptest! {
         // Ways as the table makes them: a number is never given twice.
         let mut ways: BTreeMap<u32, (u8, Gateways)> = BTreeMap::new();
         let mut next_way = 1;
+        // When they were withdrawn. What is said anew does not linger.
+        let mut left: BTreeMap<Prefix, Instant> = BTreeMap::new();
+        let mut anew = false;
         let mut vips: BTreeSet<IpAddr> = BTreeSet::new();
         let mut unreachable: BTreeSet<Prefix> = BTreeSet::new();
         let sweep = |planner: &mut Planner, ways: &mut BTreeMap<u32, (u8, Gateways)>, routes: &BTreeMap<Prefix, u32>| {
@@ -498,8 +517,11 @@ proptest! {
                     sweep(&mut planner, &mut ways, &routes);
                 }
                 Step::Want(at, None) => {
-                    routes.remove(&prefix(PREFIXES[at]));
-                    planner.withdraw(vec![prefix(PREFIXES[at])], now);
+                    let leaving = prefix(PREFIXES[at]);
+                    if routes.remove(&leaving).is_some() {
+                        leave(&mut left, &routes, leaving, now);
+                    }
+                    planner.withdraw(vec![leaving], now);
                     sweep(&mut planner, &mut ways, &routes);
                 }
                 Step::Move(label, last) => {
@@ -519,6 +541,13 @@ proptest! {
                     }
                     sweep(&mut planner, &mut ways, &routes);
                 }
+                Step::Leave(label) => {
+                    let leaving: Vec<Prefix> = routes.iter().filter(|(_, number)| ways[number].0 == label).map(|(prefix, _)| *prefix).collect();
+                    routes.retain(|prefix, _| !leaving.contains(prefix));
+                    planner.withdraw(leaving.clone(), now);
+                    leaving.into_iter().for_each(|prefix| leave(&mut left, &routes, prefix, now));
+                    sweep(&mut planner, &mut ways, &routes);
+                }
                 Step::Vips(lasts) => {
                     vips = lasts.into_iter().map(|last| IpAddr::from([203, 0, 113, last])).collect();
                     planner.vips(vips.clone());
@@ -532,6 +561,14 @@ proptest! {
                 Step::Objects(objects) => { set.nexthop_objects = objects; planner.configure(set); }
                 Step::Time => { now += LINGER; planner.expire(now); }
                 Step::Carry { limit, refuse } => for (count, op) in planner.next(limit).into_iter().enumerate() {
+                    if let (Op::DeleteObject(id), true) = (&op, set.install_routes && set.nexthop_objects) {
+                        let with_it = kernel.routes.iter().filter(|(key, target)| key.table == set.table && **target == Target::Object(*id));
+                        for (key, _) in with_it {
+                            prop_assert!(!routes.contains_key(&key.prefix), "{} is wanted and would go with {id}", key.prefix);
+                            let lingered = left.get(&key.prefix).is_none_or(|since| *since + LINGER <= now);
+                            prop_assert!(lingered || anew, "{} has not lingered", key.prefix);
+                        }
+                    }
                     let outcome = if refuse && count == 0 { refused() } else { kernel.apply(&op) };
                     planner.answered(op, &outcome, now);
                 },
@@ -566,6 +603,7 @@ proptest! {
                 Step::Resync => kernel.read(&mut planner),
                 Step::Converged => planner.converged(),
                 Step::Anew => {
+                    anew = true;
                     planner.forget();
                     for (number, (_, gateways)) in &ways {
                         planner.way(way(*number), Arc::clone(gateways));

@@ -1,0 +1,202 @@
+//! What is wanted of learned routes, and when.
+
+use std::time::Instant;
+
+use sekisho_config::model::Prefix;
+
+use super::{LINGER, Planner, Route, Stance};
+use crate::fib::targets::Wish;
+use crate::rib::{ForwardingId, Gateways, Spot};
+use crate::wire::{Families, Family};
+
+impl Stance {
+    /// What is wanted of a route.
+    pub(super) fn wish(self, route: &Route) -> Wish {
+        match route.wanted {
+            Some(way) if !self.stopping && self.settings.install_routes => Wish::Way(way),
+            _ if route.left_over && !self.stopping => Wish::LeftOver,
+            _ if route.lingers > 0 && !self.stopping && !self.is_over(route.lingers) => {
+                Wish::Lingers(route.lingers)
+            }
+            _ => Wish::Gone,
+        }
+    }
+
+    /// Rounds are numbered around; of those that anybody asks about the last ones are far fewer than half of all numbers.
+    fn is_over(self, round: u16) -> bool {
+        self.over.wrapping_sub(round) < 1 << 15
+    }
+}
+
+impl Planner {
+    /// Ways that lead somewhere else now, or are new.
+    pub(in crate::fib) fn way(&mut self, way: ForwardingId, gateways: Gateways) {
+        let known = self.ways.insert(way, gateways).is_some();
+        if self.uses_objects() {
+            self.objects.changed(way);
+        } else if known {
+            for place in self.routes.places(|route| route.wanted == Some(way)) {
+                self.touch(place);
+            }
+        }
+    }
+
+    /// A way that nobody goes any more; after the routes that did have been told.
+    pub(in crate::fib) fn way_gone(&mut self, way: ForwardingId) {
+        self.ways.remove(&way);
+        self.objects.unbind(way);
+    }
+
+    /// A route to a prefix is wanted, or another one.
+    pub(in crate::fib) fn route(&mut self, prefix: Prefix, way: ForwardingId) {
+        let (place, _) = self.routes.entry_at(&prefix);
+        self.wish(place, Some(way), 0);
+    }
+
+    /// Routes are wanted no more. Where another wanted one leads on they go at once, else in a moment.
+    pub(in crate::fib) fn withdraw(&mut self, prefixes: Vec<Prefix>, now: Instant) {
+        let round = self.linger_round.checked_add(1).unwrap_or(1);
+        let mut lingering = Vec::with_capacity(prefixes.len());
+        for prefix in &prefixes {
+            let known = self.routes.find(prefix);
+            let wanted = known.and_then(|place| self.routes.at(place)?.1.wanted);
+            if let (Some(place), Some(_)) = (known, wanted) {
+                self.wish(place, None, round);
+                lingering.push(place);
+            }
+        }
+        drop(prefixes);
+        lingering.retain(|place| {
+            let leads_on = self
+                .routes
+                .at(*place)
+                .is_none_or(|(prefix, _)| self.routes.any_around(&prefix, |wider| wider.wanted.is_some()));
+            if leads_on {
+                self.wish(*place, None, 0);
+            }
+            !leads_on
+        });
+        // A number that is given is over some time: none is far from the last that was.
+        if !lingering.is_empty() {
+            self.linger_round = round;
+            self.lingering.push_back((now + LINGER, round, lingering));
+        }
+    }
+
+    /// Lets those go whose time is over. They are looked at one by one later: when all routes that lead to an object go, it goes
+    /// first, and they with it.
+    pub(in crate::fib) fn expire(&mut self, now: Instant) {
+        while let Some((until, ..)) = self.lingering.front()
+            && *until <= now
+            && let Some((_, round, places)) = self.lingering.pop_front()
+        {
+            self.stance.over = round;
+            self.targets.expire(round);
+            self.expired.push_back((round, places.into_iter()));
+        }
+    }
+
+    /// The next one whose time is over, unless it came back meanwhile, or is about to be looked at anyway.
+    pub(super) fn next_expired(&mut self) -> Option<Spot> {
+        while let Some((round, places)) = self.expired.front_mut() {
+            for place in places {
+                if let Some((_, route)) = self.routes.at_mut(place)
+                    && route.lingers == *round
+                {
+                    route.lingers = 0;
+                    if !std::mem::replace(&mut route.dirty, true) {
+                        return Some(place);
+                    }
+                }
+            }
+            self.expired.pop_front();
+        }
+        None
+    }
+
+    /// Forgets all that is wanted: it is said anew.
+    pub(in crate::fib) fn forget(&mut self) {
+        for place in self
+            .routes
+            .places(|route| route.wanted.is_some() || route.lingers > 0)
+        {
+            self.wish(place, None, 0);
+        }
+        self.objects.unbind_all();
+        self.ways.clear();
+    }
+
+    /// Changes what is wanted of a prefix. Its failures are forgotten.
+    pub(super) fn wish(&mut self, place: Spot, wanted: Option<ForwardingId>, lingers: u16) {
+        let Some((prefix, route)) = self.routes.at_mut(place) else {
+            return;
+        };
+        let before = self.stance.wish(route);
+        (route.wanted, route.lingers, route.left_over) = (wanted, lingers, false);
+        let after = self.stance.wish(route);
+        if let Some(installed) = route.installed
+            && before != after
+        {
+            self.targets.rewish(installed, before, after);
+        }
+        // There is nothing to do about one that lingers.
+        if lingers == 0 && !std::mem::replace(&mut route.dirty, true) {
+            self.dirty.push_back(place);
+        }
+        if !self.failed.is_empty() {
+            let key = self.key(prefix);
+            self.failed.remove(&key);
+        }
+    }
+
+    /// A route of ours that this process has not written and that may still be asked for.
+    pub(super) fn leave(&mut self, place: Spot) {
+        let Some((prefix, route)) = self.routes.at_mut(place) else {
+            return;
+        };
+        let before = self.stance.wish(route);
+        route.left_over = true;
+        let after = self.stance.wish(route);
+        if let Some(installed) = route.installed {
+            self.targets.rewish(installed, before, after);
+        }
+        self.left_over.push(prefix);
+    }
+
+    /// What is left over goes now, unless somebody asked for it meanwhile. Without `install_routes` nothing is touched
+    /// that this process has not written.
+    pub(in crate::fib) fn converged(&mut self) {
+        self.converged = true;
+        if self.stance.settings.install_routes {
+            for prefix in std::mem::take(&mut self.left_over) {
+                let left = self.routes.find(&prefix).and_then(|place| {
+                    let (_, route) = self.routes.at(place)?;
+                    route.left_over.then_some((place, route.wanted))
+                });
+                if let Some((place, wanted)) = left {
+                    self.wish(place, wanted, 0);
+                }
+            }
+            self.others.dirty.append(&mut self.others.left_over);
+        }
+    }
+
+    /// Families of what was found at the start and nobody has asked for yet.
+    pub(in crate::fib) fn left_over(&self) -> Families {
+        let others = self.others.left_over.iter().map(|key| key.prefix);
+        let prefixes = self.left_over.iter().copied().chain(others);
+        prefixes.map(|prefix| Family::of(&prefix)).collect()
+    }
+
+    pub(in crate::fib) fn has_converged(&self) -> bool {
+        self.converged
+    }
+
+    /// The way out: nothing is wanted any more, left-overs included.
+    pub(in crate::fib) fn stop(&mut self) {
+        self.recount(|stance| stance.stopping = true);
+        self.objects.unbind_all();
+        self.converged();
+        self.touch_everything();
+    }
+}
