@@ -90,6 +90,7 @@ async fn live_and_die(config: PathBuf, settings: Settings) -> anyhow::Result<()>
 
     let tasks = TaskTracker::new();
     let stop = CancellationToken::new();
+    tasks.spawn(crate::memory::give_back(stop.clone()));
     let (changes, received) = mpsc::channel(QUEUE);
     let (lost, mut lost_rooms) = mpsc::channel(1);
     let joints = Joints {

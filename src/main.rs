@@ -8,6 +8,7 @@ mod admin;
 mod appliance;
 mod cli;
 mod control;
+mod memory;
 mod own_addresses;
 mod reload;
 mod sticky_key;
