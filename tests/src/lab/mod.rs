@@ -27,7 +27,7 @@ pub use enter::{State, enter};
 pub use load::{Load, Sample, Tally};
 pub use manifest::{EndpointPod, Manifests};
 pub use netns::{Counters, Netns, ip, join, switch};
-pub use pod::Pod;
+pub use pod::{Pod, echo_program};
 pub use raised::Lab;
 pub use vty::vty;
 pub use wait::{Ended, now, wait_for};

@@ -94,8 +94,11 @@ impl Pod {
     }
 }
 
-/// The echo server is built beside the program that runs the lab.
-fn echo_program() -> Result<PathBuf> {
+/// The echo server, which is built beside the program that runs the lab.
+///
+/// # Errors
+/// When it is not there.
+pub fn echo_program() -> Result<PathBuf> {
     let here = std::env::current_exe()?;
     for directory in here.ancestors().skip(1).take(2) {
         let candidate = directory.join("lab-echo");

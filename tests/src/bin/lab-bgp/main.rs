@@ -9,6 +9,7 @@
 mod injector;
 mod kernel;
 mod speakers;
+mod withdrawal;
 
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
@@ -117,6 +118,7 @@ impl Bench {
                 ("nodes", Self::nodes),
                 ("kernel", Self::kernel),
                 ("failover", Self::failover),
+                ("withdrawal", Self::withdrawal),
             ] {
                 if self
                     .cases
@@ -344,9 +346,13 @@ impl Bench {
             let mut kernel = Kernel::open(&netns)?;
             let index = kernel::interface(&netns, "eth0")?;
             kernel.nexthop(7, address(0), index)?;
-            let start = now();
+            let (start, cpu) = (now(), cpu_seconds(std::process::id())?);
             kernel.routes(0, self.routes, if object { Ok(7) } else { Err(address(0)) })?;
-            println!("kernel alone, {what}: {:.2} s", start.elapsed().as_secs_f64());
+            println!(
+                "kernel alone, {what}: {:.2} s, {:.2} CPU s",
+                start.elapsed().as_secs_f64(),
+                cpu_seconds(std::process::id())? - cpu
+            );
         }
         Ok(())
     }

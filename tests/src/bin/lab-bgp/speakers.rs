@@ -170,6 +170,7 @@ fn sekisho(state: &State, netns: &Netns, peers: &[Ipv4Addr], install: bool) -> R
     let mut toml = format!(
         "[appliance]\nname = \"bench\"\nstate_dir = \"{dir}/state\"\nrun_dir = \"{dir}/run\"\nadmin = \"127.0.0.1:9901\"\n\
          [source]\nmanifests = \"{}\"\n\
+         [http]\naccess_log = false\nmax_requests_per_connection = 1000000\n\
          [bgp]\nasn = {OUR_ASN}\nrouter_id = \"{BOX}\"\nlisten = [\"0.0.0.0:179\"]\nhold_time = \"240s\"\ninstall_routes = {install}\n",
         manifests.display(),
         dir = directory.display(),
