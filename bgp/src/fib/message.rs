@@ -236,7 +236,10 @@ fn by_object(key: &Key, id: u32, sequence: u32, ack: bool, buffer: &mut Vec<u8>)
         IpAddr::V4(address) => put(RTA_DST, &address.octets()),
         IpAddr::V6(address) => put(RTA_DST, &address.octets()),
     }
-    put(RTA_TABLE, &key.table.to_ne_bytes());
+    // Others stand in the header.
+    if table == 0 {
+        put(RTA_TABLE, &key.table.to_ne_bytes());
+    }
     put(RTA_PRIORITY, &METRIC.to_ne_bytes());
     put(RTA_NH_ID, &id.to_ne_bytes());
     let ack = if ack { NLM_F_ACK } else { 0 };

@@ -4,6 +4,7 @@ use std::time::Instant;
 
 use super::{Failure, Op, Outcome, Planner};
 use crate::fib::objects::Answered;
+use crate::rib::Spot;
 
 impl Planner {
     /// The kernel's answer.
@@ -20,13 +21,22 @@ impl Planner {
                 return;
             }
         };
+        let place = self.sent.pop_front();
         if matches!(outcome, Outcome::Refused(_)) {
             let failure = Failure::after(self.failed.get(&key), now);
             self.failed.insert(key, failure);
             return;
         }
         if key.table == self.stance.settings.table {
-            let place = self.install(key.prefix, target);
+            let here = |place: &Spot| self.routes.at(*place).is_some_and(|(at, _)| at == key.prefix);
+            let place = match place.filter(here) {
+                Some(place) => {
+                    let target = target.map(|target| self.targets.id(target));
+                    self.install_at(place, target);
+                    place
+                }
+                None => self.install(key.prefix, target),
+            };
             if self.routes.at(place).is_some_and(|(_, route)| !route.dirty) {
                 self.settled(place, key);
             }

@@ -72,6 +72,8 @@ pub(super) struct Planner {
     objects: Objects,
     /// Prefixes to compare.
     dirty: VecDeque<Spot>,
+    /// Places of what [`Self::next`] returned last, in its order, which is mostly that of the answers.
+    sent: VecDeque<Spot>,
     /// Prefixes whose way has been refused.
     waiting: Vec<Prefix>,
     /// Withdrawn prefixes that linger, with the time at which they go and the number of the round.
@@ -128,6 +130,7 @@ impl Planner {
             targets: Targets::default(),
             objects: Objects::default(),
             dirty: VecDeque::new(),
+            sent: VecDeque::new(),
             waiting: Vec::new(),
             lingering: VecDeque::new(),
             linger_round: 0,

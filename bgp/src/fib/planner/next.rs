@@ -19,6 +19,7 @@ enum Compared {
 impl Planner {
     /// What to send next, at most about `limit` messages; all of it has to be answered before the next call.
     pub(in crate::fib) fn next(&mut self, limit: usize) -> Vec<Op> {
+        self.sent.clear();
         let ops = self.objects.next(&self.ways, limit);
         if !ops.is_empty() {
             return ops;
@@ -136,6 +137,7 @@ impl Planner {
         if let Some((_, route)) = self.routes.at_mut(place) {
             route.dirty = false;
         }
+        self.sent.push_back(place);
         Compared::Op(op)
     }
 
