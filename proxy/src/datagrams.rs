@@ -58,7 +58,9 @@ impl Datagrams {
             State::Failed { again, .. } => Some(*again),
             State::Open { .. } | State::Draining(_) => None,
         });
-        failed.chain(self.again).min()
+        // Open ones are looked after now and then: they may have failed.
+        let look = (!self.sockets.is_empty()).then(|| Instant::now() + RETRY.1);
+        failed.chain(self.again).chain(look).min()
     }
 
     /// Opens and closes sockets to match the snapshot. Listeners of TCP come first: one on port 0 says which port it is.
@@ -75,6 +77,16 @@ impl Datagrams {
             .copied()
             .collect();
         for address in gone {
+            self.close(listeners, address);
+        }
+        let failed = |state: &State| matches!(state, State::Open { close, .. } if close.is_cancelled());
+        let failed: Vec<SocketAddr> = self
+            .sockets
+            .iter()
+            .filter(|(_, state)| failed(state))
+            .map(|(address, _)| *address)
+            .collect();
+        for address in failed {
             self.close(listeners, address);
         }
         for address in wanted {

@@ -275,7 +275,15 @@ fn listener(picture: &Picture, https: bool) -> Step {
     let mut states = Vec::new();
     for address in listeners {
         match picture.observed.listeners.get(address) {
-            Some(ListenerState::Bound) => states.push(format!("{address} is bound")),
+            Some(ListenerState::Bound) => {
+                let http3 = https && picture.desired.http3.contains(address);
+                let also = if http3 {
+                    ", with HTTP/3 on UDP beside it"
+                } else {
+                    ""
+                };
+                states.push(format!("{address} is bound{also}"));
+            }
             Some(ListenerState::Failed { error }) => {
                 good = false;
                 states.push(format!("{address} is not bound: {error}"));

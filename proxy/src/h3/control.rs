@@ -47,6 +47,7 @@ pub fn greeting(max_field_section: u64) -> Vec<u8> {
     let mut settings = Vec::new();
     for (id, value) in [
         (MAX_FIELD_SECTION_SIZE, max_field_section),
+        (ENABLE_CONNECT_PROTOCOL, 1),
         // One that nobody knows, so that nobody forgets to expect such (RFC 9114 section 7.2.4.1).
         (0x1f * 7 + 0x21, 0),
     ] {

@@ -786,14 +786,14 @@ fn accept_of(request: &str) -> String {
     base64::engine::general_purpose::STANDARD.encode(digest)
 }
 
-fn switching(request: &str) -> String {
+pub(crate) fn switching(request: &str) -> String {
     format!(
         "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: {}\r\n\r\n",
         accept_of(request)
     )
 }
 
-const CONNECT: &[(&str, &str)] = &[
+pub(crate) const CONNECT: &[(&str, &str)] = &[
     (":method", "CONNECT"),
     (":protocol", "websocket"),
     (":scheme", "https"),

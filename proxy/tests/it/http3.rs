@@ -18,6 +18,7 @@ use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 use tokio::task::JoinSet;
 
+use crate::http2::{CONNECT, switching};
 use crate::support::{Backend, HELLO, HTTPS, Plane, Then, quick, read_until, soon};
 use crate::tls::{Witness, certificate, connect, secret};
 
@@ -585,7 +586,7 @@ async fn what_is_a_request() {
                 &[&[(":method", "CONNECT"), (":protocol", "connect-udp")], &GET[1..]].concat(),
                 &[],
             ),
-            malformed.clone(),
+            status(405),
         ),
         ("no body", post("1", &[]), malformed.clone()),
         (
@@ -1174,4 +1175,90 @@ async fn what_runs_is_finished_when_the_box_stops() {
     assert_eq!(frames, [8, 1], "{said:02x?}");
     let lines = stop.join_all().await.remove(0);
     assert_eq!((lines.len(), &lines[0]["status"]), (1, &200.into()));
+}
+
+/// Reads until `end` came in DATA frames.
+async fn text(receive: &mut RecvStream, end: &str) -> String {
+    let mut octets = Vec::new();
+    soon(end, async {
+        while !octets.ends_with(end.as_bytes()) {
+            match receive.read_chunk(1 << 16, true).await.unwrap() {
+                Some(chunk) => octets.extend_from_slice(&chunk.bytes),
+                None => break,
+            }
+        }
+    })
+    .await;
+    String::from_utf8_lossy(&octets).into_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn websocket_is_an_upgrade_behind() {
+    let (mut plane, _hello) = plane().await;
+    let mut backend = Backend::start(|number, request| {
+        let then = [Then::Echo, Then::Hang, Then::Reset][number];
+        (switching(request), then)
+    })
+    .await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let connection = quic(&plane).await;
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(&request(CONNECT, &[])).await.unwrap();
+    for word in ["hello", "again"] {
+        send.write_all(&frame_of(DATA, word.as_bytes())).await.unwrap();
+        assert!(text(&mut receive, word).await.ends_with(word));
+    }
+    // Each direction has its own end.
+    send.write_all(&frame_of(DATA, b"bye")).await.unwrap();
+    send.finish().unwrap();
+    let rest = soon("the end", receive.read_to_end(1 << 16)).await.unwrap();
+    assert!(rest.ends_with(b"bye"), "{rest:?}");
+    let seen = backend.seen()[0].to_ascii_lowercase();
+    assert!(seen.starts_with("get /chat http/1.1\r\n"), "{seen}");
+    for line in [
+        "connection: upgrade",
+        "upgrade: websocket",
+        "sec-websocket-protocol: chat",
+        "host: a.test",
+    ] {
+        assert!(seen.contains(&format!("\r\n{line}\r\n")), "{line}: {seen}");
+    }
+    soon("the end of the endpoint's connection", backend.closed.recv()).await;
+    // Resets are passed on, both ways.
+    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    send.write_all(&request(CONNECT, &[])).await.unwrap();
+    soon("the request", async {
+        while backend.seen().len() < 2 {
+            tokio::task::yield_now().await;
+        }
+    })
+    .await;
+    send.reset(0x10cu32.into()).unwrap();
+    soon("the end of the endpoint's connection", backend.closed.recv()).await;
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    send.write_all(&request(CONNECT, &[])).await.unwrap();
+    assert_eq!(heard(&mut receive).await, Said::Reset(Code::REQUEST_CANCELLED.0));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_change_to_websocket_does_not_look_so() {
+    let (mut plane, _hello) = plane().await;
+    let backend = Backend::start(|number, _| {
+        let answer = match number {
+            0 => HELLO,
+            1 => "HTTP/1.1 101 Switching Protocols\r\nconnection: upgrade\r\nupgrade: websocket\r\nsec-websocket-accept: x\r\n\r\n",
+            _ => "HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\n\r\n",
+        };
+        (answer.to_owned(), Then::Close)
+    })
+    .await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    for code in [502, 502, 403] {
+        let connection = quic(&plane).await;
+        let (mut send, mut receive) = connection.open_bi().await.unwrap();
+        send.write_all(&request(CONNECT, &[])).await.unwrap();
+        assert_eq!(plain(heard(&mut receive).await), status(code));
+    }
 }

@@ -7,7 +7,7 @@ mod io;
 pub(crate) mod send;
 mod stream;
 mod tunnel;
-mod websocket;
+pub(in crate::http) mod websocket;
 
 use std::cell::{Cell, RefCell};
 use std::future::poll_fn;

@@ -21,6 +21,11 @@ pub(super) fn translate(parts: &mut Parts) -> Option<WebSocket> {
     if parts.method != Method::CONNECT || protocol.is_none_or(|protocol| protocol.as_str() != "websocket") {
         return None;
     }
+    ask(parts)
+}
+
+/// Makes a request that is to become a WebSocket one that pods understand.
+pub(in crate::http) fn ask(parts: &mut Parts) -> Option<WebSocket> {
     let mut nonce = [0; 16];
     rand::fill(&mut nonce).ok()?;
     let key = STANDARD.encode(nonce);
@@ -43,7 +48,7 @@ fn accept(key: &str) -> String {
 
 impl WebSocket {
     /// Takes what is HTTP/1.1's own out of an endpoint's 101; `false`: it is not the answer to our question.
-    pub(super) fn accepts(&self, fields: &mut HeaderMap) -> bool {
+    pub(in crate::http) fn accepts(&self, fields: &mut HeaderMap) -> bool {
         let answered = fields.remove(SEC_WEBSOCKET_ACCEPT);
         fields.remove(UPGRADE);
         fields.remove(CONNECTION);

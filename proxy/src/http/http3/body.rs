@@ -131,6 +131,11 @@ impl Receiver {
         matches!(self.ahead, Some(Ok(None)))
     }
 
+    /// Closes the connection because of what came.
+    pub(super) fn fail(&self, why: Code) {
+        self.link.fail(why);
+    }
+
     /// Tells the client to send no more.
     pub(super) fn stop(&mut self, why: Code) {
         if !self.ended {

@@ -125,7 +125,12 @@ pub(crate) async fn run(worker: Rc<Worker>, opening: Opening) {
             () = sleep_until(ends.unwrap_or_else(Instant::now)), if ends.is_some() => break,
             () = worker.cut.given(), if ends.is_some() => break,
             incoming = endpoint.accept() => {
-                let Some(incoming) = incoming else { break };
+                let Some(incoming) = incoming else {
+                    // The socket has failed. All workers let go of theirs, and new ones are opened.
+                    tracing::error!(listener = %address, "a socket for datagrams has failed");
+                    place.close.cancel();
+                    break;
+                };
                 if ends.is_some() {
                     // The client hears at once that it has to go elsewhere.
                     incoming.refuse();

@@ -9,6 +9,7 @@ mod link;
 mod send;
 mod settings;
 mod stream;
+mod tunnel;
 
 pub(crate) use self::body::Http3Request;
 pub(crate) use self::endpoint::{Opening, run};

@@ -32,6 +32,8 @@ pub(super) struct Sender {
     /// Nothing more is to be sent, or can be.
     over: bool,
     stalled: bool,
+    /// It may stall as long as it likes.
+    patient: bool,
 }
 
 impl Sender {
@@ -43,6 +45,7 @@ impl Sender {
             queue: SmallVec::new(),
             over: false,
             stalled: false,
+            patient: false,
         }
     }
 
@@ -92,9 +95,15 @@ impl Sender {
         Poll::Ready(if self.over { Err(Gone) } else { Ok(()) })
     }
 
+    /// From now on whoever does not read is waited for.
+    pub(super) fn be_patient(&mut self) {
+        self.stall(false);
+        self.patient = true;
+    }
+
     /// Whoever does not read is not waited for without end: the connection's task asks how long it has been.
     fn stall(&mut self, stalled: bool) {
-        if stalled == self.stalled {
+        if stalled == self.stalled || self.patient {
             return;
         }
         self.stalled = stalled;

@@ -7,9 +7,10 @@ use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use http::header::{DATE, EXPECT, TE};
 use http::request::Parts;
-use http::{Method, Request, Response, Version};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
 use http_body::Body;
 use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
@@ -17,6 +18,7 @@ use tokio::time::timeout;
 use super::body::{Broken, Http3Request, Receiver};
 use super::link::Link;
 use super::send::{Respond, Sender};
+use super::tunnel::StreamTunnel;
 use crate::h3::Code;
 use crate::h3::fields::{self, Bad, Head};
 use crate::h3::frame::Piece;
@@ -24,7 +26,10 @@ use crate::http::answer::Refusal;
 use crate::http::body::{ClientBody, Reply};
 use crate::http::date;
 use crate::http::headers::clean_trailers;
+use crate::http::http2::WebSocket;
+use crate::http::http2::websocket;
 use crate::http::service::{refused, serve};
+use crate::http::upgrade;
 use crate::metrics::Cell as Metric;
 
 /// How long the end of a request without a body is awaited.
@@ -49,7 +54,17 @@ pub(super) async fn answer(link: Rc<Link>, send: SendStream, receive: RecvStream
             return respond.0.borrow_mut().reset(why);
         }
     };
-    let Head { parts, length, .. } = head;
+    let Head {
+        mut parts,
+        length,
+        protocol,
+    } = head;
+    if protocol.is_some() {
+        return match websocket::ask(&mut parts) {
+            Some(asked) => switch(&link, parts, receiver, &respond, &asked).await,
+            None => respond.0.borrow_mut().reset(Code::INTERNAL_ERROR),
+        };
+    }
     let is_ended = ends_here(&mut receiver, &parts, length).await;
     if is_ended && length.is_some_and(|length| length > 0) {
         link.client.worker.counters.inc(Metric::RefusedMalformed);
@@ -108,10 +123,10 @@ async fn header(link: &Link, receiver: &mut Receiver) -> Result<Head, No> {
         Bad::Large => No::Refused(Refusal::Headers),
         Bad::Path => No::Refused(Refusal::Uri),
     });
-    // Extended CONNECT was not offered.
-    let head = head.and_then(|head| match head.protocol {
-        None => Ok(head),
-        Some(_) => Err(No::Reset(Code::MESSAGE_ERROR)),
+    // Others than WebSocket are a CONNECT like any other.
+    let head = head.and_then(|head| match head.protocol.as_deref() {
+        None | Some("websocket") => Ok(head),
+        Some(_) => Err(No::Refused(Refusal::Method)),
     });
     if let Err(No::Reset(Code::MESSAGE_ERROR)) = head {
         client.worker.counters.inc(Metric::RefusedMalformed);
@@ -136,6 +151,46 @@ async fn served(link: &Link, parts: Parts, body: ClientBody, respond: &Respond) 
         }
     })
     .await
+}
+
+/// Joins a stream with the connection of an endpoint that has changed to WebSocket; any other answer is passed on.
+async fn switch(link: &Link, parts: Parts, receiver: Receiver, respond: &Respond, asked: &WebSocket) {
+    let Some(response) = served(link, parts, ClientBody::Empty, respond).await else {
+        return;
+    };
+    if response.status() != StatusCode::SWITCHING_PROTOCOLS && !response.status().is_success() {
+        drop(receiver);
+        return reply(response, respond).await;
+    }
+    let (mut parts, body) = response.into_parts();
+    let accepted = asked.accepts(&mut parts.headers);
+    parts.headers.entry(DATE).or_insert_with(date::value);
+    match body.into_switched() {
+        Some(switched) if accepted => {
+            respond
+                .0
+                .borrow_mut()
+                .section(Some(StatusCode::OK), &parts.headers);
+            let tunnel = StreamTunnel::new(respond.clone(), receiver);
+            upgrade::join(tunnel, Bytes::new(), switched).await;
+        }
+        // To the client of an extended CONNECT any 2xx is the beginning of WebSocket.
+        _ => {
+            tracing::debug!("an endpoint does not change to WebSocket, and does not say so");
+            respond
+                .0
+                .borrow_mut()
+                .section(Some(StatusCode::BAD_GATEWAY), &HeaderMap::new());
+        }
+    }
+    poll_fn(|cx| {
+        let mut sender = respond.0.borrow_mut();
+        if ready!(sender.poll_flush(cx)).is_ok() {
+            sender.finish();
+        }
+        sender.poll_stopped(cx)
+    })
+    .await;
 }
 
 /// Sends an answer to its last frame, and waits until the client has it.
