@@ -20,6 +20,7 @@ mod datagrams;
 mod door;
 mod filter;
 pub mod h1;
+pub mod h2;
 pub mod h3;
 pub mod health;
 mod http;

@@ -33,6 +33,9 @@ pub(crate) type Piece = Option<Result<Frame<Bytes>, BodyError>>;
 pub(crate) enum BodyError {
     #[error("{0}")]
     Http2(#[from] h2::Error),
+    /// The client has reset the stream, or its connection has ended.
+    #[error("{0}")]
+    Gone(#[from] crate::h2::Gone),
     #[error("{0}")]
     Io(#[from] std::io::Error),
     /// Its framing is broken, or its connection ended before it did.
@@ -52,7 +55,7 @@ pub(crate) enum BodyError {
 #[derive(Debug)]
 pub(crate) enum ClientBody {
     Http1(Http1Body),
-    Http2(Box<StreamRequest>),
+    Http2(StreamRequest),
     Http3(Box<Http3Request>),
     /// There is none: what follows the header is no body.
     Empty,

@@ -1,71 +1,32 @@
 //! One stream: a request from its header to the last frame of its answer.
 
-use std::cell::RefCell;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use h2::server::SendResponse;
-use h2::{Reason, RecvStream, SendStream};
-use http::header::{DATE, EXPECT, TE};
+use http::header::EXPECT;
 use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::{Body, SizeHint};
+use http_body::{Body, Frame, SizeHint};
 
-use super::send::{poll_send, send_trailers};
+use super::shared::Respond;
 use super::tunnel::StreamTunnel;
 use super::websocket::{self, WebSocket};
+use crate::h2::{Asked, Piece as Received, Reason};
+use crate::http::answer::Refusal;
 use crate::http::body::{ClientBody, Piece, Reply};
 use crate::http::connection::Client;
-use crate::http::date;
 use crate::http::headers::clean_request_trailers;
-use crate::http::service::serve;
-use crate::http::stream_body::StreamBody;
+use crate::http::service::{refused, serve};
 use crate::http::upgrade;
-
-/// Where the answer goes; shared with the request's body, which asks the client to go on, and with whoever has interim
-/// answers to pass on.
-#[derive(Clone)]
-pub(crate) struct Respond(Rc<RefCell<SendResponse<Bytes>>>);
-
-impl Respond {
-    /// Sends an interim answer. A client that has left gets nothing.
-    pub(crate) fn interim(&self, status: StatusCode, fields: &HeaderMap) {
-        let mut interim = Response::new(());
-        *interim.status_mut() = status;
-        interim.headers_mut().clone_from(fields);
-        let _ = self.0.borrow_mut().send_informational(interim);
-    }
-
-    /// Sends the header of the answer; gives what its body goes to.
-    fn begin(&self, mut parts: http::response::Parts, end: bool) -> Option<SendStream<Bytes>> {
-        parts.headers.entry(DATE).or_insert_with(date::value);
-        // The parser sends no answer that has it.
-        parts.headers.remove(TE);
-        let mut respond = self.0.borrow_mut();
-        match respond.send_response(Response::from_parts(parts, ()), end) {
-            Ok(stream) => Some(stream),
-            Err(error) => {
-                tracing::debug!(%error, "an answer cannot be sent");
-                respond.send_reset(Reason::INTERNAL_ERROR);
-                None
-            }
-        }
-    }
-}
-
-impl std::fmt::Debug for Respond {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Respond")
-    }
-}
 
 /// The body of a request.
 #[derive(Debug)]
 pub(crate) struct StreamRequest {
-    body: StreamBody,
     respond: Respond,
+    /// Octets to come, where they were announced.
+    length: Option<u64>,
     /// The client waits for 100 (Continue).
     expects: bool,
 }
@@ -75,11 +36,19 @@ impl StreamRequest {
         if std::mem::take(&mut self.expects) {
             self.respond.interim(StatusCode::CONTINUE, &HeaderMap::new());
         }
-        Pin::new(&mut self.body).poll_frame(cx).map_ok(|mut frame| {
-            if let Some(trailers) = frame.trailers_mut() {
-                clean_request_trailers(trailers);
+        Poll::Ready(match ready!(self.respond.poll_piece(cx)) {
+            Ok(Received::Data(data)) => {
+                if let Some(length) = &mut self.length {
+                    *length = length.saturating_sub(data.len() as u64);
+                }
+                Some(Ok(Frame::data(data)))
             }
-            frame
+            Ok(Received::Trailers(mut trailers)) => {
+                clean_request_trailers(&mut trailers);
+                Some(Ok(Frame::trailers(trailers)))
+            }
+            Ok(Received::End) => None,
+            Err(gone) => Some(Err(gone.into())),
         })
     }
 
@@ -89,27 +58,39 @@ impl StreamRequest {
     }
 
     pub(crate) fn is_end_stream(&self) -> bool {
-        self.body.is_end_stream()
+        self.respond.is_read()
     }
 
     pub(crate) fn size_hint(&self) -> SizeHint {
-        self.body.size_hint()
+        if self.is_end_stream() {
+            return SizeHint::with_exact(0);
+        }
+        self.length.map_or_else(SizeHint::new, SizeHint::with_exact)
     }
 }
 
 /// Answers one request.
-pub(super) async fn answer(client: Rc<Client>, request: Request<RecvStream>, respond: SendResponse<Bytes>) {
-    let (mut parts, received) = request.into_parts();
-    let respond = Respond(Rc::new(RefCell::new(respond)));
-    if let Some(asked) = websocket::translate(&mut parts) {
-        return switch(client, parts, received, &respond, &asked).await;
+pub(super) async fn answer(client: Rc<Client>, respond: Respond, asked: Asked) {
+    let Asked {
+        mut parts,
+        protocol,
+        length,
+        end,
+        too_large,
+        ..
+    } = asked;
+    if too_large {
+        return reply(refused(&client, &parts, Refusal::Headers), &respond).await;
     }
-    let expects = parts.headers.contains_key(EXPECT) && !received.is_end_stream();
-    let body = ClientBody::Http2(Box::new(StreamRequest {
-        body: StreamBody::new(received, &parts.headers),
+    if let Some(asked) = websocket::translate(&mut parts, protocol.as_deref()) {
+        return switch(client, parts, &respond, &asked).await;
+    }
+    let expects = !end && parts.headers.contains_key(EXPECT);
+    let body = ClientBody::Http2(StreamRequest {
         respond: respond.clone(),
+        length,
         expects,
-    }));
+    });
     if let Some(response) = served(client, Request::from_parts(parts, body), &respond).await {
         reply(response, &respond).await;
     }
@@ -124,7 +105,7 @@ async fn served(
     let mut serving = pin!(serve(client, request));
     poll_fn(|cx| match serving.as_mut().poll(cx) {
         Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
-        Poll::Pending => respond.0.borrow_mut().poll_reset(cx).map(|_| None),
+        Poll::Pending => respond.poll_reset(cx).map(|()| None),
     })
     .await
 }
@@ -133,21 +114,13 @@ async fn served(
 async fn reply(response: Response<Reply>, respond: &Respond) {
     let (parts, mut body) = response.into_parts();
     let end = body.is_end_stream();
-    if let Some(stream) = respond.begin(parts, end)
-        && !end
-    {
-        pass(stream, &mut body).await;
+    if respond.begin(&parts, end).is_ok() && !end {
+        pass(respond, &mut body).await;
     }
 }
 
 /// Joins a stream with the connection of an endpoint that has changed to WebSocket; any other answer is passed on.
-async fn switch(
-    client: Rc<Client>,
-    parts: http::request::Parts,
-    received: RecvStream,
-    respond: &Respond,
-    asked: &WebSocket,
-) {
+async fn switch(client: Rc<Client>, parts: http::request::Parts, respond: &Respond, asked: &WebSocket) {
     let request = Request::from_parts(parts, ClientBody::Empty);
     let Some(response) = served(client, request, respond).await else {
         return;
@@ -160,9 +133,8 @@ async fn switch(
     match body.into_switched() {
         Some(switched) if accepted => {
             parts.status = StatusCode::OK;
-            if let Some(stream) = respond.begin(parts, false) {
-                let tunnel = StreamTunnel::new(stream, received);
-                upgrade::join(tunnel, Bytes::new(), switched).await;
+            if respond.begin(&parts, false).is_ok() {
+                upgrade::join(StreamTunnel::new(respond.clone()), Bytes::new(), switched).await;
             }
         }
         // To the client of an extended CONNECT any 2xx is the beginning of WebSocket.
@@ -170,45 +142,54 @@ async fn switch(
             tracing::debug!("an endpoint does not change to WebSocket, and does not say so");
             let mut parts = Response::new(()).into_parts().0;
             parts.status = StatusCode::BAD_GATEWAY;
-            respond.begin(parts, true);
+            let _ = respond.begin(&parts, true);
         }
     }
 }
 
 /// Passes a body on, piece by piece. When the stream is gone nobody is left who could be told.
-async fn pass(mut stream: SendStream<Bytes>, body: &mut Reply) {
+async fn pass(respond: &Respond, body: &mut Reply) {
     let mut rest = Bytes::new();
     let mut last = false;
     poll_fn(|cx| {
         loop {
-            if ready!(poll_send(&mut stream, cx, &mut rest, last)).is_err() || last {
+            while !rest.is_empty() {
+                let Ok(capacity) = ready!(respond.poll_capacity(cx)) else {
+                    return Poll::Ready(());
+                };
+                let piece = rest.split_to(capacity.min(rest.len()));
+                if respond.data(&piece, last && rest.is_empty()).is_err() {
+                    return Poll::Ready(());
+                }
+            }
+            if last {
                 return Poll::Ready(());
             }
             let frame = match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Ready(frame) => frame,
-                Poll::Pending => return stream.poll_reset(cx).map(drop),
+                Poll::Pending => return respond.poll_reset(cx),
             };
             match frame {
                 None => {
-                    let _ = stream.send_data(Bytes::new(), true);
+                    let _ = respond.data(b"", true);
                     return Poll::Ready(());
                 }
                 // Half an answer must not look whole.
                 Some(Err(_)) => {
-                    stream.send_reset(Reason::INTERNAL_ERROR);
+                    respond.reset(Reason::INTERNAL_ERROR);
                     return Poll::Ready(());
                 }
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(data) => {
                         last = body.is_end_stream();
                         if last && data.is_empty() {
-                            let _ = stream.send_data(data, true);
+                            let _ = respond.data(b"", true);
                             return Poll::Ready(());
                         }
                         rest = data;
                     }
                     Err(other) => {
-                        send_trailers(&mut stream, other.into_trailers().unwrap_or_default());
+                        respond.trailers(other.into_trailers().unwrap_or_default());
                         return Poll::Ready(());
                     }
                 },

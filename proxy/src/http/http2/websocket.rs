@@ -16,9 +16,8 @@ pub(crate) struct WebSocket {
 }
 
 /// Makes an extended CONNECT for WebSocket a GET that asks to change the protocol; `None`: it is none.
-pub(super) fn translate(parts: &mut Parts) -> Option<WebSocket> {
-    let protocol = parts.extensions.get::<h2::ext::Protocol>();
-    if parts.method != Method::CONNECT || protocol.is_none_or(|protocol| protocol.as_str() != "websocket") {
+pub(super) fn translate(parts: &mut Parts, protocol: Option<&[u8]>) -> Option<WebSocket> {
+    if parts.method != Method::CONNECT || protocol != Some(b"websocket") {
         return None;
     }
     ask(parts)
