@@ -151,15 +151,9 @@ impl Bench {
             "1 peer, packed",
             &speaker,
             || injector.send(&octets),
-            |_, count| count == all,
+            counts(all),
         )?;
-        self.step(
-            kind,
-            "… the peer goes",
-            &speaker,
-            || injector.cease(),
-            |_, count| count == 0,
-        )
+        self.step(kind, "… the peer goes", &speaker, || injector.cease(), counts(0))
     }
 
     /// The same with a path for every five; then each is withdrawn.
@@ -172,7 +166,7 @@ impl Bench {
             "1 peer, spread",
             &speaker,
             || injector.send(&octets),
-            |_, count| count == all,
+            counts(all),
         )?;
         let octets = withdrawals(0, self.routes);
         self.step(
@@ -180,7 +174,7 @@ impl Bench {
             "… all withdrawn",
             &speaker,
             || injector.send(&octets),
-            |_, count| count == 0,
+            counts(0),
         )
     }
 
@@ -209,7 +203,7 @@ impl Bench {
                 Ok(())
             })
         };
-        self.step(kind, "100 peers", &speaker, send, |_, count| count == all)
+        self.step(kind, "100 peers", &speaker, send, counts(all))
     }
 
     /// 5,000 Calico nodes with four blocks each. BIRD 1.6 waits with `select`, which takes no more than 1,024 sockets, and FRR and GoBGP
@@ -220,6 +214,7 @@ impl Bench {
         }
         let addresses: Vec<_> = (0..5_000).map(|index| address(1_000 + index)).collect();
         self.give_addresses(&addresses)?;
+        self.introduce(&addresses)?;
         let speaker = Speaker::start(&self.state, &self.the_box, kind, &addresses, false)?;
         let mut injectors = Vec::new();
         let send = || {
@@ -232,7 +227,7 @@ impl Bench {
         };
         let what = "5,000 nodes, 20,000 blocks";
         let mut rows = std::mem::take(&mut self.rows);
-        let result = self.measure(kind, &speaker, send, |_, count| count == 20_000);
+        let result = self.measure(kind, &speaker, send, counts(20_000));
         for injector in &mut injectors {
             injector.tend()?;
         }
@@ -251,25 +246,34 @@ impl Bench {
         let octets = updates(Shape::Packed, 0, self.routes, address(0), 0);
         let all = u64::from(self.routes);
         let the_box = self.the_box.clone();
+        let samples = self.samples();
+        // To count them costs the kernel a walk over all of them: only when it looks as if there were nothing to wait for any more.
         let check = |wanted: u64| {
-            let the_box = the_box.clone();
-            move |_: &Speaker, _: u64| {
-                kernel::prefixes(&the_box).is_ok_and(|count| count.saturating_sub(before) == wanted)
-            }
+            let (the_box, samples) = (the_box.clone(), samples.clone());
+            let mut asked = Kernel::open(&the_box)?;
+            anyhow::Ok(move |_: &Speaker| {
+                for sample in &samples {
+                    let there = asked.way(*sample)?.is_some();
+                    ensure!(there == (wanted > 0), "{sample} is there: {there}");
+                }
+                let count = kernel::prefixes(&the_box)?.saturating_sub(before);
+                ensure!(count == wanted, "{count} prefixes in the kernel");
+                Ok(())
+            })
         };
         self.step(
             kind,
             "… into the kernel",
             &speaker,
             || injector.send(&octets),
-            check(all),
+            check(all)?,
         )?;
         self.step(
             kind,
             "… out of it, the peer goes",
             &speaker,
             || injector.cease(),
-            check(0),
+            check(0)?,
         )
     }
 
@@ -299,9 +303,7 @@ impl Bench {
         })?;
         settle(speaker.pid())?;
         let mut asked = Kernel::open(&self.the_box)?;
-        let samples: Vec<Ipv4Addr> = (0..=10)
-            .map(|tenth| network(tenth * (self.routes - 1) / 10))
-            .collect();
+        let samples = self.samples();
         let mut all_by = |via: Ipv4Addr| -> Result<bool> {
             for sample in &samples {
                 if asked.way(*sample)? != Some(via) {
@@ -346,15 +348,22 @@ impl Bench {
             let mut kernel = Kernel::open(&netns)?;
             let index = kernel::interface(&netns, "eth0")?;
             kernel.nexthop(7, address(0), index)?;
-            let (start, cpu) = (now(), cpu_seconds(std::process::id())?);
+            let (start, cpu) = (now(), thread_cpu()?);
             kernel.routes(0, self.routes, if object { Ok(7) } else { Err(address(0)) })?;
             println!(
                 "kernel alone, {what}: {:.2} s, {:.2} CPU s",
                 start.elapsed().as_secs_f64(),
-                cpu_seconds(std::process::id())? - cpu
+                thread_cpu()? - cpu
             );
         }
         Ok(())
+    }
+
+    /// Some of the networks, the first and the last among them.
+    fn samples(&self) -> Vec<Ipv4Addr> {
+        (0..=10u64)
+            .map(|tenth| network((tenth * u64::from(self.routes - 1) / 10) as u32))
+            .collect()
     }
 
     fn one(&self, kind: Kind, install: bool) -> Result<(Speaker, Injector)> {
@@ -373,13 +382,29 @@ impl Bench {
         self.peers.ip(&format!("-batch {}", file.display())).map(drop)
     }
 
+    /// Tells the box where these addresses are: the kernel keeps no more than a thousand neighbours that it has found itself.
+    fn introduce(&self, addresses: &[Ipv4Addr]) -> Result<()> {
+        let link = self.peers.ip("-o link show eth0")?;
+        let mut words = link.split_whitespace().skip_while(|word| *word != "link/ether");
+        let hardware = words.nth(1).context("eth0 has no hardware address")?;
+        let mut batch = String::new();
+        for address in addresses {
+            batch.push_str(&format!(
+                "neigh replace {address} lladdr {hardware} dev eth0 nud permanent\n"
+            ));
+        }
+        let file = self.state.file("neighbours");
+        std::fs::write(&file, batch)?;
+        self.the_box.ip(&format!("-batch {}", file.display())).map(drop)
+    }
+
     fn step(
         &mut self,
         kind: Kind,
         what: &str,
         speaker: &Speaker,
         send: impl FnOnce() -> Result<()>,
-        done: impl Fn(&Speaker, u64) -> bool,
+        done: impl FnMut(&Speaker) -> Result<()>,
     ) -> Result<()> {
         let cost = self.measure(kind, speaker, send, done)?;
         note(&mut self.rows, what, kind, cost);
@@ -392,16 +417,14 @@ impl Bench {
         kind: Kind,
         speaker: &Speaker,
         send: impl FnOnce() -> Result<()>,
-        done: impl Fn(&Speaker, u64) -> bool,
+        mut done: impl FnMut(&Speaker) -> Result<()>,
     ) -> Result<Cost> {
         settle(speaker.pid())?;
         let before = cpu_seconds(speaker.pid())?;
         let start = now();
         send()?;
         wait_for(&format!("{} to have all", kind.name()), PATIENCE, || {
-            let count = speaker.count()?;
-            ensure!(done(speaker, count), "its counter shows {count}");
-            Ok(())
+            done(speaker)
         })?;
         let seconds = start.elapsed().as_secs_f64();
         settle(speaker.pid())?;
@@ -446,6 +469,15 @@ impl Bench {
     }
 }
 
+/// The daemon's own counter shows so many.
+fn counts(wanted: u64) -> impl FnMut(&Speaker) -> Result<()> {
+    move |speaker| {
+        let count = speaker.count()?;
+        ensure!(count == wanted, "its counter shows {count}");
+        Ok(())
+    }
+}
+
 fn note(rows: &mut Vec<Row>, what: &str, kind: Kind, cost: Cost) {
     println!(
         "{:<8} {what}: {:.3} s, {:.2} CPU s, {:.0} MB",
@@ -461,6 +493,17 @@ fn note(rows: &mut Vec<Row>, what: &str, kind: Kind, cost: Cost) {
             costs: vec![(kind, cost)],
         }),
     }
+}
+
+/// CPU seconds of this thread.
+fn thread_cpu() -> Result<f64> {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat")?;
+    let nanoseconds: u64 = text
+        .split_whitespace()
+        .next()
+        .context("an empty schedstat")?
+        .parse()?;
+    Ok(nanoseconds as f64 / 1e9)
 }
 
 /// Waits until a process takes no more than a tick in a fifth of a second, at most for a minute.
