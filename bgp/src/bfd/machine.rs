@@ -33,7 +33,7 @@ pub(crate) enum Event {
 /// The state machine of one session in asynchronous mode (RFC 5880 section 6.8), without socket, clock or thread.
 ///
 /// [`Bfd::handle`] appends the packets that are to be sent now; [`Bfd::deadline`] says when to come back. The role is
-/// active; authentication, Echo and Demand mode of our own are not offered. Variables have the names of section 6.8.1.
+/// active; authentication is the table's; Echo and Demand mode of our own are not offered. Variables have the names of section 6.8.1.
 #[derive(Clone, Debug)]
 pub(crate) struct Bfd {
     timing: Timing,

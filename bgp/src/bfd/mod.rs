@@ -5,8 +5,9 @@
 //! allows that. The speaker says through [`Handle`] what it wants and reads `Live`; what a failure means for BGP
 //! (RFC 5882) is the speaker's affair.
 //!
-//! Not offered: Echo (Required Min Echo RX is 0), Demand mode of our own (the peer's is honoured), authentication.
+//! Not offered: Echo (Required Min Echo RX is 0), Demand mode of our own (the peer's is honoured), simple passwords.
 
+mod auth;
 mod live;
 mod machine;
 #[cfg(test)]

@@ -131,7 +131,7 @@ pub struct Packet {
 pub enum Discard {
     /// Cut short, a wrong version or length, a multiplier or discriminator of zero, the multipoint bit.
     Malformed,
-    /// It is authenticated, and no session here is.
+    /// It is not authenticated as its session is.
     Authentication,
     /// It may come from too far away (RFC 5881 section 5, RFC 5883 section 5).
     Ttl,
@@ -155,11 +155,22 @@ impl Discard {
 }
 
 impl Packet {
-    /// Reads the payload of a datagram.
+    /// Reads the payload of a datagram that is not authenticated.
     ///
     /// # Errors
     /// [`Discard::Malformed`] or [`Discard::Authentication`].
     pub fn decode(octets: &[u8]) -> Result<Self, Discard> {
+        match Self::decode_any(octets)? {
+            (packet, None) => Ok(packet),
+            (_, Some(_)) => Err(Discard::Authentication),
+        }
+    }
+
+    /// Reads the payload of a datagram; of an authenticated one also gives all octets of the packet, which have not been judged.
+    ///
+    /// # Errors
+    /// [`Discard::Malformed`].
+    pub(crate) fn decode_any(octets: &[u8]) -> Result<(Self, Option<&[u8]>), Discard> {
         let (head, _) = octets.split_first_chunk::<LENGTH>().ok_or(Discard::Malformed)?;
         let [first, second, multiplier, length, rest @ ..] = *head;
         let [
@@ -195,9 +206,7 @@ impl Packet {
         if length < least || length > octets.len() {
             return Err(Discard::Malformed);
         }
-        if authenticated {
-            return Err(Discard::Authentication);
-        }
+        let whole = octets.get(..length).filter(|_| authenticated);
         let packet = Self {
             diagnostic: Diagnostic::from_number(first),
             state: State::from_number(second >> 6),
@@ -215,7 +224,7 @@ impl Packet {
         if packet.your_discriminator == 0 && !matches!(packet.state, State::Down | State::AdminDown) {
             return Err(Discard::Malformed);
         }
-        Ok(packet)
+        Ok((packet, whole))
     }
 
     /// The payload of a datagram.

@@ -6,6 +6,9 @@ use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use sekisho_config::model::BfdAuth;
+
+use super::auth::Auth;
 use super::live::Live;
 use super::machine::{Bfd, Event, Timing};
 #[cfg(test)]
@@ -27,6 +30,8 @@ pub(crate) struct Wanted {
     pub(crate) multihop: bool,
     /// The least TTL that is believed. 255 for one hop.
     pub(crate) min_ttl: u8,
+    /// How packets are authenticated.
+    pub(crate) auth: Option<BfdAuth>,
     pub(crate) live: Arc<Live>,
 }
 
@@ -71,11 +76,18 @@ pub(crate) struct Table {
 #[derive(Debug)]
 struct Session {
     bfd: Bfd,
+    auth: Option<Auth>,
     wanted: Wanted,
     timer: Option<Instant>,
     failures: u64,
     /// It was taken away and is forgotten then.
     until: Option<Instant>,
+}
+
+/// A keyed hash of a counter is what nobody can guess.
+fn authentication(dice: &RandomState, made: u64, wanted: &Wanted) -> Option<Auth> {
+    let first = u32::try_from(dice.hash_one((made, "sequence")) >> 32).unwrap_or_default();
+    wanted.auth.map(|settings| Auth::new(settings, first))
 }
 
 impl Table {
@@ -93,6 +105,10 @@ impl Table {
                 match same {
                     Some(session) => {
                         let timing = wanted.timing;
+                        if session.auth.as_ref().map(Auth::settings) != wanted.auth {
+                            self.made = self.made.wrapping_add(1);
+                            session.auth = authentication(&self.dice, self.made, &wanted);
+                        }
                         session.wanted = wanted;
                         self.handle(now, id, Event::Timing(timing), out);
                     }
@@ -119,6 +135,7 @@ impl Table {
         };
         let session = Session {
             bfd: Bfd::new(now, wanted.timing, id, self.dice.hash_one((self.made, "jitter"))),
+            auth: authentication(&self.dice, self.made, &wanted),
             wanted,
             timer: None,
             failures: 0,
@@ -157,13 +174,13 @@ impl Table {
         if !arrival.multihop && ttl != u8::MAX {
             return Err(Discard::Ttl);
         }
-        let packet = Packet::decode(octets)?;
+        let (packet, authenticated) = Packet::decode_any(octets)?;
         let from = arrival.from.ip().to_canonical();
         let id = match packet.your_discriminator {
             0 => self.by_peer.get(&from).copied().ok_or(Discard::Unknown)?,
             id => id,
         };
-        let session = self.sessions.get(&id).ok_or(Discard::Unknown)?;
+        let session = self.sessions.get_mut(&id).ok_or(Discard::Unknown)?;
         let wanted = &session.wanted;
         let scope = |address: &SocketAddr| match address {
             SocketAddr::V6(address) if address.ip().is_unicast_link_local() => address.scope_id(),
@@ -177,6 +194,18 @@ impl Table {
         }
         if ttl < wanted.min_ttl {
             return Err(Discard::Ttl);
+        }
+        // An A bit that is there or missing against what was agreed on is wrong as well (section 6.8.6).
+        let right = match (&mut session.auth, authenticated) {
+            (None, None) => true,
+            (Some(auth), Some(octets)) => {
+                let detection_time = session.bfd.detection_time();
+                auth.accepts(now, octets, wanted.timing.multiplier, detection_time)
+            }
+            _ => false,
+        };
+        if !right {
+            return Err(Discard::Authentication);
         }
         wanted.live.heard();
         self.handle(now, id, Event::Packet(packet), out);
@@ -257,6 +286,18 @@ impl Table {
     }
 
     /// What the session that we call `id` wants, for whoever sends.
+    /// The payload of a packet of this session, signed where it has to be.
+    pub(crate) fn octets(&mut self, id: u32, packet: &Packet) -> Vec<u8> {
+        let auth = self
+            .sessions
+            .get_mut(&id)
+            .and_then(|session| session.auth.as_mut());
+        match auth {
+            Some(auth) => auth.seal(packet),
+            None => packet.encode().to_vec(),
+        }
+    }
+
     pub(crate) fn wanted(&self, id: u32) -> Option<&Wanted> {
         self.sessions.get(&id).map(|session| &session.wanted)
     }
@@ -308,6 +349,7 @@ mod tests {
             local: None,
             multihop,
             min_ttl: if multihop { 250 } else { 255 },
+            auth: None,
             live: Arc::new(Live::new(metrics.bfd(&"peer".parse().unwrap()))),
         }
     }

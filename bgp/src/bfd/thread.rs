@@ -221,6 +221,7 @@ impl State {
     fn send(&mut self) {
         let mut out = std::mem::take(&mut self.out);
         for Send { session, packet } in out.drain(..) {
+            let octets = self.table.octets(session, &packet);
             let Some(wanted) = self.table.wanted(session) else {
                 continue;
             };
@@ -229,7 +230,7 @@ impl State {
                 None => sender(wanted, self.dice.hash_one(session))
                     .map(|socket| &*self.senders.entry(session).or_insert(socket)),
             };
-            let sent = socket.and_then(|socket| socket.send_to(&packet.encode(), wanted.peer));
+            let sent = socket.and_then(|socket| socket.send_to(&octets, wanted.peer));
             match sent {
                 Ok(_) => wanted.live.sent(0),
                 Err(error) => {

@@ -40,6 +40,7 @@ impl Side {
             local: Some(local),
             multihop,
             min_ttl: 255,
+            auth: None,
             live: Arc::clone(&self.live),
         }
     }

@@ -270,7 +270,7 @@ fn peer(
     let port = table.number("port").map_or(179, |at| at.value);
     let transport = transport(table, log, load);
     let max_prefixes = max_prefixes(table, log);
-    let bfd = bfd(table, transport.as_ref(), log);
+    let bfd = bfd(table, transport.as_ref(), log, load);
     let import = rules::used(table, "import", role, rules);
     let export = rules::used(table, "export", role, rules);
     let source = source_address(table, address.as_ref().map(|at| at.value.0), log);
@@ -355,7 +355,7 @@ fn range(
     let role = role(table);
     let transport = transport(table, log, load);
     let max_prefixes = max_prefixes(table, log);
-    let bfd = bfd(table, transport.as_ref(), log);
+    let bfd = bfd(table, transport.as_ref(), log, load);
     let import = rules::used(table, "import", role, rules);
     let export = rules::used(table, "export", role, rules);
     Some(At {

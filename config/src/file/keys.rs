@@ -313,6 +313,8 @@ pub const KEYS: &[Key] = &[
         "UDP port 4784 (RFC 5883) for a peer that is not on the same link, instead of 3784 (RFC 5881)."),
     key("bgp.peers.bfd", "min_ttl", Kind::Integer { min: 1, max: 255 }, Absent::Means("any"), "253", LIVE,
         "With `multihop`: packets that arrive with a lower TTL are discarded; they are sent with 255. Without it 255 is always demanded."),
+    key("bgp.peers.bfd", "auth", Kind::Text("`ID ALGORITHM FILE`"), Absent::Means("packets are not authenticated"), "\"1 meticulous-keyed-sha1 /etc/sekisho/tor-1.ao\"", LIVE,
+        "Key of Control packets (RFC 5880 section 6.7): its id, `keyed-md5`, `meticulous-keyed-md5`, `keyed-sha1` or `meticulous-keyed-sha1`, and its file, of 1 to 16 (MD5) or 20 octets. Read again at each reload."),
     key("bgp.peers.bfd", "strict", Kind::Bool, Absent::Example, "false", LIVE,
         "Whether the BGP session waits until the BFD session is up. Otherwise a peer without BFD is a peer all the same."),
 

@@ -9,7 +9,9 @@ use toml::de::DeTable;
 
 use super::fault::{At, Log, Place, quote};
 use super::table::{Table, host_address};
-use crate::model::{AoAlgorithm, AoKey, Bfd, Invalid, MaxPrefixes, Peer, PeerRange, Secret, Transport};
+use crate::model::{
+    AoAlgorithm, AoKey, Bfd, BfdAlgorithm, BfdAuth, Invalid, MaxPrefixes, Peer, PeerRange, Secret, Transport,
+};
 
 /// Octets of a key of TCP MD5 signatures (`TCP_MD5SIG_MAXKEYLEN`).
 const LONGEST_PASSWORD: usize = 80;
@@ -148,7 +150,12 @@ pub(super) fn max_prefixes(table: &Table<'_>, log: &Log) -> MaxPrefixes {
 }
 
 /// The BFD session with a peer or range; `None`: the key has a fault.
-pub(super) fn bfd(table: &Table<'_>, transport: Option<&Transport>, log: &Log) -> Option<Option<Bfd>> {
+pub(super) fn bfd(
+    table: &Table<'_>,
+    transport: Option<&Transport>,
+    log: &Log,
+    load: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Option<Option<Bfd>> {
     let empty = DeTable::new();
     let bfd = match table.switch("bfd", &empty) {
         Some(Some(bfd)) => bfd,
@@ -166,13 +173,45 @@ pub(super) fn bfd(table: &Table<'_>, transport: Option<&Transport>, log: &Log) -
             "remove it, or write multihop = true",
         );
     }
+    let auth = bfd.text("auth", |text| bfd_auth(text, load));
+    if bfd.has("auth") && auth.is_none() {
+        return None;
+    }
     Some(Some(Bfd {
         interval: bfd.duration("interval").map_or(default.interval, |at| at.value),
         multiplier: bfd.number("multiplier").map_or(default.multiplier, |at| at.value),
         multihop,
         min_ttl: min_ttl.map_or(default.min_ttl, |at| at.value),
         strict: bfd.bool("strict").unwrap_or(default.strict),
+        auth: auth.map(|at| at.value),
     }))
+}
+
+/// `ID ALGORITHM FILE`.
+fn bfd_auth(text: &str, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Result<BfdAuth, Invalid> {
+    let malformed = || {
+        Invalid::new(
+            format!("{} is not a key of BFD", quote(text)),
+            "write id, algorithm and file, for example \"1 meticulous-keyed-sha1 /etc/sekisho/tor-1.bfd\"; the id is 0 to 255; algorithms are keyed-md5, meticulous-keyed-md5, keyed-sha1, meticulous-keyed-sha1",
+        )
+    };
+    let mut words = text.splitn(3, ' ');
+    let (Some(id), Some(algorithm), Some(file)) = (words.next(), words.next(), words.next()) else {
+        return Err(malformed());
+    };
+    let id = id.parse().map_err(|_| malformed())?;
+    let algorithm = BfdAlgorithm::ALL
+        .into_iter()
+        .find(|known| known.to_string() == algorithm)
+        .ok_or_else(malformed)?;
+    let file = Path::new(file);
+    if !file.is_absolute() {
+        return Err(Invalid::new(
+            format!("{} is no path from the root", quote(&file.to_string_lossy())),
+            "write it from the root, for example /etc/sekisho/tor-1.bfd",
+        ));
+    }
+    BfdAuth::new(id, algorithm, password(&load(file))?.expose())
 }
 
 /// `source_address`, of the peer's family; `None`: it has a fault.

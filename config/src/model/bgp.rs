@@ -404,6 +404,101 @@ pub struct Bfd {
     pub min_ttl: u8,
     /// No BGP session until the BFD session is up.
     pub strict: bool,
+    /// How packets are authenticated (RFC 5880 section 6.7).
+    pub auth: Option<BfdAuth>,
+}
+
+/// The key of a BFD session.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct BfdAuth {
+    /// Auth Key ID.
+    pub id: u8,
+    /// How packets are signed.
+    pub algorithm: BfdAlgorithm,
+    /// The key.
+    pub key: BfdKey,
+}
+
+impl BfdAuth {
+    /// # Errors
+    /// A key that is empty or longer than its algorithm takes.
+    pub fn new(id: u8, algorithm: BfdAlgorithm, key: &[u8]) -> Result<Self, Invalid> {
+        if key.is_empty() || key.len() > algorithm.longest_key() {
+            return Err(Invalid::new(
+                format!("a key of {} octets", key.len()),
+                "write one line of 1 to 16 octets for MD5, 1 to 20 for SHA1, into the file",
+            ));
+        }
+        let mut octets = [0; 20];
+        octets
+            .iter_mut()
+            .zip(key)
+            .for_each(|(place, octet)| *place = *octet);
+        Ok(Self {
+            id,
+            algorithm,
+            key: BfdKey(octets),
+        })
+    }
+}
+
+/// A key, filled up with zeros. Prints as `***`.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct BfdKey([u8; 20]);
+
+impl BfdKey {
+    /// The octets, for the one place that needs them; MD5 takes the first 16.
+    pub fn octets(&self) -> [u8; 20] {
+        self.0
+    }
+}
+
+impl fmt::Debug for BfdKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("***")
+    }
+}
+
+/// Algorithms of BFD (RFC 5880 sections 6.7.3 and 6.7.4).
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum BfdAlgorithm {
+    /// Keyed MD5.
+    KeyedMd5,
+    /// Meticulous Keyed MD5: no packet counts twice.
+    MeticulousKeyedMd5,
+    /// Keyed SHA1.
+    KeyedSha1,
+    /// Meticulous Keyed SHA1: no packet counts twice.
+    MeticulousKeyedSha1,
+}
+
+impl BfdAlgorithm {
+    /// Every algorithm.
+    pub const ALL: [Self; 4] = [
+        Self::KeyedMd5,
+        Self::MeticulousKeyedMd5,
+        Self::KeyedSha1,
+        Self::MeticulousKeyedSha1,
+    ];
+
+    /// Octets of the longest key, which are those of the digest too.
+    pub fn longest_key(self) -> usize {
+        match self {
+            Self::KeyedMd5 | Self::MeticulousKeyedMd5 => 16,
+            Self::KeyedSha1 | Self::MeticulousKeyedSha1 => 20,
+        }
+    }
+}
+
+impl fmt::Display for BfdAlgorithm {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::KeyedMd5 => "keyed-md5",
+            Self::MeticulousKeyedMd5 => "meticulous-keyed-md5",
+            Self::KeyedSha1 => "keyed-sha1",
+            Self::MeticulousKeyedSha1 => "meticulous-keyed-sha1",
+        })
+    }
 }
 
 impl Default for Bfd {
@@ -414,6 +509,7 @@ impl Default for Bfd {
             multihop: false,
             min_ttl: 1,
             strict: false,
+            auth: None,
         }
     }
 }

@@ -30,9 +30,9 @@ mod vip;
 
 pub use as_path::AsPathPattern;
 pub use bgp::{
-    AoAlgorithm, AoKey, Asn, Bfd, Bgp, BgpIdentity, BgpRole, ErrorWait, GracefulRestart, MaxPrefixes,
-    Multipath, MultipathRule, PassOn, PassedNextHop, Peer, PeerAs, PeerName, PeerRange, Role, RouterId,
-    SessionSettings, Transport,
+    AoAlgorithm, AoKey, Asn, Bfd, BfdAlgorithm, BfdAuth, BfdKey, Bgp, BgpIdentity, BgpRole, ErrorWait,
+    GracefulRestart, MaxPrefixes, Multipath, MultipathRule, PassOn, PassedNextHop, Peer, PeerAs, PeerName,
+    PeerRange, Role, RouterId, SessionSettings, Transport,
 };
 pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet};
 pub use community::{Community, CommunityPattern};

@@ -45,6 +45,16 @@ pub(crate) fn all() -> Vec<Case> {
             bfd_state(&appliance, "down").map(drop)
         },
     ));
+    for algorithm in [
+        "keyed md5",
+        "meticulous keyed md5",
+        "keyed sha1",
+        "meticulous keyed sha1",
+    ] {
+        cases.push(case(&format!("bird-2: BFD with {algorithm}"), move |state| {
+            authenticated(state, algorithm)
+        }));
+    }
     cases.push(case("frr: BFD notices a cut wire; AdminDown ends nothing", frr));
     cases
 }
@@ -230,6 +240,48 @@ fn bird(state: &State, kind: Kind, hops: Hops) -> Result<()> {
     appliance.stop(PATIENCE)?;
     drop(bird);
     Ok(())
+}
+
+fn authenticated(state: &State, algorithm: &str) -> Result<()> {
+    let rig = Rig::new(state)?;
+    let kind = Kind::Bird2;
+    let plain = with_bfd(kind, Hops::One);
+    let signed = |key: &str| {
+        let begin = "protocol bfd {";
+        ensure!(plain.contains(begin), "{plain}");
+        let place = plain.find("min rx interval").context("no interval")?;
+        let (before, after) = plain.split_at(place);
+        Ok(format!(
+            "{before}authentication {algorithm}; password \"{key}\" {{ id 3; }}; {after}"
+        ))
+    };
+    let file = state.file("key");
+    fs::write(&file, "four words of it\n")?;
+    let more = format!(
+        "{BFD}auth = \"3 {} {}\"\n",
+        algorithm.replace(' ', "-"),
+        file.display()
+    );
+    let bird = start_bird(&rig, kind, &signed("four words of it")?)?;
+    let mut appliance = start(&rig, kind, &more)?;
+    routes(&rig, &mut appliance, kind)?;
+    wait_bfd(&appliance, "up")?;
+    // It goes on: numbers follow each other as both sides have it.
+    std::thread::sleep(Duration::from_secs(3));
+    let shown = bfd_state(&appliance, "up")?;
+    ensure!(*field(&shown, "failures") == 0, "{shown}");
+    drop(bird);
+    wait_bfd(&appliance, "down")?;
+    // Whoever has another key is not heard, nor is one without.
+    for text in [signed("four other words")?, plain.clone()] {
+        let bird = start_bird(&rig, kind, &text)?;
+        wait_for("the session", PATIENCE, || established(&appliance, "peer"))?;
+        std::thread::sleep(Duration::from_secs(2));
+        bfd_state(&appliance, "down")?;
+        drop(bird);
+    }
+    let _bird = start_bird(&rig, kind, &signed("four words of it")?)?;
+    wait_bfd(&appliance, "up")
 }
 
 fn strict(state: &State) -> Result<()> {

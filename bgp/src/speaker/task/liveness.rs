@@ -161,6 +161,7 @@ impl Speaker {
             } else {
                 u8::MAX
             },
+            auth: settings.auth,
             live: Arc::clone(&live),
         };
         match &mut peer.liveness {

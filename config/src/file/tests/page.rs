@@ -179,6 +179,7 @@ fn another(key: &Key) -> String {
         Kind::Text("IPv4 address" | "IP address") => "\"198.51.100.1\"".to_owned(),
         Kind::Text("https URL" | "http or https URL") => "\"https://other.example/\"".to_owned(),
         Kind::Text("email address") => "\"other@example.com\"".to_owned(),
+        Kind::Text("`ID ALGORITHM FILE`") => "\"2 keyed-md5 /etc/sekisho/tor-1.ao\"".to_owned(),
         Kind::Text("path") if key.name == "kubeconfig" => "\"in-cluster\"".to_owned(),
         Kind::Text("path") => "\"/etc/other\"".to_owned(),
         Kind::Text(_) if key.name == "next_hop" => "\"self\"".to_owned(),

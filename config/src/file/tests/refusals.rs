@@ -505,7 +505,7 @@ keepalive = 3
             r#"box.toml:10: bgp.peers[0].role: `node` is none of the words known here; write "cluster" or "upstream""#,
             r"box.toml:11: bgp.peers[0].port: 0 is out of range; write a number from 1 to 65535",
             r"box.toml:12: bgp.peers[0].passive: a string where true or false is expected; write for example: passive = false",
-            r"box.toml:13: bgp.peers[0].bfd.hops: unknown key; the keys of [bgp.peers.bfd] are interval, multiplier, multihop, min_ttl, strict",
+            r"box.toml:13: bgp.peers[0].bfd.hops: unknown key; the keys of [bgp.peers.bfd] are interval, multiplier, multihop, min_ttl, auth, strict",
             r#"box.toml:13: bgp.peers[0].bfd.interval: 5ms is out of range; write "10ms" to "1m""#,
             r"box.toml:13: bgp.peers[0].bfd.multiplier: 0 is out of range; write a number from 1 to 255",
             r"box.toml:14: bgp.peers[0].password_file: the file cannot be read: entity not found; correct the path, or let the user of the service read it and nobody else (chown, chmod 0400)",
