@@ -107,25 +107,34 @@ async fn collector(address: SocketAddr, shared: Shared, end: CancellationToken) 
 }
 
 /// Tells everything, then every change, until the `end`. Gives the reason why it has to begin anew.
-async fn tell(stream: TcpStream, shared: &Shared, end: &CancellationToken) -> io::Result<()> {
-    tokio::select! {
-        biased;
-        ended = tell_all(stream, shared, end) => ended,
-        // It was in the middle of something, after which nothing more can be said.
-        () = end.cancelled() => Ok(()),
+async fn tell(mut stream: TcpStream, shared: &Shared, end: &CancellationToken) -> io::Result<()> {
+    let mut whole = true;
+    let ended = tokio::select! {
+        ended = tell_all(&mut stream, &mut whole, shared) => Some(ended),
+        () = end.cancelled() => None,
+    };
+    match ended {
+        Some(ended) => ended,
+        None if whole => {
+            write(&mut stream.split().1, &mut whole, &message::termination()).await?;
+            stream.shutdown().await
+        }
+        // In the middle of a message nothing more can be said.
+        None => Ok(()),
     }
 }
 
-async fn tell_all(mut stream: TcpStream, shared: &Shared, end: &CancellationToken) -> io::Result<()> {
+/// `whole`: what was written ends with a whole message.
+async fn tell_all(stream: &mut TcpStream, whole: &mut bool, shared: &Shared) -> io::Result<()> {
     let (mut from, mut stream) = stream.split();
     let mut said = [0; 256];
     let description = concat!("Sekisho ", env!("CARGO_PKG_VERSION"));
-    write(&mut stream, &message::initiation(description, "sekisho")).await?;
+    write(&mut stream, whole, &message::initiation(description, "sekisho")).await?;
     // First the changes, then the state: what is told twice ends the same.
     let mut changes = shared.feed.0.subscribe();
     let peers: Vec<Monitored> = ask(shared, Query::Monitored).await?;
     for peer in &peers {
-        write(&mut stream, &peer.up).await?;
+        write(&mut stream, whole, &peer.up).await?;
     }
     let mut prefixes = ask(shared, Query::Prefixes).await?;
     while !prefixes.is_empty() {
@@ -146,25 +155,21 @@ async fn tell_all(mut stream: TcpStream, shared: &Shared, end: &CancellationToke
             });
             peer.told(&paths, &mut out);
         }
-        write(&mut stream, &out).await?;
+        write(&mut stream, whole, &out).await?;
     }
     let mut out = BytesMut::new();
     peers.iter().for_each(|peer| peer.told_all(&mut out));
-    write(&mut stream, &out).await?;
+    write(&mut stream, whole, &out).await?;
     let mut reports = interval(REPORTS);
     reports.set_missed_tick_behavior(MissedTickBehavior::Delay);
     loop {
         tokio::select! {
             change = changes.recv() => match change {
                 Ok(octets) if octets.is_empty() => return Err(anew("the table changed in a way that cannot be told")),
-                Ok(octets) => write(&mut stream, &octets).await?,
+                Ok(octets) => write(&mut stream, whole, &octets).await?,
                 Err(RecvError::Lagged(_)) => return Err(anew("it does not keep up")),
                 Err(RecvError::Closed) => return Ok(()),
             },
-            () = end.cancelled() => {
-                write(&mut stream, &message::termination()).await?;
-                return stream.shutdown().await;
-            }
             // A collector says nothing; what it can do is go.
             read = from.read(&mut said) => if read? == 0 {
                 return Err(anew("it closed the connection"));
@@ -175,7 +180,7 @@ async fn tell_all(mut stream: TcpStream, shared: &Shared, end: &CancellationToke
                 for peer in &peers {
                     out.extend_from_slice(&message::statistics(&peer.head, peer.rejected, peer.held));
                 }
-                write(&mut stream, &out).await?;
+                write(&mut stream, whole, &out).await?;
             }
         }
     }
@@ -185,10 +190,13 @@ fn anew(why: &str) -> io::Error {
     io::Error::other(why.to_owned())
 }
 
-async fn write(stream: &mut WriteHalf<'_>, octets: &[u8]) -> io::Result<()> {
+async fn write(stream: &mut WriteHalf<'_>, whole: &mut bool, octets: &[u8]) -> io::Result<()> {
+    *whole = false;
     timeout(PATIENCE, stream.write_all(octets))
         .await
-        .map_err(|_| anew("it does not read"))?
+        .map_err(|_| anew("it does not read"))??;
+    *whole = true;
+    Ok(())
 }
 
 async fn ask<T>(shared: &Shared, query: impl FnOnce(oneshot::Sender<T>) -> Query) -> io::Result<T> {
