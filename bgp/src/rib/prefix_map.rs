@@ -211,6 +211,22 @@ impl<T: Default> PrefixMap<T> {
         }
     }
 
+    /// The same for many neighbours, one after the other.
+    pub(crate) fn find_next(&mut self, prefix: &Prefix) -> Option<Spot> {
+        match key(prefix) {
+            Key::V4(bits) => self.v4.find_next(bits, prefix.length()).map(Spot::V4),
+            Key::V6(bits) => self.v6.find_next(bits, prefix.length()).map(Spot::V6),
+        }
+    }
+
+    /// The value at a place, to be changed.
+    pub(crate) fn value_mut(&mut self, place: Spot) -> Option<&mut T> {
+        match place {
+            Spot::V4(at) => self.v4.value_mut(at),
+            Spot::V6(at) => self.v6.value_mut(at),
+        }
+    }
+
     /// What stands at a place.
     pub(crate) fn at(&self, place: Spot) -> Option<(Prefix, &T)> {
         match place {
@@ -249,14 +265,11 @@ impl<T: Default> PrefixMap<T> {
             .collect()
     }
 
-    /// Whether there is a prefix around `prefix`, not itself, whose value `wanted` picks.
-    pub(crate) fn any_around(&self, prefix: &Prefix, wanted: impl Fn(&T) -> bool) -> bool {
-        let Some(wider) = prefix.length().checked_sub(1) else {
-            return false;
-        };
-        match key(prefix) {
-            Key::V4(bits) => self.v4.covering(bits, wider).any(|(_, value)| wanted(value)),
-            Key::V6(bits) => self.v6.covering(bits, wider).any(|(_, value)| wanted(value)),
+    /// Whether there is a prefix around what stands at a place, not itself, whose value `wanted` picks.
+    pub(crate) fn any_around(&self, place: Spot, wanted: impl Fn(&T) -> bool) -> bool {
+        match place {
+            Spot::V4(at) => self.v4.any_around(at, wanted),
+            Spot::V6(at) => self.v6.any_around(at, wanted),
         }
     }
 
@@ -335,6 +348,26 @@ impl<B: Bits, T> Arm<B, T> {
     fn get_mut(&mut self, bits: B, length: u8) -> Option<&mut T> {
         let at = self.find(bits, length)?;
         self.slots.get_mut(at).map(|slot| &mut slot.value)
+    }
+
+    fn find_next(&mut self, bits: B, length: u8) -> Option<u32> {
+        self.last = self.block(bits, length)?;
+        self.find(bits, length)
+    }
+
+    fn value_mut(&mut self, at: u32) -> Option<&mut T> {
+        let slot = self.slots.get_mut(at).filter(|slot| slot.length != VACANT)?;
+        Some(&mut slot.value)
+    }
+
+    fn any_around(&self, at: u32, wanted: impl Fn(&T) -> bool) -> bool {
+        let Some(slot) = self.slots.get(at).filter(|slot| slot.length != VACANT) else {
+            return false;
+        };
+        let Some(wider) = slot.length.checked_sub(1) else {
+            return false;
+        };
+        self.covering(slot.bits, wider).any(|(_, value)| wanted(value))
     }
 
     fn at(&self, at: u32) -> Option<(Prefix, &T)> {

@@ -50,6 +50,22 @@ proptest! {
         }
         prop_assert_eq!(map.get(&probe), model.get(&probe));
         prop_assert_eq!(map.get_mut(&probe).copied(), model.get(&probe).copied());
+        prop_assert_eq!(map.find_next(&probe), map.find(&probe));
+        for (prefix, value) in &model {
+            let place = map.find(prefix).unwrap();
+            prop_assert_eq!(map.at(place), Some((*prefix, value)));
+            prop_assert_eq!(map.at_mut(place).map(|(prefix, value)| (prefix, *value)), Some((*prefix, *value)));
+            prop_assert_eq!(map.value_mut(place).copied(), Some(*value));
+            prop_assert_eq!(map.find_next(prefix), Some(place));
+            prop_assert_eq!(map.entry_at(prefix).0, place);
+            let around = model.iter().any(|(wider, value)| wider != prefix && wider.covers(prefix) && value % 2 == 1);
+            prop_assert_eq!(map.any_around(place, |value| value % 2 == 1), around);
+        }
+        let odd = map.places(|value| value % 2 == 1);
+        let mut odd: Vec<_> = odd.into_iter().map(|place| map.at(place).unwrap().0).collect();
+        odd.sort_unstable();
+        let want: Vec<_> = model.iter().filter(|(_, value)| **value % 2 == 1).map(|(prefix, _)| *prefix).collect();
+        prop_assert_eq!(odd, want);
         let want: Vec<_> = model.iter().map(|(prefix, value)| (*prefix, value)).collect();
         prop_assert_eq!(map.sorted(), want, "in order, nothing lost");
         let covering: Vec<_> = map.covering(&probe).collect();

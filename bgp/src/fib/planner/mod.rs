@@ -203,10 +203,10 @@ impl Planner {
     }
 
     fn install_at(&mut self, place: Spot, target: Option<TargetId>) {
-        let Some((prefix, route)) = self.routes.at_mut(place) else {
+        let family = usize::from(matches!(place, Spot::V6(_)));
+        let Some(route) = self.routes.value_mut(place) else {
             return;
         };
-        let family = usize::from(!prefix.is_ipv4());
         let wish = self.stance.wish(route);
         let before = std::mem::replace(&mut route.installed, target);
         if let Some(target) = target {
@@ -234,13 +234,20 @@ impl Planner {
 
     /// A prefix is to be looked at, whatever the kernel refused before.
     fn touch(&mut self, place: Spot) {
-        let Some((prefix, route)) = self.routes.at_mut(place) else {
+        let Some(route) = self.routes.value_mut(place) else {
             return;
         };
         if !std::mem::replace(&mut route.dirty, true) {
             self.dirty.push_back(place);
         }
-        if !self.failed.is_empty() {
+        self.forgive(place);
+    }
+
+    /// What the kernel refused is forgotten.
+    fn forgive(&mut self, place: Spot) {
+        if !self.failed.is_empty()
+            && let Some((prefix, _)) = self.routes.at(place)
+        {
             let key = self.key(prefix);
             self.failed.remove(&key);
         }

@@ -134,7 +134,7 @@ impl Planner {
     }
 
     fn sent(&mut self, place: Spot, op: Op) -> Compared {
-        if let Some((_, route)) = self.routes.at_mut(place) {
+        if let Some(route) = self.routes.value_mut(place) {
             route.dirty = false;
         }
         self.sent.push_back(place);
@@ -152,7 +152,7 @@ impl Planner {
         if !self.failed.is_empty() {
             self.failed.remove(&key);
         }
-        let Some((_, route)) = self.routes.at_mut(place) else {
+        let Some(route) = self.routes.value_mut(place) else {
             return;
         };
         route.dirty = false;

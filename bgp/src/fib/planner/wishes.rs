@@ -58,19 +58,19 @@ impl Planner {
         let round = self.linger_round.checked_add(1).unwrap_or(1);
         let mut lingering = Vec::with_capacity(prefixes.len());
         for prefix in &prefixes {
-            let known = self.routes.find(prefix);
-            let wanted = known.and_then(|place| self.routes.at(place)?.1.wanted);
-            if let (Some(place), Some(_)) = (known, wanted) {
+            if let Some(place) = self.routes.find_next(prefix)
+                && self
+                    .routes
+                    .value_mut(place)
+                    .is_some_and(|route| route.wanted.is_some())
+            {
                 self.wish(place, None, round);
                 lingering.push(place);
             }
         }
         drop(prefixes);
         lingering.retain(|place| {
-            let leads_on = self
-                .routes
-                .at(*place)
-                .is_none_or(|(prefix, _)| self.routes.any_around(&prefix, |wider| wider.wanted.is_some()));
+            let leads_on = self.routes.any_around(*place, |wider| wider.wanted.is_some());
             if leads_on {
                 self.wish(*place, None, 0);
             }
@@ -100,7 +100,7 @@ impl Planner {
     pub(super) fn next_expired(&mut self) -> Option<Spot> {
         while let Some((round, places)) = self.expired.front_mut() {
             for place in places {
-                if let Some((_, route)) = self.routes.at_mut(place)
+                if let Some(route) = self.routes.value_mut(place)
                     && route.lingers == *round
                 {
                     route.lingers = 0;
@@ -128,7 +128,7 @@ impl Planner {
 
     /// Changes what is wanted of a prefix. Its failures are forgotten.
     pub(super) fn wish(&mut self, place: Spot, wanted: Option<ForwardingId>, lingers: u16) {
-        let Some((prefix, route)) = self.routes.at_mut(place) else {
+        let Some(route) = self.routes.value_mut(place) else {
             return;
         };
         let before = self.stance.wish(route);
@@ -143,10 +143,7 @@ impl Planner {
         if lingers == 0 && !std::mem::replace(&mut route.dirty, true) {
             self.dirty.push_back(place);
         }
-        if !self.failed.is_empty() {
-            let key = self.key(prefix);
-            self.failed.remove(&key);
-        }
+        self.forgive(place);
     }
 
     /// A route of ours that this process has not written and that may still be asked for.
