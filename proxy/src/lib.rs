@@ -14,6 +14,7 @@ mod addresses;
 mod alarm;
 pub mod balance;
 mod buffers;
+mod client_auth;
 mod clock;
 mod compress;
 mod datagrams;

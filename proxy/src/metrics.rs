@@ -58,6 +58,8 @@ cells! {
     RefusedRate "sekisho_http_refused_total" "reason" "rate_limit" COUNTER "Requests answered by the box itself, by reason.";
     RefusedConcurrency "sekisho_http_refused_total" "reason" "concurrency_limit" COUNTER "Requests answered by the box itself, by reason.";
     RefusedUnauthorized "sekisho_http_refused_total" "reason" "unauthorized" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedNoCertificate "sekisho_http_refused_total" "reason" "certificate_missing" COUNTER "Requests answered by the box itself, by reason.";
+    RefusedCertificate "sekisho_http_refused_total" "reason" "certificate_refused" COUNTER "Requests answered by the box itself, by reason.";
     RefusedCredentials "sekisho_http_refused_total" "reason" "credentials" COUNTER "Requests answered by the box itself, by reason.";
     RefusedBusyCredentials "sekisho_http_refused_total" "reason" "credentials_busy" COUNTER "Requests answered by the box itself, by reason.";
     RefusedAuth "sekisho_http_refused_total" "reason" "auth_failed" COUNTER "Requests answered by the box itself, by reason.";

@@ -3,7 +3,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{PoolId, Prefix, Users};
+use super::{ClientAuth, PoolId, Prefix, Users};
 
 /// Who may come in, and how often.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -17,6 +17,8 @@ pub struct Door {
     pub rate: Option<RateLimit>,
     /// How many requests at a time.
     pub concurrent: Option<ConcurrentLimit>,
+    /// Which certificates of clients are believed.
+    pub client_auth: Option<Arc<ClientAuth>>,
     /// Whose passwords let in.
     pub basic: Option<Basic>,
     /// Which tokens are believed.

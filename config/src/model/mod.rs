@@ -6,6 +6,7 @@
 mod as_path;
 mod bgp;
 mod certificate;
+mod client_auth;
 mod community;
 mod compression;
 mod condition;
@@ -35,6 +36,7 @@ pub use bgp::{
     PeerRange, Role, RouterId, SessionSettings, Transport,
 };
 pub use certificate::{Certificate, CertificateError, CertificateSource, NameSet};
+pub use client_auth::{ClientAuth, ClientCas};
 pub use community::{Community, CommunityPattern};
 pub use compression::{Compression, Encoding, MediaRange, takes};
 pub use condition::{Conditions, FieldCondition, ValueMatch};

@@ -1,13 +1,17 @@
 //! Who may come in through the paths of an Ingress, and how often.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use sekisho_config::model::{Action, Basic, ConcurrentLimit, Door, FindingKind, ForwardAuth, Jwt, RateLimit};
+use sekisho_config::model::{
+    Action, Basic, ClientAuth, ConcurrentLimit, Door, FindingKind, ForwardAuth, Jwt, RateLimit,
+};
 
 use super::annotations::{self, Unreadable};
 use super::backends;
 use super::findings::Findings;
 use super::named;
+use crate::text::printable;
 use crate::world::{Backend, Ingress, Kind, ServicePortRef, World};
 
 /// The door of all routes of an Ingress. One that cannot be read as it is meant must not stand open.
@@ -39,13 +43,13 @@ pub(super) fn of(world: &World, ingress: &Ingress, findings: &mut Findings) -> R
     }
     let by = by.unwrap_or_default();
     let basic = basic(world, ingress, findings)?;
-    let jwt = jwt(ingress, findings)?;
+    let jwt = jwt(world, ingress, findings)?;
     if basic.is_some() && jwt.is_some() {
         findings.add(
             FindingKind::Conflict,
             (Kind::Ingress, &ingress.name),
             annotations::AUTH_BASIC_SECRET.place(),
-            "stands beside sekisho.io/jwt-jwks, and a request has one Authorization for both: the paths answer 503; take one out",
+            "stands beside the keys for tokens, and a request has one Authorization for both: the paths answer 503; take one out",
         );
         return Err(Unreadable(annotations::AUTH_BASIC_SECRET.name));
     }
@@ -63,6 +67,7 @@ pub(super) fn of(world: &World, ingress: &Ingress, findings: &mut Findings) -> R
             by: by.clone(),
         }),
         concurrent: most.map(|most| ConcurrentLimit { most, by }),
+        client_auth: client_auth(world, ingress, findings)?,
         basic,
         jwt,
         forward_auth: forward_auth(world, ingress, findings)?,
@@ -126,13 +131,85 @@ fn basic(world: &World, ingress: &Ingress, findings: &mut Findings) -> Result<Op
 /// Lines of a file that are named one by one.
 const MOST_LINES: usize = 5;
 
-fn jwt(ingress: &Ingress, findings: &mut Findings) -> Result<Option<Jwt>, Unreadable> {
+fn client_auth(
+    world: &World,
+    ingress: &Ingress,
+    findings: &mut Findings,
+) -> Result<Option<Arc<ClientAuth>>, Unreadable> {
+    let row = &annotations::CLIENT_CA_SECRET;
+    let written = &ingress.annotations;
+    let required = annotations::CLIENT_VERIFY.strictly_of(written)?;
+    let depth = annotations::CLIENT_VERIFY_DEPTH.strictly_of(written)?;
+    let forward = annotations::CLIENT_CERT_FORWARD.strictly_of(written)?;
+    let Some(content) = named::content(row, world, ingress, CLOSED, findings)? else {
+        if required.is_none() && depth.is_none() && forward.is_none() {
+            return Ok(None);
+        }
+        findings.add(
+            FindingKind::InvalidValue,
+            (Kind::Ingress, &ingress.name),
+            row.place(),
+            "is missing beside others about certificates of clients: the paths answer 503; name the Secret",
+        );
+        return Err(Unreadable(row.name));
+    };
+    let why = match content.client_cas() {
+        Some(Ok(cas)) => {
+            return Ok(Some(Arc::new(ClientAuth {
+                cas: cas.clone(),
+                required: required.unwrap_or(true),
+                depth: depth.unwrap_or(3),
+                forward: forward.unwrap_or_default(),
+            })));
+        }
+        Some(Err(why)) => printable(why),
+        None => "it has no key `ca.crt`; put the certificates of the CAs there in PEM form".to_owned(),
+    };
+    let message = format!("{CLOSED}: Secret {}: {why}", content.name);
+    named::unusable(row, ingress, &message, findings);
+    Err(Unreadable(row.name))
+}
+
+/// The key set, from whichever of the three places names it.
+fn key_set(
+    world: &World,
+    ingress: &Ingress,
+    findings: &mut Findings,
+) -> Result<Option<Arc<str>>, Unreadable> {
+    let mut found = annotations::JWT_JWKS.strictly_of(&ingress.annotations)?;
+    for row in [&annotations::JWT_JWKS_SECRET, &annotations::JWT_JWKS_CONFIG_MAP] {
+        let Some(content) = named::content(row, world, ingress, CLOSED, findings)? else {
+            continue;
+        };
+        let text = content
+            .get("jwks")
+            .map(|octets| std::str::from_utf8(octets).unwrap_or_default());
+        let keys = match text {
+            None => Err("it has no key `jwks`; put a JSON Web Key Set there".to_owned()),
+            Some(_) if found.is_some() => {
+                Err("the keys stand in another annotation as well; take one of them out".to_owned())
+            }
+            Some(text) => annotations::key_set(text),
+        };
+        match keys {
+            Ok(keys) => found = Some(keys),
+            Err(why) => {
+                let message = format!("{CLOSED}: {} {}: {why}", content.kind, content.name);
+                named::unusable(row, ingress, &message, findings);
+                return Err(Unreadable(row.name));
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn jwt(world: &World, ingress: &Ingress, findings: &mut Findings) -> Result<Option<Jwt>, Unreadable> {
     let written = &ingress.annotations;
     let issuer = annotations::JWT_ISSUER.strictly_of(written)?;
     let audiences = annotations::JWT_AUDIENCES.strictly_of(written)?;
     let leeway = annotations::JWT_LEEWAY.strictly_of(written)?;
     let claims = annotations::JWT_CLAIM_HEADERS.strictly_of(written)?;
-    let Some(keys) = annotations::JWT_JWKS.strictly_of(written)? else {
+    let Some(keys) = key_set(world, ingress, findings)? else {
         if issuer.is_none() && audiences.is_none() && leeway.is_none() && claims.is_none() {
             return Ok(None);
         }

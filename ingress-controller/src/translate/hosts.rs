@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use sekisho_config::model::{
-    Action, Conditions, FindingKind, HostPattern, PathMatch, Route, RouteId, Unavailable, VirtualHost,
+    Action, ClientAuth, Conditions, FindingKind, HostPattern, ObjectName, PathMatch, Route, RouteId,
+    Unavailable, VirtualHost,
 };
 
 use super::findings::Findings;
@@ -152,9 +153,10 @@ pub(super) fn hosts<'a>(
         .into_iter()
         .map(|(host, draft)| {
             let mut routes = draft.routes;
+            let mut fallback = draft.fallback;
+            one_client_auth(&host, routes.iter_mut().chain(&mut fallback), findings);
             // Stable: among equals the older Ingress stays in front.
             routes.sort_by_cached_key(precedence);
-            let fallback = draft.fallback;
             (
                 host.clone(),
                 Arc::new(VirtualHost {
@@ -165,6 +167,43 @@ pub(super) fn hosts<'a>(
             )
         })
         .collect()
+}
+
+/// A handshake asks for certificates of one kind: of the Ingresses of a host that want any, the oldest says which. The
+/// paths of others that want something else are closed, for nobody could meet it.
+fn one_client_auth<'a>(
+    host: &HostPattern,
+    routes: impl Iterator<Item = &'a mut Route>,
+    findings: &mut Findings,
+) {
+    let row = &annotations::CLIENT_CA_SECRET;
+    let mut first: Option<(Arc<ClientAuth>, ObjectName)> = None;
+    for route in routes {
+        let wished = route
+            .filters
+            .as_ref()
+            .and_then(|filters| filters.door.client_auth.clone());
+        let Some(wished) = wished else { continue };
+        match &first {
+            None => first = Some((wished, route.id.ingress.clone())),
+            Some((winner, _)) if *winner == wished => {}
+            Some((_, winner)) => {
+                findings.add(
+                    FindingKind::Conflict,
+                    (Kind::Ingress, &route.id.ingress),
+                    row.place(),
+                    format!(
+                        "for host {host} the older Ingress {winner} says which certificates clients show, and it says something \
+                         else: these paths answer 503; write the same in both"
+                    ),
+                );
+                route.filters = None;
+                route.action = Action::Unavailable(Unavailable::Unreadable {
+                    annotation: row.name.into(),
+                });
+            }
+        }
+    }
 }
 
 /// Smaller is tried first: the longest path; then by kind of path; then the longer spelling; then more conditions, on the

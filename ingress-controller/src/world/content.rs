@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
-use sekisho_config::model::{ObjectName, Secret, UserFault, Users};
+use sekisho_config::model::{ClientCas, ObjectName, Secret, UserFault, Users};
 
 use super::parse::object_name;
 use super::{Kind, ParseError};
@@ -23,6 +23,8 @@ pub struct Content {
     entries: BTreeMap<Arc<str>, Secret>,
     /// The users of `auth`, judged once for all translations.
     users: OnceLock<(Arc<Users>, Vec<UserFault>)>,
+    /// The same of `ca.crt` and `ca.crl`.
+    client_cas: OnceLock<Result<Arc<ClientCas>, String>>,
 }
 
 impl PartialEq for Content {
@@ -48,6 +50,15 @@ impl Content {
         }))
     }
 
+    /// The CAs of `ca.crt` with what `ca.crl` says; `None` without the first.
+    pub fn client_cas(&self) -> Option<&Result<Arc<ClientCas>, String>> {
+        let ca = self.get("ca.crt")?;
+        Some(
+            self.client_cas
+                .get_or_init(|| ClientCas::from_pem(ca, self.get("ca.crl")).map(Arc::new)),
+        )
+    }
+
     /// Every key with its value, in order.
     pub fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &[u8])> {
         self.entries.iter().map(|(key, value)| (key, value.expose()))
@@ -70,6 +81,7 @@ impl Content {
                 .map(|(key, value)| secret(key, value))
                 .collect(),
             users: OnceLock::new(),
+            client_cas: OnceLock::new(),
         })
     }
 
@@ -84,6 +96,7 @@ impl Content {
                 .chain(object.data.into_iter().flatten().map(text))
                 .collect(),
             users: OnceLock::new(),
+            client_cas: OnceLock::new(),
         })
     }
 }

@@ -17,6 +17,7 @@ use self::limits::Pace;
 pub(crate) use self::limits::Rates;
 use self::networks::Networks;
 pub(crate) use self::slots::{Slots, Ticket};
+use crate::client_auth;
 use crate::metrics::{Cell, Counters};
 
 /// The door of one route.
@@ -26,6 +27,7 @@ pub(crate) struct Compiled {
     networks: Option<Networks>,
     rate: Option<(Pace, By)>,
     concurrent: Option<(u32, By)>,
+    client_auth: Option<Arc<client_auth::Compiled>>,
     basic: Option<basic::Compiled>,
     jwt: Option<jwt::Compiled>,
     auth: Option<Auth>,
@@ -134,6 +136,10 @@ impl Compiled {
                 .concurrent
                 .as_ref()
                 .map(|limit| (limit.most, By::compile(&limit.by))),
+            client_auth: door
+                .client_auth
+                .as_ref()
+                .map(|auth| Arc::new(client_auth::Compiled::compile(auth))),
             basic: door.basic.as_ref().map(basic::Compiled::compile),
             jwt: door.jwt.as_ref().map(jwt::Compiled::compile),
             auth: door.forward_auth.as_ref().map(|auth| Auth {
@@ -189,6 +195,11 @@ impl Compiled {
                 Ok(ticket)
             }
         }
+    }
+
+    /// Which certificates of clients are believed.
+    pub(crate) fn client_auth(&self) -> Option<&Arc<client_auth::Compiled>> {
+        self.client_auth.as_ref()
     }
 
     /// Whose passwords are believed.

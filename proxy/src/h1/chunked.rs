@@ -226,6 +226,10 @@ pub(crate) fn is_claim(name: &str) -> bool {
         || name == "x-rewrite-url"
         || name == "x-real-ip"
         || name == "forwarded"
+        // What is said of the certificate of a client (RFC 9440, ingress-nginx).
+        || name == "client-cert"
+        || name == "client-cert-chain"
+        || name.starts_with("ssl-client-")
 }
 
 #[cfg(test)]

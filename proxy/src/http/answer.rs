@@ -1,6 +1,7 @@
 //! Answers of the box itself: short, plain, the same everywhere.
 
 use std::rc::Rc;
+use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
@@ -47,6 +48,10 @@ pub(crate) enum Refusal {
     Rate(u32),
     /// Too many at a time.
     Concurrency,
+    /// No certificate of the client.
+    CertificateMissing,
+    /// One that is not believed.
+    CertificateRefused,
     /// No name and password that are believed.
     Credentials,
     /// Too many passwords wait to be judged.
@@ -180,6 +185,16 @@ impl Refusal {
                 Cell::RefusedUnauthorized,
                 "A valid token is needed.\n",
             ),
+            Self::CertificateMissing => (
+                StatusCode::FORBIDDEN,
+                Cell::RefusedNoCertificate,
+                "A certificate of the client is needed.\n",
+            ),
+            Self::CertificateRefused => (
+                StatusCode::FORBIDDEN,
+                Cell::RefusedCertificate,
+                "The certificate of the client is not accepted: it is expired, revoked or of another CA.\n",
+            ),
             Self::Credentials => (
                 StatusCode::UNAUTHORIZED,
                 Cell::RefusedCredentials,
@@ -208,6 +223,10 @@ impl Refusal {
 pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply> {
     let (status, cell, text) = refusal.parts();
     exchange.client.worker.counters.inc(cell);
+    if matches!(refusal, Refusal::CertificateMissing | Refusal::CertificateRefused) {
+        // Only another handshake can change it.
+        exchange.client.activity.closing.store(true, Relaxed);
+    }
     exchange.blame(match refusal {
         Refusal::UpstreamFailed | Refusal::UpstreamTimeout => exchange::Fault::Upstream,
         Refusal::RequestTimeout => exchange::Fault::Client,
@@ -249,6 +268,8 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
                 | Refusal::Version
                 | Refusal::TooLarge
                 | Refusal::RequestTimeout
+                | Refusal::CertificateMissing
+                | Refusal::CertificateRefused
         )
     {
         headers.insert(CONNECTION, HeaderValue::from_static("close"));

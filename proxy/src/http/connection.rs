@@ -9,14 +9,15 @@ use std::task::Context;
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
-use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
+use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
 use super::alt_svc::AltSvc;
 use super::headers;
 use super::http2::serve_http2;
 use super::io::{Activity, ClientIo, ClientStream};
 use super::server::{Conn, serve_http1};
+use crate::client_auth::Peer;
 use crate::metrics::Cell;
 use crate::proxy_protocol::{self, Ends};
 use crate::start::Live;
@@ -55,6 +56,8 @@ pub(crate) struct Tls {
     pub(crate) version: &'static str,
     /// In lower case.
     pub(crate) sni: Option<String>,
+    /// Who the client is, where it has shown a certificate.
+    pub(crate) peer: Option<Rc<Peer>>,
 }
 
 /// How a connection was made, for [`Client::new`].
@@ -170,6 +173,7 @@ pub(crate) async fn run(
                     _ => "1.3",
                 },
                 sni: session.server_name().map(str::to_ascii_lowercase),
+                peer: session.peer_certificates().and_then(Peer::new),
             };
             if !worker.snapshot().signing_key(tls.sni.as_deref()).1 {
                 worker.counters.inc(Cell::TlsPlaceholder);
@@ -211,15 +215,31 @@ enum Opened {
     Plain(TcpStream),
 }
 
+/// The handshake, with the settings of the host that the client asks for where any host has some of its own.
+async fn accept(worker: &Worker, stream: Stream) -> std::io::Result<TlsStream<Stream>> {
+    let common = &worker.shared.tls;
+    if !worker.snapshot().asks_for_certificates() {
+        return TlsAcceptor::from(Arc::clone(common)).accept(stream).await;
+    }
+    let begun = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
+    let sni = begun.client_hello().server_name().map(str::to_ascii_lowercase);
+    let config = match worker.snapshot().client_auth(sni.as_deref()) {
+        None => Arc::clone(common),
+        Some(auth) => auth
+            .config(common)
+            .ok_or_else(|| std::io::Error::other("the CAs for certificates of clients cannot be used"))?,
+    };
+    begun.into_stream(config).await
+}
+
 async fn handshake(worker: &Worker, stream: TcpStream, live: &Live) -> Option<Opened> {
-    let acceptor = TlsAcceptor::from(Arc::clone(&worker.shared.tls));
     let shaken = timeout(live.timeouts.tls_handshake, async {
         let mut first = [0];
         stream.peek(&mut first).await?;
         if first.iter().all(u8::is_ascii_alphabetic) {
             return Ok(Opened::Plain(stream));
         }
-        let stream = acceptor.accept(Stream(stream)).await?;
+        let stream = accept(worker, Stream(stream)).await?;
         Ok::<_, std::io::Error>(Opened::Tls(Box::new(stream)))
     });
     let (cell, opened) = match shaken.await {

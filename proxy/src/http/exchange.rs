@@ -14,6 +14,7 @@ use super::connection::Client;
 use super::respond::Respond;
 use crate::access_log::Combined;
 use crate::balance::Tried;
+use crate::client_auth::Peer;
 use crate::compress::Coding;
 use crate::door::Ticket;
 use crate::health::{Sign, passive};
@@ -138,6 +139,8 @@ pub(crate) struct Exchange {
     pub(crate) version: Version,
     pub(crate) host: RefCell<Option<HeaderValue>>,
     pub(crate) path: RefCell<String>,
+    /// Who it is, by a certificate that is believed.
+    pub(crate) certified: RefCell<Option<Rc<Peer>>>,
     /// Who it is, by name and password.
     pub(crate) user: RefCell<Option<String>>,
     pub(crate) user_agent: Option<HeaderValue>,
@@ -531,6 +534,10 @@ impl Exchange {
                 if let Some(sni) = &tls.sni {
                     line.text("sni", sni.as_bytes());
                 }
+            }
+            if let Some(peer) = &*self.certified.borrow() {
+                line.text("client_subject", peer.subject.as_bytes());
+                line.text("client_fingerprint", peer.fingerprint.as_bytes());
             }
             if let Some(user) = &*self.user.borrow() {
                 line.text("user", user.as_bytes());

@@ -27,7 +27,7 @@ use crate::route::Asked;
 use crate::snapshot::Snapshot;
 use crate::trace::context::{Context, Parent, TRACEPARENT};
 use crate::worker::World;
-use crate::{clock, door, filter, metrics};
+use crate::{client_auth, clock, door, filter, metrics};
 
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
 
@@ -169,6 +169,7 @@ fn begin(
         version: parts.version,
         host: RefCell::default(),
         path: RefCell::default(),
+        certified: RefCell::default(),
         user: RefCell::default(),
         user_agent: parts.headers.get(USER_AGENT).cloned(),
         referer: match client.live.access_log.format {
@@ -304,7 +305,7 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
         exchange.coding.set(wish.coding(parts.version, &parts.headers));
     }
     if let Some(filters) = filters
-        && let Some(answer) = filtered(exchange, filters, &parts, host.as_ref(), &path)?
+        && let Some(answer) = filtered(exchange, filters, &parts, (host.as_ref(), name.as_deref()), &path)?
     {
         return Ok(Judged::Answer(answer));
     }
@@ -355,7 +356,7 @@ fn filtered(
     exchange: &Exchange,
     filters: &filter::Compiled,
     parts: &http::request::Parts,
-    host: Option<&HeaderValue>,
+    (host, name): (Option<&HeaderValue>, Option<&str>),
     path: &str,
 ) -> Result<Option<filter::Answer>, Refusal> {
     let client = &exchange.client;
@@ -380,6 +381,15 @@ fn filtered(
     if let Some(answer) = filters.first_answer(&seen) {
         return Ok(Some(answer));
     }
+    if let Some(auth) = filters.door().and_then(door::Compiled::client_auth) {
+        if parts.version == Version::HTTP_3 {
+            // No certificate is asked for there: the client is to come over TCP (RFC 7838 section 6).
+            return Err(Refusal::Misdirected);
+        }
+        let tls = client.tls.as_ref();
+        let tls = tls.map(|tls| (tls.sni.as_deref(), tls.peer.as_ref()));
+        *exchange.certified.borrow_mut() = auth.check(tls, name)?.cloned();
+    }
     if let Some(door) = filters.door() {
         let doors = &client.worker.shared.doors;
         let ticket = door.count(doors, &client.worker.counters, exchange.address, &parts.headers)?;
@@ -397,6 +407,9 @@ async fn let_in(
     let Some(filters) = forward.target.filters.clone() else {
         return Ok(None);
     };
+    if let Some(auth) = filters.door().and_then(door::Compiled::client_auth) {
+        auth.pass(&mut forward.parts.headers, exchange.certified.borrow().as_deref());
+    }
     if let Some(door) = filters.door()
         && let Some(basic) = door.basic()
     {
@@ -467,6 +480,16 @@ async fn signed_in(
         worker.counters.inc(cell);
     }
     verdict
+}
+
+impl From<client_auth::Refused> for Refusal {
+    fn from(refused: client_auth::Refused) -> Self {
+        match refused {
+            client_auth::Refused::OtherName => Self::Misdirected,
+            client_auth::Refused::Missing => Self::CertificateMissing,
+            client_auth::Refused::NotBelieved => Self::CertificateRefused,
+        }
+    }
 }
 
 impl From<door::Turned> for Refusal {

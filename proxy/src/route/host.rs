@@ -14,7 +14,7 @@ use smallvec::SmallVec;
 
 use super::Asked;
 use super::conditions::Compiled;
-use crate::{filter, path};
+use crate::{client_auth, filter, path};
 
 /// Children of a node that are kept in a sorted list; more are hashed.
 const FEW: usize = 16;
@@ -29,6 +29,7 @@ pub struct CompiledHost {
     conditions: Vec<Option<Box<Compiled>>>,
     /// By place; the last one is that of the fallback.
     filters: Vec<Option<Arc<filter::Compiled>>>,
+    client_auth: Option<Arc<client_auth::Compiled>>,
     nodes: Vec<Node>,
 }
 
@@ -161,16 +162,26 @@ fn segments(path: &str) -> Option<std::str::Split<'_, char>> {
 }
 
 impl CompiledHost {
+    /// What its routes want of certificates of clients; all that want any want the same.
+    pub(crate) fn client_auth(&self) -> Option<&Arc<client_auth::Compiled>> {
+        self.client_auth.as_ref()
+    }
+
     pub(crate) fn compile(wished: &Arc<VirtualHost>) -> Self {
+        let filters: Vec<Option<Arc<filter::Compiled>>> = wished
+            .routes
+            .iter()
+            .chain(&wished.fallback)
+            .map(filter::Compiled::compile)
+            .collect();
         let mut host = Self {
             wished: Arc::clone(wished),
             conditions: Vec::with_capacity(wished.routes.len()),
-            filters: wished
-                .routes
+            client_auth: filters
                 .iter()
-                .chain(&wished.fallback)
-                .map(filter::Compiled::compile)
-                .collect(),
+                .flatten()
+                .find_map(|filters| filters.door()?.client_auth().cloned()),
+            filters,
             nodes: vec![Node::default()],
         };
         let mut patterns: HashMap<u32, Vec<(u32, Pattern)>> = HashMap::new();

@@ -209,18 +209,24 @@ impl Snapshot {
     }
 
     fn set_host(&mut self, pattern: &HostPattern, host: Option<Arc<CompiledHost>>) {
+        let asks = |host: &Option<Arc<CompiledHost>>| {
+            usize::from(host.as_ref().is_some_and(|host| host.client_auth().is_some()))
+        };
+        let now = asks(&host);
         let (table, name) = match pattern {
             HostPattern::Exact(name) => (&mut self.exact, name),
             HostPattern::Wildcard(suffix) => (&mut self.wildcard, suffix),
             HostPattern::Any => {
-                self.any = host;
+                let before = asks(&std::mem::replace(&mut self.any, host));
+                self.asking = self.asking.saturating_sub(before) + now;
                 return;
             }
         };
-        match host {
+        let before = match host {
             Some(host) => table.insert(name.clone(), host),
             None => table.remove(name),
         };
+        self.asking = self.asking.saturating_sub(asks(&before)) + now;
     }
 
     fn count_routes(&mut self, old: Option<&Arc<VirtualHost>>, new: Option<&Arc<VirtualHost>>) {

@@ -70,6 +70,8 @@ pub struct Snapshot {
     /// How many routes lead to a pool, with the sum of eligible endpoints over the pools that have any.
     routes_to: imbl::HashMap<PoolId, u32>,
     eligible_http: usize,
+    /// Hosts that ask for certificates of clients.
+    asking: usize,
     certificates: certificates::Table,
     placeholder: Option<Arc<CertifiedKey>>,
     listeners: OrdMap<SocketAddr, ListenerKind>,
@@ -100,6 +102,7 @@ impl Default for Snapshot {
             nodes: nodes::Nodes::default(),
             routes_to: imbl::HashMap::new(),
             eligible_http: 0,
+            asking: 0,
             certificates: certificates::Table::default(),
             placeholder: certificates::placeholder(),
             listeners: OrdMap::new(),
@@ -179,6 +182,21 @@ impl Snapshot {
             Some(key) => (Some(Arc::clone(key)), true),
             None => (self.placeholder.clone(), false),
         }
+    }
+
+    /// Whether any host asks for certificates of clients.
+    pub(crate) fn asks_for_certificates(&self) -> bool {
+        self.asking > 0
+    }
+
+    /// What the host of an SNI in lower case wants of them.
+    pub(crate) fn client_auth(&self, sni: Option<&str>) -> Option<&Arc<crate::client_auth::Compiled>> {
+        let exact = sni.and_then(|sni| self.exact.get(sni));
+        let wildcard = || {
+            let (_, suffix) = sni?.split_once('.')?;
+            self.wildcard.get(suffix)
+        };
+        exact.or_else(wildcard).or(self.any.as_ref())?.client_auth()
     }
 
     /// The answer to an HTTP-01 challenge (RFC 8555 section 8.3).

@@ -11,6 +11,7 @@ mod backend_http2;
 mod backend_tls;
 mod backends;
 mod balancing;
+mod client_certificates;
 mod compression;
 mod door;
 mod filters;

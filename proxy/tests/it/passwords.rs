@@ -105,7 +105,8 @@ async fn who_may_come_in() {
     assert!(passwords(&plane, "rejected") > 5.5);
     let lines = plane.finish().await;
     let user = |line: &serde_json::Value| line.get("user").and_then(|user| user.as_str().map(str::to_owned));
-    assert_eq!(user(&lines[0]).as_deref(), Some("ann"));
+    // Each worker writes its lines together, so that they need not come in the order of the requests.
+    assert!(lines.iter().any(|line| user(line).as_deref() == Some("ann")));
     assert!(
         lines
             .iter()

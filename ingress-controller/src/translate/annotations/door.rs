@@ -6,8 +6,8 @@ use std::time::Duration;
 use sekisho_config::model::{LimitBy, Prefix};
 
 use super::filters::field_name;
-use super::named::{Named, secret};
-use super::read::{boolean, duration, list, number};
+use super::named::{Named, config_map, secret};
+use super::read::{boolean, duration, list, number, one_of};
 use super::{Annotation, Row};
 use crate::text::{is_object_name, printable};
 use crate::world::Kind;
@@ -22,11 +22,17 @@ pub(super) static ROWS: &[&dyn Row] = &[
     &RATE_LIMIT_BURST,
     &CONCURRENT_REQUESTS,
     &LIMIT_BY,
+    &CLIENT_CA_SECRET,
+    &CLIENT_VERIFY,
+    &CLIENT_VERIFY_DEPTH,
+    &CLIENT_CERT_FORWARD,
     &AUTH_BASIC_SECRET,
     &AUTH_BASIC_REALM,
     &AUTH_BASIC_STRIP,
     &AUTH_BASIC_USER_HEADER,
     &JWT_JWKS,
+    &JWT_JWKS_SECRET,
+    &JWT_JWKS_CONFIG_MAP,
     &JWT_ISSUER,
     &JWT_AUDIENCES,
     &JWT_LEEWAY,
@@ -183,6 +189,38 @@ pub(in crate::translate) static LIMIT_BY: Annotation<LimitBy> = Annotation {
     read: by,
 };
 
+pub(in crate::translate) static CLIENT_CA_SECRET: Annotation<Named> = Annotation {
+    name: "sekisho.io/client-ca-secret",
+    on: INGRESS,
+    values: "name of a Secret of the namespace, with the key `ca.crt` and perhaps `ca.crl`",
+    does: "clients of the hosts of the Ingress show a [certificate](access-control.md#certificates-of-clients) of these CAs",
+    read: secret,
+};
+
+pub(in crate::translate) static CLIENT_VERIFY: Annotation<bool> = Annotation {
+    name: "sekisho.io/client-verify",
+    on: INGRESS,
+    values: "`required` (default), `optional`",
+    does: "`optional`: clients without one come in, too, and the pod is told",
+    read: |value| one_of(value, &[("required", true), ("optional", false)]),
+};
+
+pub(in crate::translate) static CLIENT_VERIFY_DEPTH: Annotation<u8> = Annotation {
+    name: "sekisho.io/client-verify-depth",
+    on: INGRESS,
+    values: "1 to 8; 3",
+    does: "how many CAs may stand above a certificate, the one of the Secret included",
+    read: |value| number(value, 1, 8).map(|depth| u8::try_from(depth).unwrap_or(1)),
+};
+
+pub(in crate::translate) static CLIENT_CERT_FORWARD: Annotation<bool> = Annotation {
+    name: "sekisho.io/client-cert-forward",
+    on: INGRESS,
+    values: "`\"true\"`, `\"false\"` (default)",
+    does: "whether the certificate itself goes on, in `Client-Cert` and `Client-Cert-Chain` (RFC 9440)",
+    read: boolean,
+};
+
 /// What may stand between the quotation marks of `realm`.
 fn realm(value: &str) -> Result<Arc<str>, String> {
     let good = |octet: u8| (b' '..=b'~').contains(&octet) && octet != b'"' && octet != b'\\';
@@ -225,7 +263,7 @@ pub(in crate::translate) static AUTH_BASIC_USER_HEADER: Annotation<Arc<str>> = A
 };
 
 /// A JSON Web Key Set with public keys of the kinds that are known.
-fn key_set(value: &str) -> Result<Arc<str>, String> {
+pub(in crate::translate) fn key_set(value: &str) -> Result<Arc<str>, String> {
     let bad = |why: &str| format!("it {why}; write a JSON Web Key Set: {{\"keys\": [...]}}");
     let set: serde_json::Value = serde_json::from_str(value).map_err(|_| bad("is not JSON"))?;
     let keys = set
@@ -288,6 +326,22 @@ pub(in crate::translate) static JWT_JWKS: Annotation<Arc<str>> = Annotation {
     values: "a JSON Web Key Set with public keys",
     does: "only requests with a [token](access-control.md#tokens) signed by one of them come in; others get 401",
     read: key_set,
+};
+
+pub(in crate::translate) static JWT_JWKS_SECRET: Annotation<Named> = Annotation {
+    name: "sekisho.io/jwt-jwks-secret",
+    on: INGRESS,
+    values: "name of a Secret of the namespace, with the key `jwks`",
+    does: "the same, with the key set from there",
+    read: secret,
+};
+
+pub(in crate::translate) static JWT_JWKS_CONFIG_MAP: Annotation<Named> = Annotation {
+    name: "sekisho.io/jwt-jwks-config-map",
+    on: INGRESS,
+    values: "name of a ConfigMap of the namespace, with the key `jwks`",
+    does: "the same",
+    read: config_map,
 };
 
 pub(in crate::translate) static JWT_ISSUER: Annotation<Arc<str>> = Annotation {

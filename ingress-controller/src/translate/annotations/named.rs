@@ -9,7 +9,12 @@ use crate::text::{is_object_name, printable};
 use crate::world::{Annotations, Ingress, Kind, Reference};
 
 /// Those rows. One that is not listed here names an object that is never there.
-static NAMED: &[&Annotation<Named>] = &[&door::AUTH_BASIC_SECRET];
+static NAMED: &[&Annotation<Named>] = &[
+    &door::CLIENT_CA_SECRET,
+    &door::JWT_JWKS_SECRET,
+    &door::JWT_JWKS_CONFIG_MAP,
+    &door::AUTH_BASIC_SECRET,
+];
 
 /// An object in the namespace of the Ingress.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -36,7 +41,6 @@ pub(super) fn secret(value: &str) -> Result<Named, String> {
 }
 
 /// A reader: the name of a ConfigMap.
-#[expect(dead_code, reason = "the annotations that name objects follow")]
 pub(super) fn config_map(value: &str) -> Result<Named, String> {
     name(value, Kind::ConfigMap)
 }

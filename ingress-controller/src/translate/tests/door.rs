@@ -255,3 +255,158 @@ fn without_its_users_a_path_is_closed() {
         assert!(!findings.concat().contains("0DPiKuNIrr"), "{findings:?}");
     }
 }
+
+/// A CA in PEM form.
+fn ca(name: &str) -> String {
+    let mut params = rcgen::CertificateParams::new(Vec::new()).unwrap();
+    params.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    params
+        .distinguished_name
+        .push(rcgen::DnType::CommonName, name.to_owned());
+    let key = rcgen::KeyPair::generate().unwrap();
+    params.self_signed(&key).unwrap().pem()
+}
+
+fn object(kind: &str, name: &str, key: &str, text: &str) -> String {
+    let data = if kind == "Secret" { "stringData" } else { "data" };
+    let text = text.replace('\n', "\n    ");
+    format!(
+        "\n---\napiVersion: v1\nkind: {kind}\nmetadata: {{name: {name}, namespace: ns}}\n{data}:\n  {key}: |\n    {text}\n"
+    )
+}
+
+#[test]
+fn certificates_of_clients() {
+    let (one, other) = (
+        object("Secret", "one", "ca.crt", &ca("one")),
+        object("Secret", "other", "ca.crt", &ca("other")),
+    );
+    let (door, action, findings) = door_with(
+        &one,
+        "sekisho.io/client-ca-secret: one, sekisho.io/client-verify: optional, sekisho.io/client-verify-depth: '1', \
+         sekisho.io/client-cert-forward: 'true'",
+    );
+    assert_eq!(findings, [""; 0]);
+    assert!(matches!(action, Action::Forward(_)));
+    let auth = door.client_auth.unwrap();
+    assert_eq!(
+        (auth.cas.roots.len(), auth.required, auth.depth, auth.forward),
+        (1, false, 1, true)
+    );
+    let (door, ..) = door_with(&one, "sekisho.io/client-ca-secret: one");
+    let auth = door.client_auth.unwrap();
+    assert_eq!((auth.required, auth.depth, auth.forward), (true, 3, false));
+    for (objects, annotations, want) in [
+        (
+            String::new(),
+            "sekisho.io/client-ca-secret: one",
+            "there is no Secret ns/one",
+        ),
+        (
+            object("Secret", "one", "auth", "x"),
+            "sekisho.io/client-ca-secret: one",
+            "it has no key `ca.crt`",
+        ),
+        (
+            object("Secret", "one", "ca.crt", "x"),
+            "sekisho.io/client-ca-secret: one",
+            "holds no certificate",
+        ),
+        (
+            format!("{}\n  ca.crl: x\n", one.trim_end()),
+            "sekisho.io/client-ca-secret: one",
+            "`ca.crl` holds no revocation list",
+        ),
+        (
+            one.clone(),
+            "sekisho.io/client-verify: optional",
+            "is missing beside others",
+        ),
+        (
+            one.clone(),
+            "sekisho.io/client-ca-secret: one, sekisho.io/client-verify: maybe",
+            "is not known",
+        ),
+        (
+            one.clone(),
+            "sekisho.io/client-ca-secret: one, sekisho.io/client-verify-depth: '9'",
+            "from 1 to 8",
+        ),
+    ] {
+        let (_, action, findings) = door_with(&objects, annotations);
+        assert!(
+            matches!(action, Action::Unavailable(_)),
+            "{annotations}: {action:?}"
+        );
+        assert!(
+            findings.iter().any(|line| line.contains(want)),
+            "{want}: {findings:?}"
+        );
+    }
+    // A handshake asks for certificates of one kind: the older Ingress says which.
+    let annotated = |name: &str, path: &str, secret: &str| {
+        ingress(name, &[("a.b", "Prefix", path, "web")]).replace(
+            "namespace: ns}",
+            &format!("namespace: ns, annotations: {{sekisho.io/client-ca-secret: {secret}}}}}"),
+        )
+    };
+    let manifests = service("web")
+        + &one
+        + &other
+        + &annotated("a", "/a", "one")
+        + &annotated("b", "/b/longer", "other")
+        + &annotated("c", "/c", "one")
+        + &ingress("d", &[("a.b", "Prefix", "/d", "web")]);
+    let (part, findings) = run(&manifests, &context());
+    let host = part.hosts.get(&"a.b".parse::<HostPattern>().unwrap()).unwrap();
+    for route in &host.routes {
+        let closed = matches!(route.action, Action::Unavailable(_));
+        assert_eq!(closed, &*route.id.ingress.name == "b", "{route:?}");
+    }
+    assert!(
+        findings.len() == 1 && lines(&findings)[0].starts_with("conflict Ingress ns/b metadata.annotations[sekisho.io/client-ca-secret]: for host a.b the older Ingress ns/a"),
+        "{findings:?}"
+    );
+}
+
+#[test]
+fn keys_from_an_object() {
+    let keys = r#"{"keys": [{"kty": "OKP", "crv": "Ed25519", "x": "AQAB"}]}"#;
+    for (kind, annotation) in [
+        ("Secret", "jwt-jwks-secret"),
+        ("ConfigMap", "jwt-jwks-config-map"),
+    ] {
+        let named = format!("sekisho.io/{annotation}: keys");
+        let (door, action, findings) = door_with(&object(kind, "keys", "jwks", keys), &named);
+        assert_eq!(findings, [""; 0]);
+        assert!(matches!(action, Action::Forward(_)));
+        assert!(door.jwt.unwrap().keys.contains("AQAB"));
+        let both = format!("{named}, sekisho.io/jwt-jwks: '{keys}'");
+        for (objects, annotations, want) in [
+            (String::new(), &named, "; create it"),
+            (object(kind, "keys", "auth", keys), &named, "it has no key `jwks`"),
+            (object(kind, "keys", "jwks", "hunter2"), &named, "it is not JSON"),
+            (
+                object(kind, "keys", "jwks", r#"{"keys": [{"kty": "oct", "k": "AQAB"}]}"#),
+                &named,
+                "a private key or a secret",
+            ),
+            (
+                object(kind, "keys", "jwks", keys),
+                &both,
+                "in another annotation as well",
+            ),
+        ] {
+            let (_, action, findings) = door_with(&objects, annotations);
+            assert!(
+                matches!(action, Action::Unavailable(_)),
+                "{annotations}: {action:?}"
+            );
+            assert!(
+                findings.iter().any(|line| line.contains(want)),
+                "{want}: {findings:?}"
+            );
+            assert!(!findings.concat().contains("hunter2"), "{findings:?}");
+        }
+    }
+}

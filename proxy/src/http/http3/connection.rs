@@ -81,7 +81,12 @@ pub(super) async fn run(
         live,
         Made {
             ends,
-            tls: Some(Tls { version: "1.3", sni }),
+            tls: Some(Tls {
+                version: "1.3",
+                sni,
+                // None is asked for; where one counts, the client is sent back to TCP.
+                peer: None,
+            }),
             not_tls: false,
             activity,
             http1: None,
