@@ -14,6 +14,7 @@ mod balancing;
 mod client_certificates;
 mod compression;
 mod door;
+mod exhaustion;
 mod filters;
 mod frames;
 mod framing;
