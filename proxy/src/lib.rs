@@ -13,6 +13,7 @@ mod access_log;
 mod addresses;
 mod alarm;
 pub mod balance;
+mod budget;
 mod buffers;
 mod client_auth;
 mod clock;

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use prometheus::core::{Collector, Desc};
 use prometheus::proto::{self, LabelPair, MetricFamily, MetricType};
 
+use crate::budget::Budget;
 use crate::health::{Standing, passive};
 use crate::moment::Moment;
 use crate::snapshot::{BUCKETS, PoolTotals, Snapshot};
@@ -110,6 +111,13 @@ cells! {
     CompressionIn "sekisho_http_compression_bytes_total" "side" "in" COUNTER "Octets of answers that were compressed, before (in) and after (out).";
     CompressionOut "sekisho_http_compression_bytes_total" "side" "out" COUNTER "Octets of answers that were compressed, before (in) and after (out).";
     CompressionNoRoom "sekisho_http_compression_skipped_total" "" "" COUNTER "Answers that were not compressed because http.compression_memory was in use.";
+    MirrorAnswered "sekisho_http_mirrored_total" "result" "answered" COUNTER "Copies of requests for another Service, by what became of them.";
+    MirrorFailed "sekisho_http_mirrored_total" "result" "failed" COUNTER "Copies of requests for another Service, by what became of them.";
+    MirrorTooLarge "sekisho_http_mirrored_total" "result" "too_large" COUNTER "Copies of requests for another Service, by what became of them.";
+    MirrorBusy "sekisho_http_mirrored_total" "result" "busy" COUNTER "Copies of requests for another Service, by what became of them.";
+    MirrorUnfinished "sekisho_http_mirrored_total" "result" "unfinished" COUNTER "Copies of requests for another Service, by what became of them.";
+    Buffered "sekisho_http_gathered_total" "result" "whole" COUNTER "Request bodies that were gathered before an endpoint was asked, and those for which there was no memory.";
+    BufferFull "sekisho_http_gathered_total" "result" "no_memory" COUNTER "Request bodies that were gathered before an endpoint was asked, and those for which there was no memory.";
     HealthChecked "sekisho_health_checked_endpoints" "" "" GAUGE "Endpoints whose health is asked for, once for each different check.";
     HealthUnhealthy "sekisho_health_unhealthy_endpoints" "" "" GAUGE "Endpoints whose health check fails.";
     HealthProbeGood "sekisho_health_probes_total" "result" "good" COUNTER "Health probes by result.";
@@ -208,7 +216,19 @@ pub(crate) struct Metrics {
     /// By listener address and kind: bound or not.
     pub(crate) listeners: Mutex<HashMap<(std::net::SocketAddr, &'static str), bool>>,
     snapshot: Arc<ArcSwap<Snapshot>>,
+    /// Octets that answers which are being compressed need.
+    pub(crate) compressing: Budget,
+    /// Octets of request bodies that are gathered or copied.
+    pub(crate) held: Budget,
+    /// Copies of requests.
+    pub(crate) mirroring: Budget,
 }
+
+/// What is set aside now, by what for.
+const HELD: (&str, &str) = (
+    "sekisho_http_held_bytes",
+    "Memory that is set aside: for answers being compressed, for bodies of requests gathered or copied.",
+);
 
 impl Metrics {
     /// Cells that no scrape reads.
@@ -221,6 +241,9 @@ impl Metrics {
             workers: (0..workers).map(|_| Self::detached()).collect(),
             listeners: Mutex::default(),
             snapshot,
+            compressing: Budget::default(),
+            held: Budget::default(),
+            mirroring: Budget::default(),
         })
     }
 
@@ -310,6 +333,8 @@ impl Collected {
             let labels = POOL_LABELS.iter().map(|label| (*label).to_owned()).collect();
             descriptions.push(Desc::new(family.into(), help.into(), labels, HashMap::new())?);
         }
+        let labels = vec!["use".to_owned()];
+        descriptions.push(Desc::new(HELD.0.into(), HELD.1.into(), labels, HashMap::new())?);
         let labels = vec!["address".to_owned(), "kind".to_owned()];
         descriptions.push(Desc::new(
             "sekisho_listener_bound".into(),
@@ -400,6 +425,12 @@ impl Collector for Collected {
                 _ => families.push(family(name, help, *kind, vec![metric])),
             }
         }
+        let held = [
+            ("compression", &self.metrics.compressing),
+            ("requests", &self.metrics.held),
+        ]
+        .map(|(name, budget)| number(MetricType::GAUGE, budget.used() as f64, &[("use", name)]));
+        families.push(family(HELD.0, HELD.1, MetricType::GAUGE, held.into()));
         let snapshot = self.metrics.snapshot.load_full();
         let mut pools: [Vec<proto::Metric>; 10] = Default::default();
         let [

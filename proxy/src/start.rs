@@ -151,7 +151,6 @@ pub fn start_with_log(
         mailboxes: (0..count).map(|_| Mailbox::default()).collect(),
         admitted: AtomicUsize::new(0),
         addresses: Arc::default(),
-        compressing: AtomicUsize::new(0),
         doors: crate::door::Tables::new(count),
         stop: CancellationToken::new(),
     });

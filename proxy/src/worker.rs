@@ -48,8 +48,6 @@ pub(crate) struct Shared {
     pub(crate) admitted: AtomicUsize,
     /// The same by address.
     pub(crate) addresses: Arc<Addresses>,
-    /// Octets that answers which are being compressed need.
-    pub(crate) compressing: AtomicUsize,
     /// What the doors of all routes count in.
     pub(crate) doors: crate::door::Tables,
     /// No further connection or request; what runs may finish.

@@ -435,6 +435,12 @@ pub(super) fn http(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Res
         compression_memory: table
             .number("compression_memory")
             .map_or(default.compression_memory, |at| at.value),
+        buffer_memory: table
+            .number("buffer_memory")
+            .map_or(default.buffer_memory, |at| at.value),
+        max_mirrored_requests: table
+            .number("max_mirrored_requests")
+            .map_or(default.max_mirrored_requests, |at| at.value),
         access_log: table.bool("access_log").unwrap_or(default.access_log),
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Compression, Door, Invalid};
+use super::{Compression, Door, Invalid, PoolId};
 
 /// What is done with the requests of a route before they go on, and with the answers before they go back.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -34,6 +34,10 @@ pub struct Filters {
     pub max_body_bytes: Option<u64>,
     /// Whether `%2F` in a path is let through as it is; such a path is refused (400) otherwise.
     pub encoded_slash: bool,
+    /// Another Service that gets copies of requests.
+    pub mirror: Option<Mirror>,
+    /// Octets up to which a request body is gathered before an endpoint is asked; absent: it is passed on as it comes.
+    pub buffer_requests: Option<u64>,
     /// Which answers are compressed, where that differs from the file.
     pub compression: Compression,
 }
@@ -65,6 +69,8 @@ impl Filters {
             (self.waits != Waits::default(), "waits of its own"),
             (self.max_body_bytes.is_some(), "limit on bodies"),
             (self.encoded_slash, "%2F may pass"),
+            (self.mirror.is_some(), "mirrored"),
+            (self.buffer_requests.is_some(), "request bodies gathered"),
             (
                 self.compression != Compression::default(),
                 "compression of its own",
@@ -79,6 +85,17 @@ impl Filters {
     pub fn is_empty(&self) -> bool {
         *self == Self::default()
     }
+}
+
+/// Copies of requests for another Service; nobody hears of what becomes of them.
+#[derive(Clone, Debug, Eq, PartialEq, Serialize)]
+pub struct Mirror {
+    /// Where its pods are.
+    pub pool: PoolId,
+    /// Of a hundred requests so many are copied; from 1.
+    pub percent: u8,
+    /// Octets of a body at most; a request with a larger one is not copied.
+    pub max_body_bytes: u64,
 }
 
 /// Waits of one route.

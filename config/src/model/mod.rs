@@ -43,7 +43,7 @@ pub use condition::{Conditions, FieldCondition, ValueMatch};
 pub use desired::{ClusterPart, Desired, NodeAddresses, TcpRoute};
 pub use door::{Basic, ConcurrentLimit, Door, ForwardAuth, Jwt, LimitBy, RateLimit};
 pub use filter::{
-    Cors, Filters, FixedAnswer, HeaderChanges, Origin, PathTemplate, Redirect, TemplatePiece, Waits,
+    Cors, Filters, FixedAnswer, HeaderChanges, Mirror, Origin, PathTemplate, Redirect, TemplatePiece, Waits,
 };
 pub use finding::{Finding, FindingKind};
 pub use host::{HostName, HostPattern};

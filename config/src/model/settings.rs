@@ -156,6 +156,10 @@ pub struct Http {
     pub compression: Compression,
     /// Octets that all answers being compressed may need together; beyond it answers stay as they are.
     pub compression_memory: usize,
+    /// Octets that bodies of requests which are gathered or copied may need together.
+    pub buffer_memory: usize,
+    /// Copies of requests at a time; further ones are not made.
+    pub max_mirrored_requests: usize,
     /// Whether every request writes a line of access log.
     pub access_log: bool,
 }
@@ -186,6 +190,8 @@ impl Default for Http {
                 ..Compression::default()
             },
             compression_memory: 64 * 1024 * 1024,
+            buffer_memory: 64 * 1024 * 1024,
+            max_mirrored_requests: 256,
             access_log: true,
         }
     }

@@ -3,8 +3,8 @@
 use std::sync::Arc;
 
 use sekisho_config::model::{
-    Action, Compression, Cors, Filters, FindingKind, HeaderChanges, Origin, PathTemplate, Redirect, Share,
-    Waits,
+    Action, Compression, Cors, Filters, FindingKind, HeaderChanges, Mirror, Origin, PathTemplate, Redirect,
+    Share, Waits,
 };
 
 use super::annotations::{self, Unreadable};
@@ -45,6 +45,7 @@ pub(super) fn of(
             );
         }
     }
+    let mirror = mirror(world, ingress, &mut report);
     let filters = Filters {
         door,
         https_only: annotations::SSL_REDIRECT.of(written).unwrap_or_default(),
@@ -73,6 +74,8 @@ pub(super) fn of(
         },
         max_body_bytes: annotations::MAX_BODY_BYTES.of(written),
         encoded_slash: annotations::ALLOW_ENCODED_SLASH.of(written).unwrap_or_default(),
+        mirror,
+        buffer_requests: annotations::BUFFER_REQUESTS.of(written),
         compression: Compression {
             encodings: annotations::COMPRESSION.of(written),
             min_bytes: annotations::COMPRESSION_MIN_BYTES.of(written),
@@ -80,6 +83,40 @@ pub(super) fn of(
         },
     };
     Ok((!filters.is_empty()).then(|| Arc::new(filters)))
+}
+
+/// A copy that cannot be made is a finding and takes nothing from the requests themselves.
+fn mirror(world: &World, ingress: &Ingress, report: &mut impl FnMut(String, &str)) -> Option<Mirror> {
+    let written = &ingress.annotations;
+    let percent = annotations::MIRROR_PERCENT.of(written);
+    let most = annotations::MIRROR_MAX_BODY_BYTES.of(written);
+    let Some((name, port)) = annotations::MIRROR_SERVICE.of(written) else {
+        for (there, place) in [
+            (percent.is_some(), annotations::MIRROR_PERCENT.place()),
+            (most.is_some(), annotations::MIRROR_MAX_BODY_BYTES.place()),
+        ] {
+            if there {
+                report(place, "has no effect without sekisho.io/mirror-service; name one");
+            }
+        }
+        return None;
+    };
+    let place = annotations::MIRROR_SERVICE.place();
+    let backend = Backend::Service { name, port };
+    match backends::resolve(world, ingress, &backend, &place, &mut Findings::default()) {
+        Action::Forward(pool) => Some(Mirror {
+            pool,
+            percent: percent.unwrap_or(100),
+            max_body_bytes: most.unwrap_or(64 * 1024),
+        }),
+        Action::Split(_) | Action::Unavailable(_) => {
+            report(
+                place,
+                "nothing is mirrored: the namespace has no such Service with endpoints and this TCP port; create it or correct the name",
+            );
+            None
+        }
+    }
 }
 
 fn redirect(ingress: &Ingress) -> Option<Redirect> {

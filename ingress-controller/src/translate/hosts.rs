@@ -46,7 +46,8 @@ pub(super) fn hosts<'a>(
         };
         let filters_of = || filters.as_ref().ok().cloned().flatten();
         let asked = filters_of().and_then(|filters| filters.door.forward_auth.clone()?.pool);
-        if let Some(pool) = asked {
+        let copied = filters_of().and_then(|filters| Some(filters.mirror.as_ref()?.pool.clone()));
+        for pool in asked.into_iter().chain(copied) {
             wanted.add(pool, None);
         }
         let mut note = |action: &Action| {

@@ -113,6 +113,11 @@ impl Compiled {
         self.wished.max_body_bytes
     }
 
+    /// Octets up to which a request body is gathered before an endpoint is asked.
+    pub(crate) fn buffer_requests(&self) -> Option<u64> {
+        self.wished.buffer_requests
+    }
+
     /// For one connection to an endpoint.
     pub(crate) fn connect_wait(&self) -> Option<Duration> {
         self.wished.waits.connect

@@ -12,6 +12,7 @@ use tokio::time::{Instant, Sleep};
 use super::call::Call;
 use super::coded::Coded;
 use super::exchange::{Exchange, Fault};
+use super::forward::Mirror;
 use super::http2::StreamRequest;
 use super::http3::Http3Request;
 use super::respond::Respond;
@@ -59,6 +60,8 @@ pub(crate) enum ClientBody {
     Http3(Box<Http3Request>),
     /// There is none: what follows the header is no body.
     Empty,
+    /// It has come already.
+    Whole(Option<Bytes>),
 }
 
 /// The body of an answer as its endpoint sends it, by the protocol of the endpoint.
@@ -82,7 +85,7 @@ impl ClientBody {
     /// Where interim answers go, if a stream carries the request.
     pub(crate) fn respond(&self) -> Option<Respond> {
         match self {
-            Self::Http1(_) | Self::Empty => None,
+            Self::Http1(_) | Self::Empty | Self::Whole(_) => None,
             Self::Http2(body) => Some(Respond::Http2(body.respond())),
             Self::Http3(body) => Some(Respond::Http3(body.respond())),
         }
@@ -99,6 +102,7 @@ impl Body for ClientBody {
             Self::Http2(body) => body.poll_frame(cx),
             Self::Http3(body) => body.poll_frame(cx),
             Self::Empty => Poll::Ready(None),
+            Self::Whole(body) => Poll::Ready(body.take().map(|body| Ok(Frame::data(body)))),
         }
     }
 
@@ -108,6 +112,7 @@ impl Body for ClientBody {
             Self::Http2(body) => body.is_end_stream(),
             Self::Http3(body) => body.is_end_stream(),
             Self::Empty => true,
+            Self::Whole(body) => body.is_none(),
         }
     }
 
@@ -117,6 +122,7 @@ impl Body for ClientBody {
             Self::Http2(body) => body.size_hint(),
             Self::Http3(body) => body.size_hint(),
             Self::Empty => SizeHint::with_exact(0),
+            Self::Whole(body) => SizeHint::with_exact(body.as_ref().map_or(0, |body| body.len() as u64)),
         }
     }
 }
@@ -199,6 +205,8 @@ pub(crate) struct Upload {
     patience: Patience,
     /// A piece that was taken and could not be sent.
     unread: Option<Bytes>,
+    /// A copy that is made of it.
+    mirror: Option<Box<Mirror>>,
 }
 
 impl RequestBody {
@@ -212,7 +220,16 @@ impl RequestBody {
             exchange: Rc::clone(exchange),
             patience: Patience::new(limit),
             unread: None,
+            mirror: None,
         }))
+    }
+
+    /// Has a copy made of it, which is sent when it has come whole.
+    pub(crate) fn mirror(&mut self, mirror: Box<Mirror>) {
+        match self {
+            Self::Empty => mirror.send(),
+            Self::Stream(upload) => upload.mirror = Some(mirror),
+        }
     }
 
     /// Takes a piece back that could not be sent; it comes first again.
@@ -251,7 +268,15 @@ impl Body for RequestBody {
                         if let Some(trailers) = frame.trailers_mut() {
                             exchange.clean_trailers(trailers);
                         }
-                        if let Some(data) = frame.data_ref() {
+                        if let (Some(data), Some(mirror)) = (frame.data_ref(), &mut upload.mirror)
+                            && !mirror.take(data)
+                        {
+                            upload.mirror = None;
+                        }
+                        // What is whole was counted when it came.
+                        if let Some(data) = frame.data_ref()
+                            && !matches!(upload.body, ClientBody::Whole(_))
+                        {
                             let count = exchange.bytes_in.get() + data.len() as u64;
                             exchange.bytes_in.set(count);
                             let most = exchange.max_body_bytes();
@@ -260,8 +285,12 @@ impl Body for RequestBody {
                                 return Poll::Ready(Some(Err(BodyError::TooLarge)));
                             }
                         }
-                        if upload.body.is_end_stream() {
+                        let over = upload.body.is_end_stream();
+                        if over {
                             exchange.body_read.set(true);
+                        }
+                        if over || frame.is_trailers() {
+                            upload.mirror.take().into_iter().for_each(Mirror::send);
                         }
                         Poll::Ready(Some(Ok(frame)))
                     }
@@ -271,6 +300,7 @@ impl Body for RequestBody {
                     }
                     None => {
                         exchange.body_read.set(true);
+                        upload.mirror.take().into_iter().for_each(Mirror::send);
                         Poll::Ready(None)
                     }
                 }

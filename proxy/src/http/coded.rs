@@ -2,8 +2,6 @@
 
 use std::pin::Pin;
 use std::rc::Rc;
-use std::sync::Arc;
-use std::sync::atomic::Ordering;
 use std::task::{Context, Poll};
 
 use http::{Method, Response, StatusCode};
@@ -13,34 +11,9 @@ use sekisho_config::model::Encoding;
 use super::body::{Piece, Reply};
 use super::coder::Coder;
 use super::exchange::{Exchange, Fault};
+use crate::budget::Share;
 use crate::compress::{self, Change, Encoder};
 use crate::metrics::Cell;
-use crate::worker::Shared;
-
-/// Memory that is set aside.
-#[derive(Debug)]
-struct Room {
-    shared: Arc<Shared>,
-    bytes: usize,
-}
-
-impl Room {
-    fn take(shared: &Arc<Shared>, bytes: usize, most: usize) -> Option<Self> {
-        let before = shared.compressing.fetch_add(bytes, Ordering::Relaxed);
-        // It is given back when this is dropped.
-        let room = Self {
-            shared: Arc::clone(shared),
-            bytes,
-        };
-        (before.saturating_add(bytes) <= most).then_some(room)
-    }
-}
-
-impl Drop for Room {
-    fn drop(&mut self) {
-        self.shared.compressing.fetch_sub(self.bytes, Ordering::Relaxed);
-    }
-}
 
 /// A body on its way through an encoder.
 #[derive(Debug)]
@@ -50,7 +23,7 @@ pub(super) struct Coded {
     exchange: Rc<Exchange>,
     /// A piece was handed over and the next one not asked for yet.
     handed: bool,
-    _room: Room,
+    _room: Share,
 }
 
 /// Compresses an answer where that may be done and is worth it; `encoding` is what the client prefers.
@@ -79,7 +52,11 @@ pub(super) fn compress(
         encoding,
         |encoding, length| {
             let bytes = Encoder::memory(encoding, length);
-            let room = Room::take(&worker.shared, bytes, http.compression_memory);
+            let room = worker
+                .shared
+                .metrics
+                .compressing
+                .take(bytes, http.compression_memory);
             let encoder = room.and_then(|room| Some((Encoder::new(encoding, length).ok()?, room)));
             if encoder.is_none() {
                 worker.counters.inc(Cell::CompressionNoRoom);

@@ -47,7 +47,8 @@ pub(crate) struct Client {
     alt_svc: Option<Arc<AltSvc>>,
     /// What was said of HTTP/3 last.
     alt_svc_said: OnceCell<HeaderValue>,
-    _admitted: Admitted,
+    /// `None`: it stands for another one.
+    _admitted: Option<Admitted>,
 }
 
 /// What TLS says of a connection.
@@ -105,7 +106,7 @@ impl Client {
             http1,
             alt_svc,
             alt_svc_said: OnceCell::new(),
-            _admitted: admitted,
+            _admitted: Some(admitted),
         })
     }
 
@@ -121,6 +122,27 @@ impl Client {
             let _ = self.alt_svc_said.set(value.clone());
         }
         (!self.worker.stop.is_given()).then_some(value)
+    }
+
+    /// What is known of it, without the connection itself: for copies of its requests, which may outlive it.
+    pub(crate) fn shadow(&self) -> Rc<Self> {
+        Rc::new(Self {
+            worker: Rc::clone(&self.worker),
+            live: Arc::clone(&self.live),
+            peer: self.peer,
+            peer_value: self.peer_value.clone(),
+            forwarded: self.forwarded.clone(),
+            port_value: self.port_value.clone(),
+            trusted: self.trusted,
+            tls: None,
+            not_tls: false,
+            activity: Activity::new(false),
+            guest: Rc::clone(&self.guest),
+            http1: None,
+            alt_svc: None,
+            alt_svc_said: OnceCell::new(),
+            _admitted: None,
+        })
     }
 
     pub(crate) fn scheme(&self) -> &'static str {

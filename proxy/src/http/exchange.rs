@@ -14,6 +14,7 @@ use super::connection::Client;
 use super::respond::Respond;
 use crate::access_log::Combined;
 use crate::balance::Tried;
+use crate::budget::Share;
 use crate::client_auth::Peer;
 use crate::compress::Coding;
 use crate::door::Ticket;
@@ -159,6 +160,10 @@ pub(crate) struct Exchange {
     pub(crate) ticket: RefCell<Option<Ticket>>,
     /// That of a request for which it matters.
     pub(crate) origin: RefCell<Option<HeaderValue>>,
+    /// What is set aside for its body.
+    pub(crate) held: RefCell<Option<Share>>,
+    /// It is a copy of another one, of which nobody hears.
+    pub(crate) shadow: bool,
     /// Whether its answer may be compressed.
     pub(crate) coding: Cell<Coding>,
     pub(crate) target: RefCell<Option<Rc<Target>>>,
@@ -184,6 +189,51 @@ pub(crate) struct Exchange {
 }
 
 impl Exchange {
+    /// That of a copy: it is counted at its endpoint and nowhere else.
+    pub(crate) fn shadow(client: Rc<Client>, parts: &http::request::Parts, revision: Revision) -> Rc<Self> {
+        let now = clock::now();
+        Rc::new(Self {
+            address: client.peer.ip(),
+            started: now,
+            revision,
+            method: parts.method.clone(),
+            version: Version::HTTP_11,
+            host: RefCell::default(),
+            path: RefCell::default(),
+            certified: RefCell::default(),
+            user: RefCell::default(),
+            user_agent: None,
+            referer: None,
+            trace: None,
+            request_id: HeaderValue::from_static("-"),
+            grpc: None,
+            deadline: None,
+            respond: None,
+            ticket: RefCell::default(),
+            origin: RefCell::default(),
+            held: RefCell::default(),
+            shadow: true,
+            coding: Cell::default(),
+            target: RefCell::default(),
+            endpoint: RefCell::default(),
+            place: RefCell::default(),
+            answer_due: Cell::new(None),
+            status: Cell::new(0),
+            bytes_in: Cell::new(0),
+            bytes_out: Cell::new(0),
+            retries: Cell::new(0),
+            phase: Cell::new(Phase::Request),
+            fault: Cell::new(None),
+            complete: Cell::new(false),
+            body_read: Cell::new(true),
+            body_last: Cell::new(now),
+            chosen: Cell::new(None),
+            connected: Cell::new(None),
+            first_byte: Cell::new(None),
+            client,
+        })
+    }
+
     /// What the filters of the route say, where there are any.
     fn of_filters<T>(&self, ask: impl Fn(&filter::Compiled) -> Option<T>) -> Option<T> {
         self.target.borrow().as_ref()?.filters.as_deref().and_then(ask)
@@ -222,6 +272,11 @@ impl Exchange {
         {
             filters.request_trailers(trailers);
         }
+    }
+
+    /// Up to how many octets the request's body is gathered first, where that is wanted.
+    pub(crate) fn buffer_requests(&self) -> Option<u64> {
+        self.of_filters(filter::Compiled::buffer_requests)
     }
 
     /// The request is now at this endpoint of the target.
@@ -326,6 +381,9 @@ fn is_gateway_error(status: u16) -> bool {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if self.shadow {
+            return;
+        }
         self.client.activity.request_ended();
         let worker = &self.client.worker;
         worker.counters.dec(metrics::Cell::InFlight);

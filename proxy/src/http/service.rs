@@ -196,6 +196,8 @@ fn begin(
         respond,
         ticket: RefCell::default(),
         origin: RefCell::default(),
+        held: RefCell::default(),
+        shadow: false,
         coding: Cell::default(),
         target: RefCell::default(),
         endpoint: RefCell::default(),
@@ -348,6 +350,7 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
         parts,
         target,
         upgrade,
+        mirror: None,
     })))
 }
 
@@ -452,6 +455,7 @@ async fn let_in(
         }
     }
     filters.request(&mut forward.parts.headers);
+    forward.mirror = forward::Mirror::begin(forward, snapshot, exchange);
     Ok(None)
 }
 

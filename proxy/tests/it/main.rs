@@ -24,6 +24,7 @@ mod http2;
 mod http3;
 mod kit;
 mod lifecycle;
+mod mirror;
 mod passwords;
 mod proxy_protocol;
 mod proxying;

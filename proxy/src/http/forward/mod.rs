@@ -4,6 +4,8 @@
 mod accept;
 mod ask;
 mod choose;
+mod gather;
+mod mirror;
 mod retry;
 mod send;
 
@@ -17,6 +19,8 @@ use sekisho_config::model::RetryOn;
 use self::accept::accept;
 pub(crate) use self::ask::{Verdict, ask};
 use self::choose::{Wish, connect, renew};
+use self::gather::{announce, gather};
+pub(crate) use self::mirror::Mirror;
 use self::retry::{Tries, Why};
 use self::send::{Failure, first_piece, send};
 use super::answer::{Refusal, refuse};
@@ -32,6 +36,8 @@ pub(crate) struct Forward {
     pub(crate) target: Rc<Target>,
     /// Protocol that the client asks to change to.
     pub(crate) upgrade: Option<HeaderValue>,
+    /// A copy of it, for another Service.
+    pub(crate) mirror: Option<Box<Mirror>>,
 }
 
 /// Sends a request to an endpoint of its pool and gives back the answer, whoever wrote it.
@@ -51,6 +57,7 @@ async fn attempt(
         mut parts,
         mut target,
         upgrade,
+        mirror,
     } = forward;
     let live = &exchange.client.live;
     let mut body = RequestBody::new(body, exchange, live.timeouts.request_body);
@@ -79,11 +86,23 @@ async fn attempt(
     parts.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
     // Extensions are the client connection's own; nothing of them is the endpoint's business.
     parts.extensions.clear();
-    let repeatable = body.is_empty() && is_idempotent(&parts.method) && upgrade.is_none();
     let most = exchange.max_body_bytes();
     if most != 0 && body.size_hint().lower() > most {
         return Err(Refusal::TooLarge);
     }
+    if let Some(mirror) = mirror {
+        body.mirror(mirror);
+    }
+    let mut whole = None;
+    if let Some(most) = exchange.buffer_requests()
+        && !body.is_empty()
+    {
+        let gathered = gather(&mut body, most, exchange).await?;
+        announce(&mut parts.headers, &gathered);
+        whole = Some(gathered);
+    }
+    let repeatable =
+        (body.is_empty() || whole.is_some()) && is_idempotent(&parts.method) && upgrade.is_none();
     let pool = target.pool.as_deref();
     let wish = pool.map_or_else(Wish::default, |pool| Wish::of(pool, &parts, exchange));
     let on = pool.map_or(RetryOn::NEVER, |pool| pool.policy().retry.on);
@@ -94,6 +113,11 @@ async fn attempt(
         exchange.connected.set(Some(clock::now()));
         exchange.phase.set(Phase::Wait);
         let reused = lease.reused;
+        if let Some(whole) = &whole {
+            // Each try has all of it.
+            let again = ClientBody::Whole(Some(whole.clone()).filter(|whole| !whole.is_empty()));
+            body = RequestBody::new(again, exchange, live.timeouts.request_body);
+        }
         let sent = send(&mut lease, &parts, &mut body, exchange, !repeatable).await;
         let unrouted = lease.wire.is_unrouted();
         let failure = match sent {

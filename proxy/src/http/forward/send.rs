@@ -88,7 +88,7 @@ pub(super) async fn send(
 }
 
 /// What a client hears whose request's body is broken.
-fn refusal(error: &BodyError) -> Refusal {
+pub(super) fn refusal(error: &BodyError) -> Refusal {
     match error {
         BodyError::Timeout => Refusal::RequestTimeout,
         BodyError::TooLarge => Refusal::TooLarge,
