@@ -74,7 +74,15 @@ pub(crate) struct Peer {
     issuer: String,
     /// SHA-256 of the certificate, hexadecimal.
     pub(crate) fingerprint: String,
-    judged: RefCell<Option<(Arc<ClientAuth>, Instant, Result<(), Refused>)>>,
+    judged: RefCell<Option<Judged>>,
+}
+
+/// What was found of a certificate, by what was wanted then.
+#[derive(Debug)]
+struct Judged {
+    wanted: Arc<ClientAuth>,
+    at: Instant,
+    verdict: Result<(), Refused>,
 }
 
 impl Compiled {
@@ -138,15 +146,19 @@ impl Compiled {
         let now = clock::now();
         let mut judged = peer.judged.borrow_mut();
         let verdict = match &*judged {
-            Some((auth, at, verdict))
-                if now.saturating_duration_since(*at) < GOOD_FOR
-                    && (Arc::ptr_eq(auth, &self.wished) || *auth == self.wished) =>
+            Some(found)
+                if now.saturating_duration_since(found.at) < GOOD_FOR
+                    && (Arc::ptr_eq(&found.wanted, &self.wished) || found.wanted == self.wished) =>
             {
-                *verdict
+                found.verdict
             }
             _ => {
                 let verdict = self.judge(&peer.chain);
-                *judged = Some((Arc::clone(&self.wished), now, verdict));
+                *judged = Some(Judged {
+                    wanted: Arc::clone(&self.wished),
+                    at: now,
+                    verdict,
+                });
                 verdict
             }
         };
