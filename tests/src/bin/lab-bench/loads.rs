@@ -180,6 +180,9 @@ impl Load {
         let _ = std::fs::remove_file(&log);
         let mut command = tool(scene, words, HOST, path, proxy.port(tls), tls)?;
         command.arg(format!("--rps={:.1}", rate / clients));
+        // A client wakes every 10 ms and sends what is due. Those that begin together would always wake together, and
+        // the times would say how far apart a proxy's handshakes have set them.
+        command.args(["-r", "1", "--rate-period=7ms"]);
         command.arg(format!("--log-file={}", log.display()));
         finish(command.arg("-n").arg(requests.to_string()), requests)?;
         let text = std::fs::read_to_string(&log)?;
