@@ -3,8 +3,19 @@
 //! Lines end with CRLF and nothing else. A bare CR or LF, a folded line, white space around a field name, a control
 //! character in a value are faults (RFC 9112 sections 2.2, 5.1, 5.2): some recipients repair them, each in its own way.
 
+use std::cell::Cell;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use memchr::memchr;
+
+thread_local! {
+    /// The list of the parser that was there before: one follows the other.
+    static SPARE: Cell<Vec<Field>> = const { Cell::new(Vec::new()) };
+}
+
+/// Fields that a list is kept with.
+const MOST_SPARE: usize = 64;
 
 /// How large a header section may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -95,10 +106,9 @@ pub struct Parser {
 impl Parser {
     /// For a section without a start line: trailers.
     pub fn trailers() -> Self {
-        Self {
-            start: Some(Span::default()),
-            ..Self::default()
-        }
+        let mut parser = Self::default();
+        parser.start = Some(Span::default());
+        parser
     }
 
     /// The start line, once it is there.
@@ -124,7 +134,7 @@ impl Parser {
     ) -> Result<Step, Fault> {
         loop {
             let rest = buffer.get(self.seen..).unwrap_or_default();
-            let Some(place) = rest.iter().position(|octet| *octet == b'\n') else {
+            let Some(place) = memchr(b'\n', rest) else {
                 self.seen = buffer.len();
                 return self.wait(buffer, limits);
             };
@@ -159,6 +169,7 @@ impl Parser {
                     return Err(Fault::TooLarge);
                 }
                 if self.fields.capacity() == 0 {
+                    self.fields = SPARE.take();
                     self.fields.reserve(16);
                 }
                 self.fields.push(field);
@@ -210,6 +221,15 @@ impl Parser {
     }
 }
 
+impl Drop for Parser {
+    fn drop(&mut self) {
+        if (1..=MOST_SPARE).contains(&self.fields.capacity()) {
+            self.fields.clear();
+            SPARE.set(std::mem::take(&mut self.fields));
+        }
+    }
+}
+
 /// One field line without its CRLF, which begins at `begin` in the buffer.
 fn field(line: &[u8], begin: usize) -> Result<Field, Fault> {
     // A folded line begins with white space, which is in no token.
@@ -219,10 +239,7 @@ fn field(line: &[u8], begin: usize) -> Result<Field, Fault> {
         .filter(|colon| *colon > 0 && line.get(*colon) == Some(&b':'))
         .ok_or(Fault::Malformed)?;
     let value = line.get(colon + 1..).unwrap_or_default();
-    if value
-        .iter()
-        .fold(false, |bad, octet| bad | is_forbidden_in_value(*octet))
-    {
+    if !is_clean(value) {
         return Err(Fault::Malformed);
     }
     let space = |octet: &u8| matches!(octet, b' ' | b'\t');
@@ -246,10 +263,37 @@ fn field(line: &[u8], begin: usize) -> Result<Field, Fault> {
     })
 }
 
-/// Characters of a token (RFC 9110 section 5.6.2).
+/// Characters of a token (RFC 9110 section 5.6.2), looked up: every octet of every name is asked about.
 pub(crate) fn is_token(octet: u8) -> bool {
-    matches!(octet,
-        b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~')
+    TOKEN.get(usize::from(octet)).copied().unwrap_or_default()
+}
+
+#[expect(clippy::indexing_slicing, reason = "made by the compiler, which would refuse")]
+const TOKEN: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut octet = 0;
+    while octet < table.len() {
+        table[octet] = matches!(octet as u8,
+            b'!' | b'#'..=b'\'' | b'*' | b'+' | b'-' | b'.' | b'0'..=b'9' | b'A'..=b'Z' | b'^'..=b'z' | b'|' | b'~');
+        octet += 1;
+    }
+    table
+};
+
+/// Whether nothing in a value is forbidden. Eight octets are looked at together, and one by one only where one of them
+/// may be: a control character is less than 0x20, or 0x7f.
+fn is_clean(value: &[u8]) -> bool {
+    const EACH: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = EACH << 7;
+    let (eights, rest) = value.as_chunks::<8>();
+    let good = |octets: &[u8]| !octets.iter().any(|octet| is_forbidden_in_value(*octet));
+    eights.iter().all(|eight| {
+        let octets = u64::from_ne_bytes(*eight);
+        let del = octets ^ (EACH * 0x7f);
+        let low = octets.wrapping_sub(EACH * 0x20) & !octets;
+        let zero = del.wrapping_sub(EACH) & !del;
+        (low | zero) & HIGH == 0 || good(eight)
+    }) && good(rest)
 }
 
 fn is_forbidden_in_value(octet: u8) -> bool {
@@ -343,6 +387,27 @@ mod tests {
         assert_eq!(read("x".repeat(1000).as_bytes()), Err(Fault::Uri));
     }
 
+    #[test]
+    fn octets_in_values() {
+        for place in 0..20 {
+            for octet in 0..=255u8 {
+                let mut value = *b"a value of 20 octets";
+                value[place] = octet;
+                let want = octet == b'\t' || (octet >= 0x20 && octet != 0x7f);
+                assert_eq!(is_clean(&value), want, "{octet} at {place}");
+            }
+        }
+        assert!(is_clean(b"") && is_clean(&[0xff; 17]) && is_clean(&[b'\t'; 9]));
+    }
+
+    #[test]
+    fn tokens() {
+        let want = "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ";
+        for octet in 0..=255u8 {
+            assert_eq!(is_token(octet), want.as_bytes().contains(&octet), "{octet}");
+        }
+    }
+
     proptest::proptest! {
         /// Any octets, in any pieces: no panic, and the pieces make no difference.
         #[test]
@@ -352,7 +417,7 @@ mod tests {
         ) {
             let whole = {
                 let mut parser = Parser::default();
-                (parser.advance(&input, &LIMITS, begins), parser.fields)
+                (parser.advance(&input, &LIMITS, begins), parser.fields.clone())
             };
             let mut parser = Parser::default();
             let mut cuts: Vec<usize> = cuts.into_iter().map(|cut| cut.min(input.len())).collect();
@@ -365,7 +430,7 @@ mod tests {
                     break;
                 }
             }
-            proptest::prop_assert_eq!((last, parser.fields), whole);
+            proptest::prop_assert_eq!((last, parser.fields.clone()), whole);
         }
     }
 }

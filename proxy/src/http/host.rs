@@ -65,8 +65,8 @@ pub(crate) fn name(text: &str) -> Result<Option<Cow<'_, str>>, BadHost> {
             };
             (None, port)
         }
-        None => match text.split_once(':') {
-            Some((host, port)) => (Some(host), Some(port)),
+        None => match text.bytes().position(|octet| octet == b':') {
+            Some(colon) => (text.get(..colon), text.get(colon + 1..)),
             None => (Some(text), None),
         },
     };
@@ -88,16 +88,16 @@ pub(crate) fn name(text: &str) -> Result<Option<Cow<'_, str>>, BadHost> {
         return Ok(None);
     }
     let host = host.strip_suffix('.').unwrap_or(host);
-    let label_ok = |label: &str| {
-        !label.is_empty()
-            && label.len() <= 63
-            && !label.starts_with('-')
-            && !label.ends_with('-')
+    let label_ok = |label: &[u8]| {
+        (1..=63).contains(&label.len())
+            && label.first() != Some(&b'-')
+            && label.last() != Some(&b'-')
             && label
-                .bytes()
-                .all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+                .iter()
+                .all(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_')
     };
-    if host.len() > 253 || !host.split('.').all(label_ok) {
+    let mut labels = host.as_bytes().split(|octet| *octet == b'.');
+    if host.len() > 253 || !labels.all(label_ok) {
         return Err(BadHost::Malformed);
     }
     Ok(Some(if host.bytes().any(|b| b.is_ascii_uppercase()) {
