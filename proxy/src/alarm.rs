@@ -86,6 +86,17 @@ impl Alarm {
         Poll::Pending
     }
 
+    /// Wakes nobody any more.
+    pub(crate) fn quiet(&self) {
+        let mut table = self.alarms.0.borrow_mut();
+        if let Some(slot) = table.slots.get_mut(self.place) {
+            // Dropped outside of the borrow: a waker may hold the last share of a task.
+            let old = std::mem::take(slot);
+            drop(table);
+            drop(old);
+        }
+    }
+
     /// Has the task woken by [`Alarms::ring_all`] from now on.
     pub(crate) fn register(&self, waker: &Waker) {
         if let Some(slot) = self.alarms.0.borrow_mut().slots.get_mut(self.place) {
@@ -160,6 +171,11 @@ mod tests {
         alarms.ring_all();
         assert_eq!(rung(), 1);
         let three = alarms.add();
+        assert!(two.poll(&mut cx, after(4)).is_pending());
+        two.quiet();
+        alarms.ring(after(5));
+        alarms.ring_all();
+        assert_eq!(rung(), 0);
         assert_eq!(three.place, 0);
     }
 }

@@ -36,6 +36,7 @@ mod pulse;
 pub mod route;
 pub mod snapshot;
 mod socket;
+mod splice;
 mod start;
 mod stream;
 mod timer;

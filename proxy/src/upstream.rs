@@ -93,18 +93,14 @@ async fn within<T>(
 pub(crate) struct Dial<'a> {
     pub(crate) address: SocketAddr,
     pub(crate) transport: &'a Transport,
-    pub(crate) guest: &'a Rc<Guest>,
+    /// Whose connection it is to be, where endpoints are told that.
+    pub(crate) guest: Option<&'a Rc<Guest>>,
     pub(crate) live: &'a Live,
 }
 
 impl Dial<'_> {
     fn key(&self) -> Key {
         (self.address, self.transport.id)
-    }
-
-    /// Whether a connection says who the client is, and so is for one client only.
-    fn is_personal(&self) -> bool {
-        self.transport.proxy_protocol.is_some()
     }
 
     /// Whether requests share connections.
@@ -134,6 +130,9 @@ impl Guest {
 
 /// Endpoint and transport.
 type Key = (SocketAddr, u64);
+
+/// Keys are the box's own, not what somebody sends: they need no hash that withstands attacks, and each request asks twice.
+type ByKey<T> = HashMap<Key, T, hashbrown::DefaultHashBuilder>;
 
 #[derive(Debug)]
 struct Idle {
@@ -170,7 +169,7 @@ impl Drop for Counted {
 /// The kept connections of one worker.
 #[derive(Debug)]
 pub(crate) struct Upstreams {
-    idle: RefCell<HashMap<Key, Vec<Idle>>>,
+    idle: RefCell<ByKey<Vec<Idle>>>,
     multiplexed: Rc<Multiplexed>,
     /// Tasks that drive HTTP/2 connections, and bodies of requests that are longer than their answers' headers.
     pub(crate) drivers: TaskTracker,
@@ -214,8 +213,8 @@ impl Upstreams {
             return Some(self.shared(dial, handle, true));
         }
         let (key, now) = (dial.key(), clock::now());
-        let idle = if dial.is_personal() {
-            let mut kept = dial.guest.kept.borrow_mut();
+        let idle = if let Some(guest) = dial.guest {
+            let mut kept = guest.kept.borrow_mut();
             kept.retain_mut(|(_, idle)| idle.is_good(now));
             let place = kept.iter().rposition(|(of, _)| *of == key)?;
             kept.swap_remove(place).1
@@ -241,7 +240,7 @@ impl Upstreams {
             reused,
             wire,
             key: dial.key(),
-            guest: dial.is_personal().then(|| Rc::clone(dial.guest)),
+            guest: dial.guest.map(Rc::clone),
             pool: Rc::clone(self),
         }
     }
@@ -261,10 +260,9 @@ impl Upstreams {
 
     /// The HTTP/2 connections among which one for `dial` is looked for.
     fn set<'a>(&'a self, dial: &Dial<'a>) -> &'a Rc<Multiplexed> {
-        if dial.is_personal() {
-            dial.guest.multiplexed.get_or_init(Rc::default)
-        } else {
-            &self.multiplexed
+        match dial.guest {
+            Some(guest) => guest.multiplexed.get_or_init(Rc::default),
+            None => &self.multiplexed,
         }
     }
 
@@ -324,9 +322,11 @@ impl Upstreams {
         limit: Duration,
         wire: &Wire,
     ) -> Result<EndpointStream, ConnectError> {
-        let greeting = match dial.transport.proxy_protocol {
-            Some(version) => proxy_protocol::write(version, dial.guest.ends.client, dial.guest.ends.server),
-            None => Vec::new(),
+        let greeting = match (dial.transport.proxy_protocol, dial.guest) {
+            (Some(version), Some(guest)) => {
+                proxy_protocol::write(version, guest.ends.client, guest.ends.server)
+            }
+            _ => Vec::new(),
         };
         let secured = within(limit, wire, async {
             let stream = Stream(open(dial.address, &greeting).await?);

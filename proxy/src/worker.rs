@@ -32,6 +32,9 @@ use crate::upstream::Upstreams;
 use crate::wire::{Mailbox, Wires};
 use crate::{accept, metrics, pulse};
 
+/// Ports of which a worker keeps the text.
+const MOST_PORTS: usize = 16;
+
 /// What all workers share. Nothing in it is locked.
 #[derive(Debug)]
 pub(crate) struct Shared {
@@ -122,6 +125,8 @@ pub(crate) struct Worker {
     pub(crate) sheds: Cell<bool>,
     current: RefCell<Current>,
     request_ids: Cell<u64>,
+    /// Ports as text.
+    ports: RefCell<Vec<(u16, Rc<HeaderValue>)>>,
 }
 
 /// Something that a worker tells all its connections once. They ask for it all the time, which takes no lock.
@@ -162,7 +167,7 @@ struct Current {
 pub(crate) struct World {
     snapshot: Arc<Snapshot>,
     /// By the place of the route in the snapshot, and that of its action, of which one may have several.
-    targets: RefCell<HashMap<(*const Route, *const Action), Rc<Target>>>,
+    targets: RefCell<HashMap<(*const Route, *const Action), Rc<Target>, hashbrown::DefaultHashBuilder>>,
 }
 
 impl World {
@@ -210,7 +215,7 @@ pub(crate) struct Admitted {
     shared: Arc<Shared>,
     counters: Arc<Counters>,
     gauge: metrics::Cell,
-    _counted: Option<Counted>,
+    _counted: Option<Box<Counted>>,
 }
 
 impl Drop for Admitted {
@@ -243,6 +248,7 @@ impl Worker {
             current: RefCell::new(Current { cache, held }),
             request_ids: Cell::new(0),
             sheds: Cell::new(false),
+            ports: RefCell::default(),
             shared,
         })
     }
@@ -282,8 +288,22 @@ impl Worker {
             shared: Arc::clone(&self.shared),
             counters: Arc::clone(&self.counters),
             gauge,
-            _counted: counted,
+            _counted: counted.map(Box::new),
         })
+    }
+
+    /// A port as text, shared by the connections that came to it.
+    pub(crate) fn port_value(&self, port: u16) -> Rc<HeaderValue> {
+        let mut ports = self.ports.borrow_mut();
+        if let Some((_, value)) = ports.iter().find(|(known, _)| *known == port) {
+            return Rc::clone(value);
+        }
+        let value = Rc::new(HeaderValue::from(port));
+        // Ports that PROXY headers name are anybody's choice.
+        if ports.len() < MOST_PORTS {
+            ports.push((port, Rc::clone(&value)));
+        }
+        value
     }
 
     /// A new request id: 32 hexadecimal digits.

@@ -42,8 +42,11 @@ pub struct Decoder(Kind);
 #[derive(Debug)]
 enum Kind {
     Length(u64),
-    Chunked(Chunks),
-    UntilClose { closed: bool },
+    /// In a box: most bodies are not, and a connection that waits has a decoder, too.
+    Chunked(Box<Chunks>),
+    UntilClose {
+        closed: bool,
+    },
 }
 
 impl Decoder {
@@ -59,7 +62,7 @@ impl Decoder {
 
     /// A chunked body.
     pub fn chunked() -> Self {
-        Self(Kind::Chunked(Chunks::default()))
+        Self(Kind::Chunked(Box::default()))
     }
 
     /// A body that ends with its connection.
@@ -111,6 +114,13 @@ impl Decoder {
                 }
                 Ok(Decoded::Data(buffer.split().freeze()))
             }
+        }
+    }
+
+    /// So many octets of a body of known length have gone another way than through the buffer.
+    pub fn skip(&mut self, octets: u64) {
+        if let Kind::Length(left) = &mut self.0 {
+            *left = left.saturating_sub(octets);
         }
     }
 

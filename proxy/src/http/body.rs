@@ -22,6 +22,7 @@ use super::upgrade::Switched;
 use crate::clock;
 use crate::h1::body::BadBody;
 use crate::health::Sign;
+use crate::splice::Pipe;
 use crate::stream::EndpointStream;
 use crate::upstream::Lease;
 use crate::wire::GRACE;
@@ -422,6 +423,40 @@ impl Reply {
         matches!(self.kind, Kind::Full(_))
     }
 
+    /// Whether the rest of it is so long, and may go on without being looked at.
+    pub(crate) fn is_movable(&self, left: u64) -> bool {
+        // What is made of a body here, or is no body, has to be looked at.
+        let Kind::Stream(download) = &self.kind else {
+            return false;
+        };
+        match &download.body {
+            EndpointBody::Http1(call) => download.first.is_none() && call.is_movable(left),
+            EndpointBody::Http2(_) => false,
+        }
+    }
+
+    /// Takes what has come of a body that is movable into a pipe, which must be empty. Gives the number of octets.
+    pub(crate) fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<Result<usize, BodyError>> {
+        let (Kind::Stream(download), Some(exchange)) = (&mut self.kind, &self.exchange) else {
+            return Poll::Ready(Err(BodyError::Length));
+        };
+        let moved = ready!(download.poll_move(cx, pipe));
+        match &moved {
+            Ok(count) => {
+                exchange.bytes_out.set(exchange.bytes_out.get() + *count as u64);
+                if download.body.is_end_stream() {
+                    download.finish(exchange);
+                }
+            }
+            Err(error) => broke_off(exchange, error),
+        }
+        Poll::Ready(moved)
+    }
+
     /// A body from an endpoint, over `lease`, which is kept for others when the body has ended well.
     /// `first` was taken out of it already.
     pub(crate) fn stream(
@@ -451,22 +486,58 @@ impl Reply {
     }
 }
 
+/// An answer ended before its end, by its endpoint.
+fn broke_off(exchange: &Exchange, error: &BodyError) {
+    exchange.blame(Fault::Upstream);
+    if !exchange.is_late() {
+        exchange.endpoint_failed(match error {
+            BodyError::Timeout => Sign::Late,
+            _ => Sign::Broken,
+        });
+    }
+}
+
 impl Download {
     /// The next piece, an error when it does not come in time.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
         let piece = match self.first.take() {
             Some(piece) => Poll::Ready(piece),
             None => Pin::new(&mut self.body).poll_frame(cx),
         };
-        let Some(lease) = &self.lease else {
-            return piece;
-        };
         if piece.is_ready() {
+            self.moved();
+            return piece;
+        }
+        self.poll_late(cx).map(|late| Some(Err(late)))
+    }
+
+    /// As `poll`, of a body that [`Reply::is_movable`].
+    fn poll_move(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<usize, BodyError>> {
+        let EndpointBody::Http1(call) = &mut self.body else {
+            return Poll::Ready(Err(BodyError::Length));
+        };
+        let count = call.poll_move(cx, pipe);
+        if count.is_ready() {
+            self.moved();
+            return count;
+        }
+        self.poll_late(cx).map(Err)
+    }
+
+    /// Something came.
+    fn moved(&mut self) {
+        if let Some(lease) = &self.lease {
             self.due = None;
             self.grace = None;
             lease.wire.moved();
-            return piece;
         }
+    }
+
+    /// Ready when what is awaited does not come in time.
+    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+        let Some(lease) = &self.lease else {
+            return Poll::Pending;
+        };
         let due = *self.due.get_or_insert_with(|| clock::now() + self.limit);
         let due = self.deadline.map_or(due, |deadline| deadline.min(due));
         loop {
@@ -475,11 +546,11 @@ impl Download {
             }
             let Some(grace) = self.grace.filter(|grace| *grace < due) else {
                 ready!(lease.wire.poll_timer(cx, due));
-                return Poll::Ready(Some(Err(BodyError::Timeout)));
+                return Poll::Ready(BodyError::Timeout);
             };
             ready!(lease.wire.poll_timer(cx, grace));
             if lease.wire.is_unrouted_still() {
-                return Poll::Ready(Some(Err(BodyError::Unrouted)));
+                return Poll::Ready(BodyError::Unrouted);
             }
             self.grace = None;
         }
@@ -557,13 +628,7 @@ impl Body for Reply {
                         Poll::Ready(Some(Ok(frame)))
                     }
                     Some(Err(error)) => {
-                        exchange.blame(Fault::Upstream);
-                        if !exchange.is_late() {
-                            exchange.endpoint_failed(match error {
-                                BodyError::Timeout => Sign::Late,
-                                _ => Sign::Broken,
-                            });
-                        }
+                        broke_off(exchange, &error);
                         Poll::Ready(Some(Err(error)))
                     }
                     None => {

@@ -18,6 +18,7 @@ use super::output::Output;
 use crate::buffers;
 use crate::h1::head::{Parser, Step};
 use crate::h1::{Decoded, Decoder, Fault, Limits, encode, request, response};
+use crate::splice::Pipe;
 use crate::stream::EndpointStream;
 
 /// Header section of an answer.
@@ -198,6 +199,34 @@ impl Call {
         } else {
             None
         }
+    }
+
+    /// Whether what comes next is so much of a body, in the clear, and nothing else goes on: octets that need not be looked
+    /// at.
+    pub(crate) fn is_movable(&self, left: u64) -> bool {
+        matches!(self.stream, Some(EndpointStream::Plain(_)))
+            && matches!(self.upload.state, Sending::Done)
+            && self.upload.output.is_empty()
+            && self.input.is_empty()
+            && self.decoder.left() == Some(left)
+    }
+
+    /// Takes what has come of such a body into a pipe, which must be empty. Gives the number of octets.
+    pub(crate) fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+    ) -> Poll<Result<usize, BodyError>> {
+        let (Some(EndpointStream::Plain(stream)), Some(left)) = (&self.stream, self.decoder.left()) else {
+            return Poll::Ready(Err(BodyError::Length));
+        };
+        let count = ready!(pipe.poll_in(cx, &stream.0, left))?;
+        if count == 0 {
+            self.keep = false;
+            self.decoder.end()?;
+        }
+        self.decoder.skip(count as u64);
+        Poll::Ready(Ok(count))
     }
 
     /// The connection and what came behind the header, for a tunnel.

@@ -2,9 +2,10 @@
 
 use std::cell::OnceCell;
 use std::net::SocketAddr;
+use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Context;
+use std::task::{Context, Poll, ready};
 
 use http::{HeaderMap, HeaderValue, StatusCode};
 use tokio::net::TcpStream;
@@ -16,12 +17,13 @@ use super::alt_svc::AltSvc;
 use super::headers;
 use super::http2::serve_http2;
 use super::io::{Activity, ClientIo, ClientStream};
-use super::server::{Conn, serve_http1};
+use super::server::{Conn, Serving, serve_http1};
 use crate::client_auth::Peer;
 use crate::metrics::Cell;
 use crate::proxy_protocol::{self, Ends};
 use crate::start::Live;
 use crate::stream::Stream;
+use crate::transport::Transport;
 use crate::upstream::Guest;
 use crate::worker::{Admitted, Worker};
 
@@ -30,23 +32,23 @@ use crate::worker::{Admitted, Worker};
 pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
     pub(crate) live: Arc<Live>,
-    /// The client's address, from the PROXY header where there is one.
-    pub(crate) peer: SocketAddr,
-    pub(crate) peer_value: HeaderValue,
-    /// What `Forwarded` says of it.
-    pub(crate) forwarded: HeaderValue,
-    pub(crate) port_value: HeaderValue,
+    /// Its addresses, from the PROXY header where there is one.
+    ends: Ends,
+    /// What endpoints are told of it.
+    pub(crate) said: headers::Said,
+    /// Connections to one port share it.
+    pub(crate) port_value: Rc<HeaderValue>,
     pub(crate) trusted: bool,
-    pub(crate) tls: Option<Tls>,
+    pub(crate) tls: Option<Box<Tls>>,
     /// It speaks HTTP in the clear where TLS is expected: it is told so, and nothing else.
     pub(crate) not_tls: bool,
     pub(crate) activity: Arc<Activity>,
-    pub(crate) guest: Rc<Guest>,
+    guest: OnceCell<Rc<Guest>>,
     /// The connection itself, if it speaks HTTP/1.1.
     http1: Option<Rc<Conn>>,
     alt_svc: Option<Arc<AltSvc>>,
     /// What was said of HTTP/3 last.
-    alt_svc_said: OnceCell<HeaderValue>,
+    alt_svc_said: OnceCell<Box<HeaderValue>>,
     /// `None`: it stands for another one.
     _admitted: Option<Admitted>,
 }
@@ -92,17 +94,15 @@ impl Client {
                 .trusted_proxies
                 .iter()
                 .any(|prefix| prefix.contains(peer.ip())),
-            peer,
-            peer_value: HeaderValue::from_str(&peer.ip().to_string())
-                .unwrap_or_else(|_| HeaderValue::from_static("unknown")),
-            forwarded: headers::forwarded_element(peer.ip(), if tls.is_some() { "https" } else { "http" }),
-            port_value: HeaderValue::from(ends.server.port()),
+            said: headers::Said::new(peer.ip(), if tls.is_some() { "https" } else { "http" }),
+            port_value: worker.port_value(ends.server.port()),
+            ends,
             worker,
             live,
-            tls,
+            tls: tls.map(Box::new),
             not_tls,
             activity,
-            guest: Guest::new(ends),
+            guest: OnceCell::new(),
             http1,
             alt_svc,
             alt_svc_said: OnceCell::new(),
@@ -115,11 +115,11 @@ impl Client {
         let alt_svc = self.alt_svc.as_ref()?;
         let is_on = alt_svc.is_on();
         if is_on && let Some(said) = self.alt_svc_said.get() {
-            return (!self.worker.stop.is_given()).then(|| said.clone());
+            return (!self.worker.stop.is_given()).then(|| HeaderValue::clone(said));
         }
         let value = alt_svc.value(self.live.http.http3_max_age)?;
         if is_on {
-            let _ = self.alt_svc_said.set(value.clone());
+            let _ = self.alt_svc_said.set(Box::new(value.clone()));
         }
         (!self.worker.stop.is_given()).then_some(value)
     }
@@ -129,15 +129,14 @@ impl Client {
         Rc::new(Self {
             worker: Rc::clone(&self.worker),
             live: Arc::clone(&self.live),
-            peer: self.peer,
-            peer_value: self.peer_value.clone(),
-            forwarded: self.forwarded.clone(),
-            port_value: self.port_value.clone(),
+            ends: self.ends,
+            said: self.said.clone(),
+            port_value: Rc::clone(&self.port_value),
             trusted: self.trusted,
             tls: None,
             not_tls: false,
             activity: Activity::new(false),
-            guest: Rc::clone(&self.guest),
+            guest: self.guest.clone(),
             http1: None,
             alt_svc: None,
             alt_svc_said: OnceCell::new(),
@@ -147,6 +146,17 @@ impl Client {
 
     pub(crate) fn scheme(&self) -> &'static str {
         if self.tls.is_some() { "https" } else { "http" }
+    }
+
+    /// The client's address.
+    pub(crate) fn peer(&self) -> SocketAddr {
+        self.ends.client
+    }
+
+    /// What endpoints keep for this client alone, if they are told who it is.
+    pub(crate) fn guest(&self, transport: &Transport) -> Option<&Rc<Guest>> {
+        transport.proxy_protocol?;
+        Some(self.guest.get_or_init(|| Guest::new(self.ends)))
     }
 
     /// Passes an interim answer of an endpoint on, if the client takes it.
@@ -159,27 +169,59 @@ impl Client {
 
 /// Serves a connection from accept to its end. `local`: where it came to, if that is known; `tls`: of a listener that speaks
 /// TLS, what is to be said of HTTP/3.
-pub(crate) async fn run(
+pub(crate) fn run(
+    worker: Rc<Worker>,
+    stream: TcpStream,
+    peer: SocketAddr,
+    local: Option<SocketAddr>,
+    tls: Option<Arc<AltSvc>>,
+    admitted: Admitted,
+) -> Run {
+    Run::Begins(Box::pin(begin(worker, stream, peer, local, tls, admitted)))
+}
+
+/// A connection. What comes before the first request is in a box of its own, as is what HTTP/2 needs: one that is idle
+/// need not have room for it.
+pub(crate) enum Run {
+    Begins(Pin<Box<dyn Future<Output = Option<Self>>>>),
+    Http1(Serving),
+    Http2(Pin<Box<dyn Future<Output = ()>>>),
+}
+
+impl Future for Run {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        loop {
+            match this {
+                Self::Begins(begins) => match ready!(begins.as_mut().poll(cx)) {
+                    Some(begun) => *this = begun,
+                    None => return Poll::Ready(()),
+                },
+                Self::Http1(serving) => return Pin::new(serving).poll(cx),
+                Self::Http2(serving) => return serving.as_mut().poll(cx),
+            }
+        }
+    }
+}
+
+async fn begin(
     worker: Rc<Worker>,
     mut stream: TcpStream,
     peer: SocketAddr,
     local: Option<SocketAddr>,
     tls: Option<Arc<AltSvc>>,
     admitted: Admitted,
-) {
+) -> Option<Run> {
     let live = worker.shared.live.load_full();
-    let Some(ends) = proxy_protocol::receive(&mut stream, peer, local, &live, &worker.counters).await else {
-        return;
-    };
+    let ends = proxy_protocol::receive(&mut stream, peer, local, &live, &worker.counters).await?;
     let secure = tls.is_some();
     // Behind a load balancer that speaks for its clients datagrams go another way, if any.
     let alt_svc = tls.filter(|_| ends.client == SocketAddr::new(peer.ip().to_canonical(), peer.port()));
     let (mut http2, mut not_tls) = (false, false);
     let opened = if secure {
-        // In a box of its own, as is what HTTP/2 needs: a connection that is idle need not have room for it.
-        let Some(opened) = Box::pin(handshake(&worker, stream, &live)).await else {
-            return;
-        };
+        let opened = Box::pin(handshake(&worker, stream, &live)).await?;
         not_tls = matches!(opened, Opened::Plain(_));
         opened
     } else {
@@ -208,7 +250,7 @@ pub(crate) async fn run(
     let (http1, stream) = if http2 {
         (None, Some(stream))
     } else {
-        (Some(Conn::new(stream)), None)
+        (Some(Conn::new(stream, worker.alarms.add())), None)
     };
     let made = Made {
         ends,
@@ -220,14 +262,10 @@ pub(crate) async fn run(
         admitted,
     };
     let client = Client::new(worker, live, made);
-    match http1 {
-        Some(conn) => serve_http1(client, conn).await,
-        None => {
-            if let Some(stream) = stream {
-                Box::pin(serve_http2(client, ClientIo::new(stream, activity))).await;
-            }
-        }
-    }
+    Some(match (http1, stream) {
+        (Some(conn), _) => Run::Http1(serve_http1(client, conn)),
+        (None, stream) => Run::Http2(Box::pin(serve_http2(client, ClientIo::new(stream?, activity)))),
+    })
 }
 
 /// How a connection to a listener of TLS began.

@@ -193,7 +193,7 @@ impl Exchange {
     pub(crate) fn shadow(client: Rc<Client>, parts: &http::request::Parts, revision: Revision) -> Rc<Self> {
         let now = clock::now();
         Rc::new(Self {
-            address: client.peer.ip(),
+            address: client.peer().ip(),
             started: now,
             revision,
             method: parts.method.clone(),

@@ -1,19 +1,19 @@
 //! What is taken out of and put into header sections on their way through (RFC 9110 section 7.6.1).
 
 use std::net::IpAddr;
+use std::ops::Range;
 
+use bytes::Bytes;
 use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRAILER, TRANSFER_ENCODING, UPGRADE,
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, TE, TRAILER,
+    UPGRADE,
 };
 use http::{HeaderMap, HeaderValue, Version};
 use sekisho_config::model::Prefix;
+use smallvec::SmallVec;
 
 use crate::h1::chunked::is_claim;
 
-const KEEP_ALIVE: HeaderName = HeaderName::from_static("keep-alive");
-const PROXY_CONNECTION: HeaderName = HeaderName::from_static("proxy-connection");
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -46,13 +46,22 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 /// Removes the fields that are for one connection only, and those that Connection names.
 /// Framing and Host are not Connection's to remove.
 pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // Most sections have none, and one look at each name costs less than a search for each of these.
-    if !headers.keys().any(is_hop_by_hop) {
-        return;
+    for name in condemned(headers, is_hop_by_hop) {
+        headers.remove(name);
     }
-    let mut named: Vec<HeaderName> = Vec::new();
-    for value in headers.get_all(CONNECTION) {
-        for token in tokens(value) {
+}
+
+/// The fields that `is_out`, and those that Connection names. One look at each name costs less than a search for each of
+/// those that might be there, of which there is seldom more than one.
+fn condemned(headers: &HeaderMap, is_out: impl Fn(&HeaderName) -> bool) -> SmallVec<[HeaderName; 4]> {
+    let mut found = SmallVec::new();
+    for name in headers.keys() {
+        if is_out(name) {
+            found.push(name.clone());
+        }
+    }
+    if found.contains(&CONNECTION) {
+        for token in headers.get_all(CONNECTION).iter().flat_map(tokens) {
             if token.eq_ignore_ascii_case(b"keep-alive")
                 || token.eq_ignore_ascii_case(b"close")
                 || token.eq_ignore_ascii_case(b"upgrade")
@@ -63,24 +72,11 @@ pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
                 && name != HOST
                 && name != CONTENT_LENGTH
             {
-                named.push(name);
+                found.push(name);
             }
         }
     }
-    for name in named {
-        headers.remove(name);
-    }
-    for name in [
-        CONNECTION,
-        KEEP_ALIVE,
-        PROXY_CONNECTION,
-        TRANSFER_ENCODING,
-        UPGRADE,
-        PROXY_AUTHENTICATE,
-        PROXY_AUTHORIZATION,
-    ] {
-        headers.remove(name);
-    }
+    found
 }
 
 /// The protocol that a request asks to change to, if it is one that may pass: HTTP itself and TLS are not, since both
@@ -125,19 +121,23 @@ pub(crate) struct Forwarding<'a> {
 /// Makes a request's header section fit for an endpoint. The order matters: what the client says of connections and of
 /// itself goes out first, then ours goes in, so that a `Connection: x-forwarded-for` removes nothing of ours.
 pub(crate) fn prepare_request(headers: &mut HeaderMap, version: Version, forwarding: &Forwarding<'_>) {
-    let trailers = headers
-        .get_all(TE)
-        .iter()
-        .flat_map(tokens)
-        .any(|token| token.eq_ignore_ascii_case(b"trailers"));
-    strip_hop_by_hop(headers);
-    headers.remove(HTTP2_SETTINGS);
-    headers.remove(EXPECT);
-    headers.remove(TE);
+    let out = condemned(headers, |name| {
+        is_hop_by_hop(name)
+            || matches!(name.as_str(), "te" | "expect" | "http2-settings")
+            || is_suspect(name, forwarding.trusted)
+    });
+    let trailers = out.contains(&TE)
+        && headers
+            .get_all(TE)
+            .iter()
+            .flat_map(tokens)
+            .any(|token| token.eq_ignore_ascii_case(b"trailers"));
+    for name in out {
+        headers.remove(name);
+    }
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
-    drop_suspect(headers, forwarding.trusted);
     if version >= Version::HTTP_2 {
         join_cookies(headers);
     }
@@ -187,7 +187,14 @@ pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
 /// As [`clean_trailers`], of a request: what its header section must not have is not smuggled in behind the body.
 pub(crate) fn clean_request_trailers(trailers: &mut HeaderMap) {
     clean_trailers(trailers);
-    drop_suspect(trailers, false);
+    let out: SmallVec<[HeaderName; 4]> = trailers
+        .keys()
+        .filter(|name| is_suspect(name, false))
+        .cloned()
+        .collect();
+    for name in out {
+        trailers.remove(name);
+    }
 }
 
 /// Puts `ours` behind what a list says already.
@@ -209,27 +216,45 @@ fn extend_list(headers: &mut HeaderMap, name: HeaderName, ours: &HeaderValue) {
     }
 }
 
-/// What `Forwarded` says of a connection (RFC 7239 section 4); an IPv6 address stands in brackets and quotes.
-pub(crate) fn forwarded_element(peer: IpAddr, scheme: &str) -> HeaderValue {
-    let text = match peer {
-        IpAddr::V4(v4) => format!("for={v4};proto={scheme}"),
-        IpAddr::V6(v6) => format!("for=\"[{v6}]\";proto={scheme}"),
-    };
-    HeaderValue::from_str(&text).unwrap_or_else(|_| HeaderValue::from_static("for=unknown"))
+/// What is said of a connection's peer, in one piece: what stands in `Forwarded` (RFC 7239 section 4), and in it the
+/// address.
+#[derive(Clone, Debug)]
+pub(crate) struct Said {
+    element: Bytes,
+    address: Range<u8>,
 }
 
-/// Drops names with an underscore, which some servers read as a dash and so as a header that was removed; `Proxy`, which
-/// CGI programs take for their own setting (CVE-2016-5385); and, from peers that are not trusted, everything that claims
-/// to come from a proxy.
-fn drop_suspect(headers: &mut HeaderMap, trusted: bool) {
-    let suspect = |name: &HeaderName| {
-        let name = name.as_str();
-        name.contains(['_', '"']) || name == "proxy" || (!trusted && is_claim(name))
-    };
-    let found: Vec<HeaderName> = headers.keys().filter(|name| suspect(name)).cloned().collect();
-    for name in found {
-        headers.remove(name);
+impl Said {
+    /// An IPv6 address stands in brackets and quotes.
+    pub(crate) fn new(peer: IpAddr, scheme: &str) -> Self {
+        let (element, begin) = match peer {
+            IpAddr::V4(v4) => (format!("for={v4};proto={scheme}"), 4),
+            IpAddr::V6(v6) => (format!("for=\"[{v6}]\";proto={scheme}"), 6),
+        };
+        let end = element.find([';', ']']).and_then(|end| u8::try_from(end).ok());
+        Self {
+            address: begin..end.unwrap_or(begin),
+            element: Bytes::from(element),
+        }
     }
+
+    /// The element of `Forwarded`, and the address alone.
+    pub(crate) fn values(&self) -> (HeaderValue, HeaderValue) {
+        let address = usize::from(self.address.start)..usize::from(self.address.end);
+        let value = |text: Bytes| HeaderValue::from_maybe_shared(text);
+        (
+            value(self.element.clone()).unwrap_or(HeaderValue::from_static("for=unknown")),
+            value(self.element.slice(address)).unwrap_or(HeaderValue::from_static("unknown")),
+        )
+    }
+}
+
+/// Whether a name is to be dropped: one with an underscore, which some servers read as a dash and so as a header that was
+/// removed; `Proxy`, which CGI programs take for their own setting (CVE-2016-5385); and, from peers that are not trusted,
+/// everything that claims to come from a proxy.
+fn is_suspect(name: &HeaderName, trusted: bool) -> bool {
+    let name = name.as_str();
+    name.bytes().any(|octet| matches!(octet, b'_' | b'"')) || name == "proxy" || (!trusted && is_claim(name))
 }
 
 /// HTTP/2 may split Cookie into several fields; HTTP/1.1 must not (RFC 9113 section 8.2.3).
@@ -311,10 +336,9 @@ mod tests {
 
     fn prepared(fields: &[(&str, &str)], version: Version, trusted: bool) -> Vec<String> {
         let mut headers = headers(fields);
-        let peer = HeaderValue::from_static("192.0.2.7");
         let port = HeaderValue::from_static("443");
         let host = HeaderValue::from_static("a.b");
-        let element = forwarded_element("192.0.2.7".parse().unwrap(), "https");
+        let (element, peer) = Said::new("192.0.2.7".parse().unwrap(), "https").values();
         let forwarding = Forwarding {
             peer: &peer,
             element: &element,
@@ -421,7 +445,12 @@ mod tests {
             ("192.0.2.7", "for=192.0.2.7;proto=http"),
             ("2001:db8::1", "for=\"[2001:db8::1]\";proto=http"),
         ] {
-            assert_eq!(forwarded_element(address.parse().unwrap(), "http"), want);
+            let said = Said::new(address.parse().unwrap(), "http");
+            let values = said.values();
+            assert_eq!(
+                (values.0, values.1),
+                (HeaderValue::from_static(want), HeaderValue::from_static(address))
+            );
         }
     }
 

@@ -154,9 +154,9 @@ fn begin(
         .filter(|id| headers::good_request_id(id))
         .cloned();
     let address = if client.trusted {
-        headers::client(&parts.headers, client.peer.ip(), &client.live.trusted_proxies)
+        headers::client(&parts.headers, client.peer().ip(), &client.live.trusted_proxies)
     } else {
-        client.peer.ip()
+        client.peer().ip()
     };
     let now = clock::now();
     let grpc = grpc::content_type(parts.version, &parts.headers);
@@ -325,12 +325,13 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
         Some(_) => Some(HeaderValue::from_static("websocket")),
         None => headers::wanted_upgrade(parts.version, &parts.headers),
     };
+    let (element, peer) = client.said.values();
     headers::prepare_request(
         &mut parts.headers,
         parts.version,
         &headers::Forwarding {
-            peer: &client.peer_value,
-            element: &client.forwarded,
+            peer: &peer,
+            element: &element,
             scheme: client.scheme(),
             port: &client.port_value,
             trusted: client.trusted,
@@ -443,7 +444,7 @@ async fn let_in(
             uri.push('?');
             uri.push_str(query);
         }
-        match forward::ask(auth, target, &forward.parts, &uri, exchange).await? {
+        match Box::pin(forward::ask(auth, target, &forward.parts, &uri, exchange)).await? {
             forward::Verdict::Denied(answer) => return Ok(Some(answer)),
             forward::Verdict::Passes(fields) => {
                 let headers = &mut forward.parts.headers;

@@ -133,6 +133,7 @@ impl Snapshot {
     pub(crate) fn find_text<'a>(&'a self, host: Option<&str>, asked: Asked<'a>) -> Found<'a> {
         let exact = host.and_then(|host| self.exact.get(host));
         let wildcard = host
+            .filter(|_| !self.wildcard.is_empty())
             .and_then(|host| host.split_once('.'))
             .and_then(|(_, suffix)| self.wildcard.get(suffix));
         route::find(

@@ -107,7 +107,7 @@ pub(super) async fn connect(
         let dial = Dial {
             address,
             transport: pool.transport(),
-            guest: &exchange.client.guest,
+            guest: exchange.client.guest(pool.transport()),
             live: &exchange.client.live,
         };
         if !fresh && let Some(lease) = worker.upstreams.kept(&dial) {
@@ -117,7 +117,8 @@ pub(super) async fn connect(
         let limit = due.map_or(limit, |due| {
             limit.min(due.saturating_duration_since(clock::now()))
         });
-        let error = match worker.upstreams.open(&dial, limit).await {
+        // In a box of its own, so that a request that finds a connection has no room for the making of one.
+        let error = match Box::pin(worker.upstreams.open(&dial, limit)).await {
             Ok(lease) => return Ok(lease),
             Err(error) => error,
         };
@@ -159,7 +160,9 @@ async fn choose<'a>(
             let limits = &pool.policy().limits;
             let waiting = pool.state().wait(limits.waiting).ok_or(Refusal::PoolFull)?;
             let room = waiting.until(|| attempt(pool, exchange, wish, tries));
-            timeout(limits.wait, room).await.unwrap_or(Err(Refusal::PoolFull))
+            Box::pin(timeout(limits.wait, room))
+                .await
+                .unwrap_or(Err(Refusal::PoolFull))
         }
     }
 }

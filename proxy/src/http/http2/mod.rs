@@ -165,11 +165,11 @@ async fn run(client: &Rc<Client>, shared: &Rc<Shared>, mut wire: Wire) {
                 match turn(cx, shared, &mut wire, &mut streams, &mut begin, now) {
                     Turn::Waits => {}
                     Turn::Gone => {
-                        tracing::debug!(client = %client.peer, "a client connection ended");
+                        tracing::debug!(client = %client.peer(), "a client connection ended");
                         return Poll::Ready(());
                     }
                     Turn::Fault(fault) => {
-                        tracing::debug!(client = %client.peer, ?fault, "a client goes too far");
+                        tracing::debug!(client = %client.peer(), ?fault, "a client goes too far");
                         worker.counters.inc(match fault.offence {
                             Offence::Control => Metric::Http2ControlFlood,
                             Offence::Resets => Metric::Http2ResetFlood,

@@ -108,7 +108,7 @@ pub(super) async fn run(
             if let ConnectionError::TransportError(_) = error {
                 worker.counters.inc(Metric::Http3Protocol);
             }
-            tracing::debug!(%error, client = %link.client.peer, "a client connection ended");
+            tracing::debug!(%error, client = %link.client.peer(), "a client connection ended");
         }
     }
 }

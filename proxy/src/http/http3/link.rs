@@ -71,7 +71,7 @@ impl Link {
 
     fn close(&self, why: Code, metric: Metric) {
         if self.connection.close_reason().is_none() {
-            tracing::debug!(client = %self.client.peer, code = why.0, "a client's connection is closed");
+            tracing::debug!(client = %self.client.peer(), code = why.0, "a client's connection is closed");
             self.client.worker.counters.inc(metric);
             self.connection.close(code(why), b"");
         }

@@ -10,11 +10,13 @@ use http::{HeaderMap, StatusCode, Version};
 use http_body::{Frame, SizeHint};
 use tokio::time::Instant;
 
+use crate::alarm::Alarm;
 use crate::h1::body::BadBody;
 use crate::h1::{Decoded, Decoder, encode};
 use crate::http::body::{BodyError, Piece};
 use crate::http::io::ClientStream;
 use crate::http::output::Output;
+use crate::splice::Pipe;
 use crate::{buffers, clock};
 
 /// Octets of further requests that are read while one is answered.
@@ -24,7 +26,11 @@ const LEFTOVER: u64 = 64 * 1024;
 
 /// The connection. The task that serves it and the body of its request share it.
 #[derive(Debug)]
-pub(crate) struct Conn(RefCell<Io>);
+pub(crate) struct Conn {
+    io: RefCell<Io>,
+    /// For the waits of the task that serves it.
+    pub(super) alarm: Alarm,
+}
 
 #[derive(Debug)]
 pub(super) struct Io {
@@ -33,6 +39,8 @@ pub(super) struct Io {
     /// Octets read and not used yet.
     pub(super) input: BytesMut,
     pub(super) output: Output,
+    /// Octets behind those of `output`, while a large answer is on its way.
+    pub(super) pipe: Option<Pipe>,
     /// The body of the request in hand.
     pub(super) body: Decoder,
     /// The client waits for 100 before it sends the body.
@@ -47,22 +55,24 @@ pub(super) struct Io {
 }
 
 impl Conn {
-    pub(crate) fn new(stream: ClientStream) -> Rc<Self> {
-        Rc::new(Self(RefCell::new(Io {
+    pub(crate) fn new(stream: ClientStream, alarm: Alarm) -> Rc<Self> {
+        let io = RefCell::new(Io {
             stream: Some(stream),
             input: BytesMut::new(),
             output: Output::default(),
+            pipe: None,
             body: Decoder::none(),
             owes_continue: false,
             takes_interim: false,
             eof: false,
             stalled: None,
             streaming: false,
-        })))
+        });
+        Rc::new(Self { io, alarm })
     }
 
     pub(super) fn io(&self) -> RefMut<'_, Io> {
-        self.0.borrow_mut()
+        self.io.borrow_mut()
     }
 
     /// Passes an interim answer on. 100 answers the expectation of the client; others are news for HTTP/1.1 clients.
@@ -96,6 +106,7 @@ impl Io {
     /// Gives the buffer back when nothing is in it.
     pub(super) fn let_go(&mut self) {
         self.streaming = false;
+        self.pipe = None;
         if self.input.is_empty() {
             buffers::give(&mut self.input);
         }
@@ -123,10 +134,20 @@ impl Io {
         let Some(stream) = &mut self.stream else {
             return Poll::Ready(Ok(()));
         };
-        if self.output.is_empty() {
+        let held = self.pipe.as_ref().is_some_and(|pipe| !pipe.is_empty());
+        if self.output.is_empty() && !held {
             return Poll::Ready(Ok(()));
         }
-        let drained = self.output.poll_drain(stream, cx);
+        let mut drained = self.output.poll_drain(stream, cx);
+        if let (Poll::Ready(Ok(())), Some(pipe), ClientStream::Plain(stream)) =
+            (&drained, &mut self.pipe, stream)
+        {
+            let (some, emptied) = pipe.poll_out(cx, &stream.0);
+            if some {
+                self.stalled = None;
+            }
+            drained = emptied;
+        }
         if drained.is_pending() {
             self.stalled.get_or_insert_with(clock::now);
         } else {

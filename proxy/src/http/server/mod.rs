@@ -24,7 +24,6 @@ use super::connection::Client;
 use super::headers;
 use super::io::{ClientStream, ENDING_FRESH};
 use super::service::{refused, serve};
-use crate::alarm::Alarm;
 use crate::clock;
 use crate::h1::head::{Parser, Step};
 use crate::h1::{Decoder, Limits, request};
@@ -48,48 +47,82 @@ enum End {
     Abort,
 }
 
-/// Serves a connection to its end.
-pub(super) async fn serve_http1(client: Rc<Client>, conn: Rc<Conn>) {
-    let mut serving = pin!(run(client, conn));
-    poll_fn(|cx| {
-        clock::turn();
-        serving.as_mut().poll(cx)
-    })
-    .await;
+/// A connection being served: a future that ends with it. Written by hand, since tens of thousands of them wait most of
+/// the time, and what the compiler makes of an `async` block has room for all that it could ever do.
+pub(crate) struct Serving {
+    client: Rc<Client>,
+    conn: Rc<Conn>,
+    /// When the wait for a request began: on a fresh connection, with its handshake.
+    since: Instant,
+    /// No request has come yet.
+    fresh: bool,
+    doing: Doing,
 }
 
-async fn run(client: Rc<Client>, conn: Rc<Conn>) {
-    let alarm = client.worker.alarms.add();
-    let start = clock::now();
-    let mut fresh = true;
-    let end = loop {
-        let begun = clock::now();
-        let since = if fresh { start } else { begun };
-        match poll_fn(|cx| poll_idle(cx, &client, &conn, &alarm, since, fresh)).await {
-            End::Keep => {}
-            end => break end,
+enum Doing {
+    Waits,
+    Exchange(Pin<Box<dyn Future<Output = End>>>),
+    Closing(Pin<Box<dyn Future<Output = ()>>>),
+}
+
+/// Serves a connection to its end.
+pub(super) fn serve_http1(client: Rc<Client>, conn: Rc<Conn>) -> Serving {
+    Serving {
+        client,
+        conn,
+        since: clock::turn(),
+        fresh: true,
+        doing: Doing::Waits,
+    }
+}
+
+impl Future for Serving {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        clock::turn();
+        let this = self.get_mut();
+        loop {
+            let end = match &mut this.doing {
+                Doing::Waits => ready!(poll_idle(cx, &this.client, &this.conn, this.since, this.fresh)),
+                Doing::Exchange(exchange) => ready!(exchange.as_mut().poll(cx)),
+                Doing::Closing(closing) => return closing.as_mut().poll(cx),
+            };
+            match (end, &this.doing) {
+                (End::Keep, Doing::Waits) => {
+                    // The header's time runs from its first octet; on a fresh connection, from the handshake.
+                    if !std::mem::take(&mut this.fresh) {
+                        this.since = clock::now();
+                    }
+                    let (client, conn) = (Rc::clone(&this.client), Rc::clone(&this.conn));
+                    this.doing = Doing::Exchange(Box::pin(exchange(client, conn, this.since)));
+                }
+                (End::Keep, _) => {
+                    this.doing = Doing::Waits;
+                    this.since = clock::now();
+                    this.conn.io().let_go();
+                }
+                (end, _) => {
+                    let Some(unread) = leave(&this.client, &this.conn, end) else {
+                        return Poll::Ready(());
+                    };
+                    let (client, conn) = (Rc::clone(&this.client), Rc::clone(&this.conn));
+                    this.doing = Doing::Closing(Box::pin(close(client, conn, unread)));
+                }
+            }
         }
-        // The header's time runs from its first octet; on a fresh connection, from the handshake.
-        let since = if fresh { start } else { clock::now() };
-        fresh = false;
-        // In a box of its own, so that an idle connection is small.
-        match Box::pin(exchange(&client, &conn, &alarm, since)).await {
-            End::Keep => conn.io().let_go(),
-            end => break end,
-        }
-    };
-    close(&client, &conn, &alarm, end).await;
+    }
+}
+
+impl Drop for Serving {
+    fn drop(&mut self) {
+        // A tunnel may go on with the connection; its task ends here.
+        self.conn.alarm.quiet();
+    }
 }
 
 /// Waits for the first octet of a request.
-fn poll_idle(
-    cx: &mut Context<'_>,
-    client: &Client,
-    conn: &Conn,
-    alarm: &Alarm,
-    since: Instant,
-    fresh: bool,
-) -> Poll<End> {
+fn poll_idle(cx: &mut Context<'_>, client: &Client, conn: &Conn, since: Instant, fresh: bool) -> Poll<End> {
     let io = &mut *conn.io();
     if client.worker.cut.is_given() {
         return Poll::Ready(End::Abort);
@@ -116,7 +149,7 @@ fn poll_idle(
             timeouts.keep_alive.min(left)
         }
     };
-    ready!(alarm.poll(cx, since + limit));
+    ready!(conn.alarm.poll(cx, since + limit));
     Poll::Ready(End::Close)
 }
 
@@ -132,7 +165,6 @@ fn poll_read(
     cx: &mut Context<'_>,
     client: &Client,
     conn: &Conn,
-    alarm: &Alarm,
     parser: &mut Parser,
     due: Instant,
 ) -> Poll<Read> {
@@ -167,7 +199,7 @@ fn poll_read(
             Poll::Pending => break,
         }
     }
-    ready!(alarm.poll(cx, due));
+    ready!(conn.alarm.poll(cx, due));
     // Empty lines are no request.
     Poll::Ready(if io.input.iter().all(|octet| matches!(octet, b'\r' | b'\n')) {
         Read::Ended(End::Close)
@@ -177,10 +209,10 @@ fn poll_read(
 }
 
 /// One request and its answer.
-async fn exchange(client: &Rc<Client>, conn: &Rc<Conn>, alarm: &Alarm, since: Instant) -> End {
+async fn exchange(client: Rc<Client>, conn: Rc<Conn>, since: Instant) -> End {
     let mut parser = Parser::default();
     let due = since + client.live.timeouts.request_header;
-    let read = poll_fn(|cx| poll_read(cx, client, conn, alarm, &mut parser, due)).await;
+    let read = poll_fn(|cx| poll_read(cx, &client, &conn, &mut parser, due)).await;
     let (head, refusal) = match read {
         Read::Head(head) if client.not_tls => {
             conn.io().body = Decoder::until_close();
@@ -215,22 +247,17 @@ async fn exchange(client: &Rc<Client>, conn: &Rc<Conn>, alarm: &Alarm, since: In
     parts.version = head.version;
     parts.headers = head.headers;
     let response = match refusal {
-        Some(refusal) => refused(client, &parts, refusal),
-        None => match answer(client, conn, alarm, parts).await {
+        Some(refusal) => refused(&client, &parts, refusal),
+        None => match answer(&client, &conn, parts).await {
             Some(response) => response,
             None => return End::Drop,
         },
     };
-    respond::respond(client, conn, alarm, asked, response).await
+    respond::respond(&client, &conn, asked, response).await
 }
 
 /// Has a request answered. `None`: the client left meanwhile.
-async fn answer(
-    client: &Rc<Client>,
-    conn: &Rc<Conn>,
-    alarm: &Alarm,
-    parts: Parts,
-) -> Option<Response<Reply>> {
+async fn answer(client: &Rc<Client>, conn: &Rc<Conn>, parts: Parts) -> Option<Response<Reply>> {
     let body = ClientBody::Http1(Http1Body(Rc::clone(conn)));
     let mut serving = pin!(serve(Rc::clone(client), Request::from_parts(parts, body)));
     let half_close_is_end = client.live.http.abort_on_half_close;
@@ -238,7 +265,7 @@ async fn answer(
         if let Poll::Ready(Ok::<_, Infallible>(response)) = serving.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
-        alarm.register(cx.waker());
+        conn.alarm.register(cx.waker());
         if client.worker.cut.is_given() {
             return Poll::Ready(None);
         }
@@ -275,28 +302,31 @@ fn wants_keep(version: Version, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Ends the connection.
-async fn close(client: &Client, conn: &Conn, alarm: &Alarm, end: End) {
-    let unread = {
-        let io = conn.io();
-        let Some(stream) = &io.stream else { return };
-        match end {
-            End::Drop => return,
-            End::Abort => return stream.abort(),
-            End::Keep | End::Close => {}
+/// Ends the connection as far as that takes no time. `None`: it has ended; else whether something was not read.
+fn leave(client: &Client, conn: &Conn, end: End) -> Option<bool> {
+    let io = conn.io();
+    let stream = io.stream.as_ref()?;
+    match end {
+        End::Drop => return None,
+        End::Abort => {
+            stream.abort();
+            return None;
         }
-        !io.input.is_empty() || !io.body.is_done()
-    };
-    if !unread && client.tls.is_none() {
-        // Everything that came was read: the close says FIN and no RST.
-        return;
+        End::Keep | End::Close => {}
     }
+    let unread = !io.input.is_empty() || !io.body.is_done();
+    // Where everything that came was read, the close of the socket says FIN and no RST.
+    (unread || client.tls.is_some()).then_some(unread)
+}
+
+/// Ends the connection in order.
+async fn close(client: Rc<Client>, conn: Rc<Conn>, unread: bool) {
     let due = clock::now() + LINGER;
     let mut told = false;
     let mut read = 0;
     poll_fn(|cx| {
         let io = &mut *conn.io();
-        if client.worker.cut.is_given() || alarm.poll(cx, due).is_ready() {
+        if client.worker.cut.is_given() || conn.alarm.poll(cx, due).is_ready() {
             return Poll::Ready(());
         }
         if !told {

@@ -13,12 +13,13 @@ use http_body::Body;
 
 use super::conn::Conn;
 use super::{End, take_stream};
-use crate::alarm::Alarm;
 use crate::buffers;
 use crate::h1::encode;
 use crate::http::body::Reply;
 use crate::http::connection::Client;
+use crate::http::io::ClientStream;
 use crate::http::{date, headers, upgrade};
+use crate::splice::{self, Pipe};
 
 /// Pieces of a body that are copied together with what is before them.
 const JOINED: usize = 8 * 1024;
@@ -64,7 +65,6 @@ enum State {
 pub(super) async fn respond(
     client: &Rc<Client>,
     conn: &Rc<Conn>,
-    alarm: &Alarm,
     asked: Asked,
     response: Response<Reply>,
 ) -> End {
@@ -81,7 +81,7 @@ pub(super) async fn respond(
         state: State::Head,
     };
     let mut parts = Some(parts);
-    let end = poll_fn(|cx| writer.poll(cx, client, conn, alarm, asked, &mut parts, &mut body)).await;
+    let end = poll_fn(|cx| writer.poll(cx, client, conn, asked, &mut parts, &mut body)).await;
     if switching && end == End::Keep {
         if let Some(switched) = body.into_switched()
             && let Some((stream, first)) = take_stream(conn)
@@ -117,13 +117,11 @@ fn says_close(headers: &HeaderMap) -> bool {
 }
 
 impl Writer {
-    #[expect(clippy::too_many_arguments, reason = "one poll function of one task")]
     fn poll(
         &mut self,
         cx: &mut Context<'_>,
         client: &Client,
         conn: &Conn,
-        alarm: &Alarm,
         asked: Asked,
         parts: &mut Option<Parts>,
         body: &mut Reply,
@@ -140,7 +138,7 @@ impl Writer {
                     Poll::Ready(Err(_)) => return Poll::Ready(End::Drop),
                     Poll::Pending => {
                         let since = io.stalled.unwrap_or_else(crate::clock::now);
-                        ready!(alarm.poll(cx, since + client.live.timeouts.response_write));
+                        ready!(conn.alarm.poll(cx, since + client.live.timeouts.response_write));
                         // An orderly close would look like a whole response.
                         return Poll::Ready(End::Abort);
                     }
@@ -154,12 +152,20 @@ impl Writer {
                 State::Broken if self.framing == Framing::UntilClose => return Poll::Ready(End::Abort),
                 State::Broken => return Poll::Ready(End::Drop),
                 State::Head | State::Body if waits => {
-                    alarm.register(cx.waker());
+                    conn.alarm.register(cx.waker());
                     let io = &mut *conn.io();
                     ready!(io.poll_gone(cx, client.live.http.abort_on_half_close));
                     return Poll::Ready(End::Drop);
                 }
                 State::Head | State::Body => {}
+            }
+            match self.poll_move(cx, conn, body) {
+                Some(Poll::Ready(())) => continue,
+                Some(Poll::Pending) => {
+                    waits = true;
+                    continue;
+                }
+                None => {}
             }
             let put = buffers::with_scratch(|scratch| {
                 if let Some(parts) = parts.take() {
@@ -176,6 +182,35 @@ impl Writer {
                 return Poll::Ready(End::Drop);
             }
         }
+    }
+
+    /// Moves what has come of a large body, if it can go on as it came, to where [`super::conn::Io::poll_drain`] sends it
+    /// from. `None` where it has to be copied.
+    fn poll_move(&mut self, cx: &mut Context<'_>, conn: &Conn, body: &mut Reply) -> Option<Poll<()>> {
+        let Framing::Length(left) = &mut self.framing else {
+            return None;
+        };
+        let io = &mut *conn.io();
+        let worth = io.pipe.is_some() || *left >= splice::LEAST;
+        let plain = matches!(io.stream, Some(ClientStream::Plain(_)));
+        if !(worth && plain && self.state == State::Body && body.is_movable(*left)) {
+            return None;
+        }
+        if io.pipe.is_none() {
+            io.pipe = Pipe::take();
+        }
+        let moved = body.poll_move(cx, io.pipe.as_mut()?);
+        Some(moved.map(|moved| {
+            let rest = moved.map(|count| left.checked_sub(count as u64));
+            self.state = match rest {
+                Ok(Some(0)) => State::Whole,
+                Ok(Some(rest)) => {
+                    *left = rest;
+                    State::Body
+                }
+                Ok(None) | Err(_) => State::Broken,
+            };
+        }))
     }
 
     fn head(
@@ -197,17 +232,20 @@ impl Writer {
         self.keep &= !io.eof;
         encode::status_line(out, asked.version, parts.status);
         let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
+        let (mut dated, mut sized) = (false, false);
         for (name, value) in &parts.headers {
+            dated |= *name == DATE;
+            sized |= *name == CONTENT_LENGTH;
             let ours = *name == TRANSFER_ENCODING || (*name == CONNECTION && !switching);
             if !ours {
                 encode::field(out, name.as_str(), value.as_bytes());
             }
         }
-        if !parts.headers.contains_key(DATE) {
+        if !dated {
             date::write(out);
         }
         match self.framing {
-            Framing::Length(length) if !parts.headers.contains_key(CONTENT_LENGTH) => {
+            Framing::Length(length) if !sized => {
                 encode::field(out, "content-length", length.to_string().as_bytes());
             }
             Framing::Chunked => out.extend_from_slice(b"transfer-encoding: chunked\r\n"),
