@@ -65,7 +65,7 @@ pub(crate) struct Settings {
 pub(crate) struct Orders {
     /// What the peer is to hear.
     pub(crate) wanted: Wanted,
-    /// The session is not wanted for now; the peer is told this text (RFC 9003).
+    /// Administratively shut down; the peer is told this text (RFC 9003).
     pub(crate) shutdown: Option<Arc<str>>,
     /// End the session for good, with this Cease.
     pub(crate) stop: Option<Notification>,

@@ -9,7 +9,7 @@
 pub mod connection;
 mod frame;
 mod guard;
-mod hpack;
+pub(crate) mod hpack;
 mod section;
 mod stream;
 #[cfg(test)]

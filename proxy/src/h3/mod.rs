@@ -4,7 +4,6 @@
 pub mod control;
 pub mod fields;
 pub mod frame;
-pub mod huffman;
 pub mod qpack;
 mod table;
 pub mod varint;

@@ -374,7 +374,7 @@ impl Exchange {
 /// What an answer that did not come counts as, at least.
 const FAILED_IS_AT_LEAST: Duration = Duration::from_secs(1);
 
-/// Statuses by which a server says that it, or what is behind it, is out of order for now.
+/// Statuses by which a server says that it, or what is behind it, is out of order (RFC 9110 sections 15.6.3 to 15.6.5).
 fn is_gateway_error(status: u16) -> bool {
     (502..=504).contains(&status)
 }

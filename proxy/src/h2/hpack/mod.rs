@@ -3,7 +3,7 @@
 pub(crate) mod decode;
 pub(crate) mod encode;
 mod field;
-mod huffman;
+pub(crate) mod huffman;
 mod table;
 
 pub(crate) use self::decode::Decoder;
