@@ -3,15 +3,13 @@
 
 #![no_main]
 
-mod plane;
-
 use std::io::Write;
 use std::net::Shutdown;
 use std::sync::OnceLock;
 
 use libfuzzer_sys::fuzz_target;
 
-use plane::{MARK, Next, Plane, Reader, connect, read_all};
+use sekisho_fuzz::{MARK, Next, Plane, Reader, connect, read_all};
 
 static PLANE: OnceLock<Plane> = OnceLock::new();
 

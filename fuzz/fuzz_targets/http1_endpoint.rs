@@ -3,8 +3,6 @@
 
 #![no_main]
 
-mod plane;
-
 use std::io::Write;
 use std::sync::OnceLock;
 
@@ -13,7 +11,7 @@ use libfuzzer_sys::fuzz_target;
 use sekisho_proxy::h1::head::{Parser, Step};
 use sekisho_proxy::h1::{Decoded, Limits, response};
 
-use plane::{Plane, Script, connect, read_all};
+use sekisho_fuzz::{Plane, Script, connect, read_all};
 
 static PLANE: OnceLock<Plane> = OnceLock::new();
 const REQUEST: &[u8] = b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n";

@@ -1,6 +1,5 @@
 //! A running data plane on loopback, once for the process, before an endpoint of ours in the same process: the targets
 //! play whole connections, through the same code that serves clients.
-#![allow(dead_code, reason = "each target uses a part of it")]
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
