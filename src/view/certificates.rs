@@ -2,9 +2,10 @@ use std::collections::BTreeMap;
 
 use jiff::Timestamp;
 use sekisho_acme::OrderView;
-use sekisho_config::model::{CertificateSource, HostPattern, NameSet};
+use sekisho_config::model::{CertificateSource, HostPattern};
 use serde::Serialize;
 
+use super::word;
 use crate::control::Picture;
 
 /// One certificate that is served or wanted, with the hosts that it is for.
@@ -33,7 +34,7 @@ pub(crate) fn view(picture: &Picture, orders: &[OrderView]) -> Vec<CertificateVi
     for (host, source) in &cluster.certificates {
         let key = match &**source {
             CertificateSource::Secret { secret, .. } => format!("secret {secret}"),
-            CertificateSource::Acme { names, .. } => format!("acme {}", spell(names)),
+            CertificateSource::Acme { names, .. } => format!("acme {}", super::names(names)),
             CertificateSource::Placeholder { .. } => format!("placeholder {host}"),
         };
         by_key
@@ -98,20 +99,4 @@ fn one(
         }
     }
     row
-}
-
-fn spell(names: &NameSet) -> String {
-    names
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-/// The word that an enum's JSON form is.
-fn word(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => String::new(),
-    }
 }

@@ -6,7 +6,7 @@ use sekisho_proxy::route::{self, Found, WonBy};
 use serde::Serialize;
 
 use super::endpoints::{self, EndpointView};
-use super::vips;
+use super::{vips, word};
 use crate::control::Picture;
 
 /// The whole chain for one request: each step with what was found, and whether it is good.
@@ -319,7 +319,7 @@ fn certificate(picture: &Picture, host: Option<&HostName>) -> Step {
             true,
             format!(
                 "{}, by {}, until {}",
-                spell_names(&certificate.names),
+                super::names(&certificate.names),
                 certificate.issuer,
                 certificate.not_after
             ),
@@ -370,20 +370,5 @@ fn spell(route: &sekisho_config::model::Route) -> String {
         route.path.to_string()
     } else {
         format!("{}, {}", route.path, route.conditions)
-    }
-}
-
-fn spell_names(names: &sekisho_config::model::NameSet) -> String {
-    names
-        .iter()
-        .map(ToString::to_string)
-        .collect::<Vec<_>>()
-        .join(" ")
-}
-
-fn word(value: &impl Serialize) -> String {
-    match serde_json::to_value(value) {
-        Ok(serde_json::Value::String(word)) => word,
-        _ => String::new(),
     }
 }

@@ -2,8 +2,6 @@ use std::sync::Arc;
 
 use sekisho_config::model::{AccessLog, LogFormat, Tracing};
 use sekisho_proxy::Live;
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
 
 use crate::support::{Backend, Plane, Then, quick, read_until, soon};
 
@@ -81,11 +79,7 @@ async fn a_client_that_leaves_is_named_and_the_endpoint_let_go() {
     .await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"GET /wait HTTP/1.1\r\nhost: a.test\r\n\r\n")
-        .await
-        .unwrap();
+    let client = plane.ask(b"GET /wait HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
     soon("the request", async {
         while backend.seen().is_empty() {
             tokio::task::yield_now().await;
@@ -94,11 +88,7 @@ async fn a_client_that_leaves_is_named_and_the_endpoint_let_go() {
     .await;
     drop(client);
     soon("the end at the endpoint", backend.closed.recv()).await;
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"GET /half HTTP/1.1\r\nhost: a.test\r\n\r\n")
-        .await
-        .unwrap();
+    let mut client = plane.ask(b"GET /half HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
     read_until(&mut client, "abc").await;
     drop(client);
     soon("the end at the endpoint", backend.closed.recv()).await;

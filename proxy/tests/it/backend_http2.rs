@@ -403,11 +403,9 @@ async fn an_answer_that_is_reset_does_not_look_whole() {
     })
     .await;
     let plane = plane(&endpoint, http2()).await;
-    let mut stream = TcpStream::connect(plane.http()).await.unwrap();
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n")
-        .await
-        .unwrap();
+    let mut stream = plane
+        .ask(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n")
+        .await;
     assert!(read_until(&mut stream, "half").await.ends_with("half"));
     HALF.notify_one();
     let rest = read_all(&mut stream).await;
@@ -490,11 +488,9 @@ async fn what_speaks_no_http2_is_a_bad_gateway() {
     plane.host("a.test", &[backend.address]);
     plane.upstream("a.test", http2());
     plane.publish();
-    let mut stream = TcpStream::connect(plane.http()).await.unwrap();
-    stream
-        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n")
-        .await
-        .unwrap();
+    let mut stream = plane
+        .ask(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n")
+        .await;
     let answer = read_all(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
 }

@@ -244,11 +244,9 @@ async fn an_answer_before_the_end_of_the_request() {
     let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
     plane.host("a.test", &[endpoint.local_addr().unwrap()]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1000000\r\n\r\nabc")
-        .await
-        .unwrap();
+    let mut client = plane
+        .ask(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 1000000\r\n\r\nabc")
+        .await;
     let (mut server, _) = soon("a connection", endpoint.accept()).await.unwrap();
     read_until(&mut server, "abc").await;
     server
@@ -274,11 +272,7 @@ async fn a_post_does_not_meet_a_closed_connection() {
     .await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
-        .await
-        .unwrap();
+    let mut client = plane.ask(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
     read_until(&mut client, "hello").await;
     soon("the end of the connection", backend.closed.recv()).await;
     client
@@ -297,11 +291,9 @@ async fn a_conversation_within_one_exchange() {
     let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
     plane.host("a.test", &[endpoint.local_addr().unwrap()]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n")
-        .await
-        .unwrap();
+    let mut client = plane
+        .ask(b"POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n")
+        .await;
     let (mut server, _) = soon("a connection", endpoint.accept()).await.unwrap();
     read_until(&mut server, "\r\n\r\n").await;
     server

@@ -110,11 +110,7 @@ async fn requests_at_a_time() {
         });
     })
     .await;
-    let mut first = TcpStream::connect(plane.http()).await.unwrap();
-    first
-        .write_all(b"GET /1 HTTP/1.1\r\nhost: a.test\r\n\r\n")
-        .await
-        .unwrap();
+    let first = plane.ask(b"GET /1 HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
     soon("the first at the pod", async {
         while silent.seen().is_empty() {
             tokio::task::yield_now().await;
@@ -128,10 +124,7 @@ async fn requests_at_a_time() {
     drop(first);
     soon("room", async {
         while silent.seen().len() < 2 {
-            let mut next = TcpStream::connect(plane.http()).await.unwrap();
-            next.write_all(b"GET /3 HTTP/1.1\r\nhost: a.test\r\n\r\n")
-                .await
-                .unwrap();
+            let _again = plane.ask(b"GET /3 HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     })

@@ -200,8 +200,7 @@ async fn spoilt_requests_do_no_harm() {
                 }
             }
         }
-        let mut client = TcpStream::connect(plane.http()).await.unwrap();
-        client.write_all(&request).await.unwrap();
+        let mut client = plane.ask(&request).await;
         // Without this an incomplete request would be waited for.
         client.shutdown().await.unwrap();
         read_all(&mut client).await;

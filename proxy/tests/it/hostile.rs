@@ -253,11 +253,7 @@ async fn trailers_pass_to_the_endpoint_but_for_those_that_decide() {
     let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
     plane.host("a.test", &[endpoint.local_addr().unwrap()]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"POST / HTTP/1.1\r\nhost: a.test\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nHost: b.test\r\nContent-Length: 9\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n")
-        .await
-        .unwrap();
+    let mut client = plane.ask(b"POST / HTTP/1.1\r\nhost: a.test\r\ntrailer: x-sum\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nX-Sum: 1\r\nHost: b.test\r\nContent-Length: 9\r\nX-Forwarded-For: 6.6.6.6\r\n\r\n").await;
     let (mut server, _) = soon("a connection", endpoint.accept()).await.unwrap();
     let seen = read_until(&mut server, "x-sum: 1\r\n\r\n").await;
     let (_, body) = seen.split_once("\r\n\r\n").unwrap();
@@ -272,11 +268,9 @@ async fn a_client_that_closes_its_sending_side_gets_its_answer() {
     let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
     plane.host("a.test", &[endpoint.local_addr().unwrap()]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 3\r\n\r\nabc")
-        .await
-        .unwrap();
+    let mut client = plane
+        .ask(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 3\r\n\r\nabc")
+        .await;
     client.shutdown().await.unwrap();
     let (mut server, _) = soon("a connection", endpoint.accept()).await.unwrap();
     read_until(&mut server, "abc").await;
@@ -405,8 +399,7 @@ async fn an_address_has_its_share_of_connections() {
     let get = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
     let mut kept = Vec::new();
     for _ in 0..2 {
-        let mut client = TcpStream::connect(plane.http()).await.unwrap();
-        client.write_all(get).await.unwrap();
+        let mut client = plane.ask(get).await;
         read_until(&mut client, "hello").await;
         kept.push(client);
     }

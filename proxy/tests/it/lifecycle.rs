@@ -134,11 +134,7 @@ async fn connections_beyond_the_limit_are_closed_where_that_is_wished() {
     let backend = Backend::hello().await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
-    let mut first = TcpStream::connect(plane.http()).await.unwrap();
-    first
-        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
-        .await
-        .unwrap();
+    let mut first = plane.ask(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
     read_until(&mut first, "hello").await;
     let mut second = TcpStream::connect(plane.http()).await.unwrap();
     assert_eq!(read_all(&mut second).await, "");
@@ -160,8 +156,7 @@ async fn a_late_worker_sheds() {
     plane.host("a.test", &[backend.address]);
     plane.publish();
     let get = b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n";
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client.write_all(get).await.unwrap();
+    let mut client = plane.ask(get).await;
     read_until(&mut client, "hello").await;
     // No worker is that quick.
     plane.configure(|live| live.http.shed_after = Duration::from_nanos(1));

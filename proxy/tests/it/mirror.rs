@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use sekisho_config::model::{Filters, Http, Mirror, PoolId, Timeouts, VirtualHost};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 
 use crate::support::{Backend, HELLO, Plane, Then, nowhere, quick, read_until, soon};
 
@@ -159,11 +159,9 @@ async fn copies_are_bounded() {
     // Too large, and gone before its end: no copy, and its place is free again.
     assert!(plane.raw(post(&"x".repeat(101))).await.ends_with("hello"));
     ended(&plane, "too_large", 1.0).await;
-    let mut stream = TcpStream::connect(plane.http()).await.unwrap();
-    stream
-        .write_all(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 10\r\n\r\nhalf")
-        .await
-        .unwrap();
+    let stream = plane
+        .ask(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 10\r\n\r\nhalf")
+        .await;
     soon("the request at the pod", async {
         while backend.connections.load(Ordering::SeqCst) == 0 {
             tokio::time::sleep(Duration::from_millis(5)).await;
@@ -194,13 +192,9 @@ fn gathered(most: u64) -> Filters {
 async fn a_pod_is_asked_when_the_body_is_whole() {
     let backend = Backend::hello().await;
     let plane = plane(backend.address, (quick(), Http::default()), |_| gathered(100)).await;
-    let mut stream = TcpStream::connect(plane.http()).await.unwrap();
-    stream
-        .write_all(
+    let mut stream = plane.ask(
             b"POST / HTTP/1.1\r\nhost: a.test\r\nexpect: 100-continue\r\ntransfer-encoding: chunked\r\ntrailer: x-sum\r\n\r\n",
-        )
-        .await
-        .unwrap();
+        ).await;
     assert_eq!(
         read_until(&mut stream, "\r\n\r\n").await,
         "HTTP/1.1 100 Continue\r\n\r\n"

@@ -182,11 +182,7 @@ async fn only_a_harmless_request_is_sent_again() {
         .await;
         plane.host("a.test", &[backend.address]);
         plane.publish();
-        let mut client = TcpStream::connect(plane.http()).await.unwrap();
-        client
-            .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
-            .await
-            .unwrap();
+        let mut client = plane.ask(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
         read_until(&mut client, "hello").await;
         client.write_all(request.as_bytes()).await.unwrap();
         let answer = read_all(&mut client).await;
@@ -331,11 +327,7 @@ async fn a_new_snapshot_in_the_middle_of_a_request() {
     let new = Backend::hello().await;
     plane.host("a.test", &[old.address]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
-        .await
-        .unwrap();
+    let mut client = plane.ask(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
     assert!(read_until(&mut client, "hello").await.starts_with("HTTP/1.1 200"));
     plane.host("a.test", &[new.address]);
     plane.publish();

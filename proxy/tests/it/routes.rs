@@ -92,8 +92,7 @@ async fn a_request_that_must_not_be_repeated_gets_502() {
         let mut plane = plane(&[&silent, &other][..endpoints]).await;
         route(&mut plane, other.address, false);
         plane.publish();
-        let mut client = TcpStream::connect(plane.http()).await.unwrap();
-        client.write_all(request.as_bytes()).await.unwrap();
+        let mut client = plane.ask(request.as_bytes()).await;
         asked(&silent, 1).await;
         route(&mut plane, silent.address, false);
         route(&mut plane, other.address, true);

@@ -286,6 +286,13 @@ impl Plane {
         read_all(&mut stream).await
     }
 
+    /// A new connection that has said this.
+    pub(crate) async fn ask(&self, octets: impl AsRef<[u8]>) -> TcpStream {
+        let mut client = TcpStream::connect(self.http()).await.unwrap();
+        client.write_all(octets.as_ref()).await.unwrap();
+        client
+    }
+
     /// `GET path` with `Connection: close`.
     pub(crate) async fn fetch(&self, host: &str, path: &str) -> String {
         self.raw(format!(

@@ -19,8 +19,7 @@ async fn a_header_that_does_not_end() {
         ..quick()
     })
     .await;
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client.write_all(b"GET / HTTP/1.1\r\nhost:").await.unwrap();
+    let mut client = plane.ask(b"GET / HTTP/1.1\r\nhost:").await;
     assert!(read_all(&mut client).await.starts_with("HTTP/1.1 408"));
     // Who says nothing gets nothing.
     let mut client = TcpStream::connect(plane.http()).await.unwrap();
@@ -37,11 +36,7 @@ async fn a_second_header_that_does_not_end() {
     let backend = Backend::hello().await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
-        .await
-        .unwrap();
+    let mut client = plane.ask(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
     read_until(&mut client, "hello").await;
     client.write_all(b"GET / HT").await.unwrap();
     assert!(read_all(&mut client).await.starts_with("HTTP/1.1 408"));
@@ -57,11 +52,7 @@ async fn an_idle_connection() {
     let backend = Backend::hello().await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
-        .await
-        .unwrap();
+    let mut client = plane.ask(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
     assert!(read_all(&mut client).await.ends_with("hello"));
 }
 
@@ -75,11 +66,9 @@ async fn a_body_that_does_not_come() {
     let mut backend = Backend::hello().await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 9\r\n\r\nabc")
-        .await
-        .unwrap();
+    let mut client = plane
+        .ask(b"POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 9\r\n\r\nabc")
+        .await;
     let answer = read_all(&mut client).await;
     assert!(answer.starts_with("HTTP/1.1 408"), "{answer}");
     backend.closed.recv().await.unwrap();
@@ -133,11 +122,7 @@ async fn a_client_that_does_not_read() {
     .await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
-        .await
-        .unwrap();
+    let client = plane.ask(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
     // The endpoint is let go, long before the client reads.
     backend.closed.recv().await.unwrap();
     let lines = plane.finish().await;
@@ -162,11 +147,9 @@ async fn a_tunnel_where_nothing_moves() {
     .await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n")
-        .await
-        .unwrap();
+    let mut client = plane
+        .ask(b"GET / HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade\r\nupgrade: x\r\n\r\n")
+        .await;
     assert!(read_all(&mut client).await.starts_with("HTTP/1.1 101"));
     let lines = plane.finish().await;
     assert_eq!(
@@ -185,11 +168,7 @@ async fn an_old_or_busy_connection_is_closed_in_order() {
     let backend = Backend::hello().await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
-        .await
-        .unwrap();
+    let mut client = plane.ask(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
     assert!(
         !read_until(&mut client, "hello")
             .await
@@ -205,11 +184,7 @@ async fn an_old_or_busy_connection_is_closed_in_order() {
         "{last}"
     );
     plane.configure(|live| live.timeouts.connection_age = Duration::ZERO);
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client
-        .write_all(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n")
-        .await
-        .unwrap();
+    let mut client = plane.ask(b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\n").await;
     let only = read_all(&mut client).await;
     assert!(only.is_empty() || only.ends_with("hello"), "{only}");
 }

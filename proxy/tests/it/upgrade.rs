@@ -51,8 +51,7 @@ async fn octets_pass_both_ways_until_both_sides_close() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_reset_is_passed_on() {
     let (plane, mut backend) = echo().await;
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client.write_all(ASK.as_bytes()).await.unwrap();
+    let mut client = plane.ask(ASK.as_bytes()).await;
     read_until(&mut client, "first").await;
     client.set_zero_linger().unwrap();
     drop(client);
@@ -69,8 +68,7 @@ async fn http_and_tls_are_nothing_to_upgrade_to() {
         let request = format!(
             "GET / HTTP/1.1\r\nhost: a.test\r\nconnection: upgrade, http2-settings, close\r\nhttp2-settings: x\r\nupgrade: {protocol}\r\n\r\n"
         );
-        let mut client = TcpStream::connect(plane.http()).await.unwrap();
-        client.write_all(request.as_bytes()).await.unwrap();
+        let mut client = plane.ask(request.as_bytes()).await;
         assert!(
             read_until(&mut client, "hello").await.starts_with("HTTP/1.1 200"),
             "{protocol}"
@@ -90,8 +88,7 @@ async fn an_upgrade_that_is_declined_is_an_answer() {
     let backend = Backend::hello().await;
     plane.host("a.test", &[backend.address]);
     plane.publish();
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client.write_all(ASK.as_bytes()).await.unwrap();
+    let mut client = plane.ask(ASK.as_bytes()).await;
     let answer = read_until(&mut client, "hello").await;
     assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     // And the connection goes on.
@@ -105,8 +102,7 @@ async fn an_upgrade_that_is_declined_is_an_answer() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_tunnel_outlives_every_change() {
     let (mut plane, _backend) = echo().await;
-    let mut client = TcpStream::connect(plane.http()).await.unwrap();
-    client.write_all(ASK.as_bytes()).await.unwrap();
+    let mut client = plane.ask(ASK.as_bytes()).await;
     read_until(&mut client, "first").await;
     for _ in 0..20 {
         plane.cluster().hosts.clear();

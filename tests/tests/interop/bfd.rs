@@ -6,12 +6,12 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail, ensure};
 use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
-use sekisho_tests::lab::{Appliance, BOX, Bird, BirdVersion, Daemon, State, program, wait_for};
+use sekisho_tests::lab::{Appliance, BOX, Bird, BirdVersion, Daemon, State, program, vty, wait_for};
 use serde_json::Value;
 
 use crate::Case;
 use crate::cases::case;
-use crate::peer::{Kind, Setup, configuration, vty};
+use crate::peer::{Kind, Setup, configuration};
 use crate::rig::{PATIENCE, PEER_V4, Rig, established, find};
 
 /// Longer than every wait of a case: what is gone before was not ended by the hold timer.

@@ -551,11 +551,7 @@ async fn what_comes_between_requests_is_nobodys_answer() {
         let endpoint = TcpListener::bind("127.0.0.1:0").await.unwrap();
         plane.host("a.test", &[endpoint.local_addr().unwrap()]);
         plane.publish();
-        let mut client = TcpStream::connect(plane.http()).await.unwrap();
-        client
-            .write_all(&octets("GET / HTTP/1.1|host: a.test||"))
-            .await
-            .unwrap();
+        let mut client = plane.ask(&octets("GET / HTTP/1.1|host: a.test||")).await;
         let (mut first, _) = soon("a connection", endpoint.accept()).await.unwrap();
         let mut buffer = Vec::new();
         first.read_buf(&mut buffer).await.unwrap();

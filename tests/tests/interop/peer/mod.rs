@@ -4,10 +4,7 @@ pub(crate) mod configuration;
 mod exabgp;
 
 use std::fs;
-use std::io::{Read, Write};
 use std::net::IpAddr;
-use std::os::unix::net::UnixStream;
-use std::path::Path;
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,7 +12,7 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use sekisho_tests::lab::{BOX, Bird, BirdVersion, Daemon, Netns, State, program, wait_for};
+use sekisho_tests::lab::{BOX, Bird, BirdVersion, Daemon, Netns, State, program, vty, wait_for};
 
 use self::configuration::{bird, exabgp as exabgp_text, frr, gobgp, openbgpd};
 use self::exabgp::ExaBgp;
@@ -349,32 +346,6 @@ impl Peer {
             bail!("it has not heard {prefix}: {}", text.trim())
         }
     }
-}
-
-/// Speaks to a daemon of FRR as vtysh does: each command ends with NUL, each answer with three and a result code. (vtysh itself
-/// wants PAM, which needs an installed package.)
-pub(crate) fn vty(socket: &Path, commands: &[&str]) -> Result<String> {
-    let mut stream = UnixStream::connect(socket)?;
-    stream.set_read_timeout(Some(Duration::from_secs(5)))?;
-    let mut said = String::new();
-    for words in ["enable"].iter().chain(commands) {
-        stream.write_all(words.as_bytes())?;
-        stream.write_all(&[0])?;
-        let mut answer = Vec::new();
-        let code = loop {
-            let mut octet = [0; 1];
-            stream.read_exact(&mut octet)?;
-            answer.extend_from_slice(&octet);
-            if let [.., 0, 0, 0, code] = answer[..] {
-                break code;
-            }
-        };
-        answer.truncate(answer.len() - 4);
-        said.push_str(&String::from_utf8_lossy(&answer));
-        // CMD_SUCCESS, or CMD_WARNING of a command that changes nothing.
-        ensure!(code <= 1, "it answers {code} to {words:?}: {said}");
-    }
-    Ok(said)
 }
 
 impl Drop for Peer {
