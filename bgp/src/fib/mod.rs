@@ -129,10 +129,12 @@ impl Inbox {
     ) {
         self.ways.extend(ways);
         if self.routes.is_empty() {
+            // Each prefix stands in it once: there is nothing to fold.
+            self.folded = routes.len();
             self.routes = routes;
-        } else {
-            self.routes.extend(routes);
+            return;
         }
+        self.routes.extend(routes);
         // While the kernel is slow, many changes to few prefixes must not pile up.
         if self.routes.len() > 2 * self.folded + FOLD {
             let latest: HashMap<_, _> = self.routes.drain(..).collect();

@@ -265,11 +265,17 @@ impl<T: Default> PrefixMap<T> {
             .collect()
     }
 
-    /// Whether there is a prefix around what stands at a place, not itself, whose value `wanted` picks.
-    pub(crate) fn any_around(&self, place: Spot, wanted: impl Fn(&T) -> bool) -> bool {
+    /// Whether there is a prefix around what stands at a place, not itself, whose value `wanted` picks. Of lengths that `may` be
+    /// wanted only: each that is asked for is a walk through memory.
+    pub(crate) fn any_around(
+        &self,
+        place: Spot,
+        may: impl Fn(u8) -> bool,
+        wanted: impl Fn(&T) -> bool,
+    ) -> bool {
         match place {
-            Spot::V4(at) => self.v4.any_around(at, wanted),
-            Spot::V6(at) => self.v6.any_around(at, wanted),
+            Spot::V4(at) => self.v4.any_around(at, may, wanted),
+            Spot::V6(at) => self.v6.any_around(at, may, wanted),
         }
     }
 
@@ -360,14 +366,17 @@ impl<B: Bits, T> Arm<B, T> {
         Some(&mut slot.value)
     }
 
-    fn any_around(&self, at: u32, wanted: impl Fn(&T) -> bool) -> bool {
+    fn any_around(&self, at: u32, may: impl Fn(u8) -> bool, wanted: impl Fn(&T) -> bool) -> bool {
         let Some(slot) = self.slots.get(at).filter(|slot| slot.length != VACANT) else {
             return false;
         };
         let Some(wider) = slot.length.checked_sub(1) else {
             return false;
         };
-        self.covering(slot.bits, wider).any(|(_, value)| wanted(value))
+        self.lengths_to(wider)
+            .filter(|length| may(*length))
+            .filter_map(|length| self.get(slot.bits.truncate(length), length))
+            .any(wanted)
     }
 
     fn at(&self, at: u32) -> Option<(Prefix, &T)> {
@@ -388,19 +397,16 @@ impl<B: Bits, T> Arm<B, T> {
     }
 
     fn covering(&self, bits: B, length: u8) -> impl Iterator<Item = (Prefix, &T)> {
-        let lengths = self
-            .lengths
-            .iter()
-            .take(usize::from(length) + 1)
-            .enumerate()
-            .rev();
-        lengths
-            .filter(|(_, count)| **count > 0)
-            .filter_map(move |(length, _)| {
-                let length = u8::try_from(length).ok()?;
-                let bits = bits.truncate(length);
-                Some((bits.prefix(length)?, self.get(bits, length)?))
-            })
+        self.lengths_to(length).filter_map(move |length| {
+            let bits = bits.truncate(length);
+            Some((bits.prefix(length)?, self.get(bits, length)?))
+        })
+    }
+
+    /// The lengths in use up to this one, longest first.
+    fn lengths_to(&self, length: u8) -> impl Iterator<Item = u8> {
+        let used = (0..=length).zip(&self.lengths).rev();
+        used.filter(|(_, count)| **count > 0).map(|(length, _)| length)
     }
 
     fn iter(&self) -> impl Iterator<Item = (Prefix, &T)> {

@@ -59,7 +59,9 @@ proptest! {
             prop_assert_eq!(map.find_next(prefix), Some(place));
             prop_assert_eq!(map.entry_at(prefix).0, place);
             let around = model.iter().any(|(wider, value)| wider != prefix && wider.covers(prefix) && value % 2 == 1);
-            prop_assert_eq!(map.any_around(place, |value| value % 2 == 1), around);
+            prop_assert_eq!(map.any_around(place, |_| true, |value| value % 2 == 1), around);
+            let even = model.keys().any(|wider| wider != prefix && wider.covers(prefix) && wider.length() % 2 == 0);
+            prop_assert_eq!(map.any_around(place, |length| length % 2 == 0, |_| true), even);
         }
         let odd = map.places(|value| value % 2 == 1);
         let mut odd: Vec<_> = odd.into_iter().map(|place| map.at(place).unwrap().0).collect();

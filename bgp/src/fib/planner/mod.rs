@@ -23,6 +23,7 @@ use super::targets::{TargetId, Targets};
 use crate::rib::{ForwardingId, Gateways, PrefixMap, Spot};
 pub(super) use failure::Failure;
 use others::Others;
+use wishes::Wanted;
 
 /// Kernel table `local`: addresses that the box accepts packets for.
 pub(super) const LOCAL_TABLE: u32 = 255;
@@ -68,6 +69,7 @@ pub(super) struct Planner {
     objects_supported: bool,
     ways: HashMap<ForwardingId, Gateways>,
     routes: PrefixMap<Route>,
+    wanted: Wanted,
     targets: Targets,
     objects: Objects,
     /// Prefixes to compare.
@@ -127,6 +129,7 @@ impl Planner {
             objects_supported: true,
             ways: HashMap::new(),
             routes: PrefixMap::default(),
+            wanted: Wanted::default(),
             targets: Targets::default(),
             objects: Objects::default(),
             dirty: VecDeque::new(),

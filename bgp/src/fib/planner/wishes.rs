@@ -28,6 +28,43 @@ impl Stance {
     }
 }
 
+/// How many routes of each length are wanted: where there is none that is shorter, nothing leads on.
+#[derive(Debug)]
+pub(super) struct Wanted {
+    v4: [u32; 33],
+    v6: [u32; 129],
+}
+
+impl Default for Wanted {
+    fn default() -> Self {
+        Self {
+            v4: [0; 33],
+            v6: [0; 129],
+        }
+    }
+}
+
+impl Wanted {
+    /// Whether any of this length is, of the family that stands at this place.
+    fn has(&self, place: Spot, length: u8) -> bool {
+        let counts = match place {
+            Spot::V4(_) => &self.v4[..],
+            Spot::V6(_) => &self.v6,
+        };
+        counts.get(usize::from(length)).is_some_and(|count| *count > 0)
+    }
+
+    fn changes(&mut self, prefix: &Prefix, was: bool, is: bool) {
+        let counts = match prefix.is_ipv4() {
+            true => &mut self.v4[..],
+            false => &mut self.v6,
+        };
+        if let Some(count) = counts.get_mut(usize::from(prefix.length())) {
+            *count = *count + u32::from(is) - u32::from(was);
+        }
+    }
+}
+
 impl Planner {
     /// Ways that lead somewhere else now, or are new.
     pub(in crate::fib) fn way(&mut self, way: ForwardingId, gateways: Gateways) {
@@ -70,7 +107,10 @@ impl Planner {
         }
         drop(prefixes);
         lingering.retain(|place| {
-            let leads_on = self.routes.any_around(*place, |wider| wider.wanted.is_some());
+            let may = |length| self.wanted.has(*place, length);
+            let leads_on = self
+                .routes
+                .any_around(*place, may, |wider| wider.wanted.is_some());
             if leads_on {
                 self.wish(*place, None, 0);
             }
@@ -128,9 +168,11 @@ impl Planner {
 
     /// Changes what is wanted of a prefix. Its failures are forgotten.
     pub(super) fn wish(&mut self, place: Spot, wanted: Option<ForwardingId>, lingers: u16) {
-        let Some(route) = self.routes.value_mut(place) else {
+        let Some((prefix, route)) = self.routes.at_mut(place) else {
             return;
         };
+        self.wanted
+            .changes(&prefix, route.wanted.is_some(), wanted.is_some());
         let before = self.stance.wish(route);
         (route.wanted, route.lingers, route.left_over) = (wanted, lingers, false);
         let after = self.stance.wish(route);
