@@ -354,6 +354,47 @@ async fn half_an_answer_never_looks_whole() {
     assert_eq!(lines[0]["ended_by"], "upstream");
 }
 
+/// An endpoint that begins its answer before it has the body, and says no more.
+async fn hasty() -> (SocketAddr, JoinSet<()>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut task = JoinSet::new();
+    task.spawn(async move {
+        while let Ok((mut stream, _)) = listener.accept().await {
+            read_until(&mut stream, "\r\n\r\n").await;
+            let begun = b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n5\r\nhello\r\n";
+            stream.write_all(begun).await.unwrap();
+            let _ = stream.read_to_end(&mut Vec::new()).await;
+        }
+    });
+    (address, task)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_that_is_malformed_behind_the_beginning_of_its_answer() {
+    let (mut plane, _hello) = plane().await;
+    let (address, _task) = hasty().await;
+    plane.host("a.test", &[address]);
+    plane.publish();
+    let connection = quic(&plane).await;
+    let post = [&[(":method", "POST")], &GET[1..], &[("content-length", "10")]].concat();
+    let large = section(&[("x", &"x".repeat(100_000))]);
+    for (behind, want) in [
+        (frame_of(DATA, b"more than there was to be"), Code::MESSAGE_ERROR),
+        (
+            [frame_of(DATA, b"ten octets"), frame_of(HEADERS, &large)].concat(),
+            Code::EXCESSIVE_LOAD,
+        ),
+    ] {
+        let (mut send, mut receive) = connection.open_bi().await.unwrap();
+        send.write_all(&request(&post, &[])).await.unwrap();
+        assert!(text(&mut receive, "hello").await.ends_with("hello"));
+        send.write_all(&behind).await.unwrap();
+        // The stream and no other.
+        assert_eq!(heard(&mut receive).await, Said::Reset(want.0));
+    }
+}
+
 // As octets.
 
 const GET: [(&str, &str); 4] = [

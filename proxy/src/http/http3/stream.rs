@@ -202,10 +202,14 @@ async fn reply(response: Response<Reply>, respond: &Respond) {
     respond.0.borrow_mut().section(Some(parts.status), &parts.headers);
     drop(parts);
     poll_fn(|cx| {
-        let mut sender = respond.0.borrow_mut();
         loop {
-            if !last && sender.is_room() {
-                match Pin::new(&mut body).poll_frame(cx) {
+            // Asked while nobody holds the sender: the body of the request, which may be read meanwhile, breaks it off where it
+            // is broken itself.
+            let wants = !last && respond.0.borrow().is_room();
+            let polled = wants.then(|| Pin::new(&mut body).poll_frame(cx));
+            let mut sender = respond.0.borrow_mut();
+            if let Some(polled) = polled {
+                match polled {
                     Poll::Ready(None) => last = true,
                     // Half an answer must not look whole.
                     Poll::Ready(Some(Err(_))) => {
