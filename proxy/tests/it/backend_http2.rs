@@ -494,3 +494,38 @@ async fn what_speaks_no_http2_is_a_bad_gateway() {
     let answer = read_all(&mut stream).await;
     assert!(answer.starts_with("HTTP/1.1 502"), "{answer}");
 }
+
+/// The endpoint is done before its client is, and goes on reading.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_came_of_a_request_until_its_answer_was_over_does_not_look_whole() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let mut endpoint = JoinSet::new();
+    endpoint.spawn(async move {
+        let (stream, _) = listener.accept().await.unwrap();
+        let mut h2 = h2::server::handshake(stream).await.unwrap();
+        let (request, mut respond) = h2.accept().await.unwrap().unwrap();
+        hello(&mut respond);
+        let mut body = request.into_body();
+        let reading = async {
+            while let Some(piece) = body.data().await {
+                piece?;
+            }
+            Ok::<_, h2::Error>(())
+        };
+        tokio::select! {
+            ended = reading => ended,
+            _ = h2.accept() => panic!("there is no other request"),
+        }
+    });
+    let mut plane = Plane::start().await;
+    plane.configure(|live| live.timeouts.request_body = Duration::from_millis(300));
+    plane.host("a.test", &[address]);
+    plane.upstream("a.test", http2());
+    plane.publish();
+    let begun = "POST / HTTP/1.1\r\nhost: a.test\r\ntransfer-encoding: chunked\r\n\r\n3\r\nabc\r\n";
+    let mut client = plane.ask(begun).await;
+    assert!(read_all(&mut client).await.ends_with("hello"));
+    let ended = soon("the end of the request", endpoint.join_next()).await;
+    assert!(ended.unwrap().unwrap().is_err());
+}

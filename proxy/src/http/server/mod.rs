@@ -11,6 +11,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use http::header::{CONNECTION, EXPECT};
 use http::request::Parts;
 use http::{HeaderMap, Method, Request, Response, Uri, Version};
@@ -24,10 +25,10 @@ use super::connection::Client;
 use super::headers;
 use super::io::{ClientStream, ENDING_FRESH};
 use super::service::{refused, serve};
-use crate::clock;
 use crate::h1::head::{Parser, Step};
 use crate::h1::{Decoder, Limits, request};
 use crate::tunnel::Abort;
+use crate::{buffers, clock};
 
 /// How long, and for how many octets, a client is listened to after the last answer, so that what it is still sending
 /// does not destroy the answer on its way (RFC 9112 section 9.6).
@@ -103,11 +104,11 @@ impl Future for Serving {
                     this.conn.io().let_go();
                 }
                 (end, _) => {
-                    let Some(unread) = leave(&this.client, &this.conn, end) else {
+                    let Some((stream, unread)) = leave(&this.client, &this.conn, end) else {
                         return Poll::Ready(());
                     };
                     let (client, conn) = (Rc::clone(&this.client), Rc::clone(&this.conn));
-                    this.doing = Doing::Closing(Box::pin(close(client, conn, unread)));
+                    this.doing = Doing::Closing(Box::pin(close(client, conn, stream, unread)));
                 }
             }
         }
@@ -302,10 +303,10 @@ fn wants_keep(version: Version, headers: &HeaderMap) -> bool {
     }
 }
 
-/// Ends the connection as far as that takes no time. `None`: it has ended; else whether something was not read.
-fn leave(client: &Client, conn: &Conn, end: End) -> Option<bool> {
-    let io = conn.io();
-    let stream = io.stream.as_ref()?;
+/// Ends the connection as far as that takes no time. `None`: it has ended; else what is left of it, and whether something was
+/// not read.
+fn leave(client: &Client, conn: &Conn, end: End) -> Option<(ClientStream, bool)> {
+    let (stream, first) = take_stream(conn)?;
     match end {
         End::Drop => return None,
         End::Abort => {
@@ -314,46 +315,44 @@ fn leave(client: &Client, conn: &Conn, end: End) -> Option<bool> {
         }
         End::Keep | End::Close => {}
     }
-    let unread = !io.input.is_empty() || !io.body.is_done();
+    let unread = !first.is_empty() || !conn.io().body.is_done();
     // Where everything that came was read, the close of the socket says FIN and no RST.
-    (unread || client.tls.is_some()).then_some(unread)
+    (unread || client.tls.is_some()).then_some((stream, unread))
 }
 
 /// Ends the connection in order.
-async fn close(client: Rc<Client>, conn: Rc<Conn>, unread: bool) {
+async fn close(client: Rc<Client>, conn: Rc<Conn>, mut stream: ClientStream, unread: bool) {
     let due = clock::now() + LINGER;
     let mut told = false;
-    let mut read = 0;
+    let (mut input, mut read) = (BytesMut::new(), 0);
     poll_fn(|cx| {
-        let io = &mut *conn.io();
         if client.worker.cut.is_given() || conn.alarm.poll(cx, due).is_ready() {
             return Poll::Ready(());
         }
         if !told {
-            let Some(stream) = &mut io.stream else {
-                return Poll::Ready(());
-            };
-            if ready!(Pin::new(stream).poll_shutdown(cx)).is_err() {
+            if ready!(Pin::new(&mut stream).poll_shutdown(cx)).is_err() {
                 return Poll::Ready(());
             }
             told = true;
         }
-        io.body = Decoder::none();
-        while unread && read < LINGER_BYTES && !io.eof {
-            io.input.clear();
-            match ready!(io.poll_fill(cx)) {
-                Ok(count) => read += count,
-                Err(_) => break,
+        while unread && read < LINGER_BYTES {
+            input.clear();
+            match ready!(buffers::poll_fill(&mut stream, cx, &mut input, false)) {
+                Ok(count @ 1..) => read += count,
+                _ => break,
             }
         }
         Poll::Ready(())
     })
     .await;
+    buffers::give(&mut input);
 }
 
-/// Takes the stream out of a connection, and what was read from it and not used.
+/// Takes the stream out of a connection, and what was read from it and not used. Whoever still reads the body of a request,
+/// on behalf of an endpoint that has answered it, finds it cut off.
 fn take_stream(conn: &Conn) -> Option<(ClientStream, bytes::Bytes)> {
     let io = &mut *conn.io();
+    io.eof = true;
     let first = io.input.split().freeze();
     io.stream.take().map(|stream| (stream, first))
 }
