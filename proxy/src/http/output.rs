@@ -23,6 +23,9 @@ impl Output {
     }
 
     /// Writes `head`, `body` and `tail`, or keeps what the stream does not take now. Gives the number of octets written.
+    ///
+    /// # Errors
+    /// Nothing was written. Behind the first octet an error shows when what is left is to be sent.
     pub(crate) fn put(
         &mut self,
         stream: &mut (impl AsyncWrite + Unpin),
@@ -52,13 +55,13 @@ impl Output {
                 Pin::new(&mut *stream).poll_write_vectored(cx, &pieces)
             };
             match polled {
-                Poll::Ready(Ok(0)) => return Err(io::ErrorKind::WriteZero.into()),
-                Poll::Ready(Ok(count)) => {
+                Poll::Ready(Ok(0)) if written == 0 => return Err(io::ErrorKind::WriteZero.into()),
+                Poll::Ready(Err(error)) if written == 0 => return Err(error),
+                Poll::Ready(Ok(count @ 1..)) => {
                     written += count;
                     self.unflushed = true;
                 }
-                Poll::Ready(Err(error)) => return Err(error),
-                Poll::Pending => break,
+                Poll::Ready(_) | Poll::Pending => break,
             }
         }
         if written < whole {
@@ -70,8 +73,7 @@ impl Output {
                     self.queue.push_back(piece.slice(gone..));
                 }
             }
-        } else if let Poll::Ready(flushed) = Pin::new(stream).poll_flush(cx) {
-            flushed?;
+        } else if let Poll::Ready(Ok(())) = Pin::new(stream).poll_flush(cx) {
             self.unflushed = false;
         }
         Ok(written)
@@ -124,6 +126,46 @@ mod tests {
     use tokio::io::{AsyncReadExt, duplex};
 
     use super::*;
+
+    /// Takes so many octets, and then nothing more.
+    struct Breaks(usize);
+
+    impl AsyncWrite for Breaks {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            octets: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            let count = self.0.min(octets.len());
+            self.0 -= count;
+            Poll::Ready(if count == 0 {
+                Err(io::ErrorKind::ConnectionReset.into())
+            } else {
+                Ok(count)
+            })
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    /// What has left has left: nobody may believe that nothing was sent.
+    #[tokio::test]
+    async fn an_error_behind_the_first_octet_shows_later() {
+        for (takes, want) in [(0, None), (3, Some(3)), (7, Some(7)), (8, Some(8))] {
+            let (mut stream, mut output) = (Breaks(takes), Output::default());
+            let body = || Some(Bytes::from_static(b"body"));
+            let put = poll_fn(|cx| Poll::Ready(output.put(&mut stream, cx, b"head", body(), b""))).await;
+            assert_eq!(put.ok(), want, "{takes}");
+            let drained = poll_fn(|cx| output.poll_drain(&mut stream, cx)).await;
+            assert_eq!(drained.is_err(), want.is_some(), "{takes}");
+        }
+    }
 
     #[tokio::test]
     async fn pieces_arrive_whole_and_in_order() {
