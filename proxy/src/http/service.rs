@@ -127,8 +127,12 @@ fn own(answer: filter::Answer, exchange: &Rc<Exchange>) -> Response<Reply> {
         fields.remove(CONTENT_LENGTH);
         fields.remove(CONTENT_TYPE);
     }
+    // They take the place of the box's own, but not of each other: there may be several of one name.
+    for (name, _) in &headers {
+        fields.remove(name);
+    }
     for (name, value) in headers {
-        fields.insert(name, value);
+        fields.append(name, value);
     }
     response
 }
@@ -515,6 +519,10 @@ fn check_fields(client: &Client, parts: &http::request::Parts) -> Result<(), Ref
         let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         if !path.starts_with('/') && path != "*" {
             return Err(Refusal::Malformed);
+        }
+        // HTTP/1.1 and HTTP/3 know it before they read on.
+        if path.len() > client.live.http.max_uri_bytes {
+            return Err(Refusal::Uri);
         }
     }
     if parts.headers.len() > client.live.http.max_headers {

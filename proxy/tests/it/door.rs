@@ -221,12 +221,13 @@ async fn a_service_says_no_or_nothing() {
             ][..],
         ),
         (
-            "HTTP/1.1 302 Found\r\nlocation: https://login.test/\r\nset-cookie: a=b\r\ncontent-length: 0\r\n\r\n",
+            "HTTP/1.1 302 Found\r\nlocation: https://login.test/\r\nset-cookie: a=b\r\nset-cookie: c=d\r\ncontent-length: 0\r\n\r\n",
             Then::Keep,
             &[
                 "HTTP/1.1 302",
                 "\r\nlocation: https://login.test/\r\n",
                 "\r\nset-cookie: a=b\r\n",
+                "\r\nset-cookie: c=d\r\n",
             ],
         ),
         (

@@ -569,6 +569,7 @@ async fn streams_that_are_reset_at_once() {
 async fn limits() {
     let (plane, backend) = plane_with(Http {
         max_header_bytes: 8192,
+        max_uri_bytes: 256,
         max_concurrent_streams: 3,
         max_requests_per_connection: 5,
         ..Http::default()
@@ -599,6 +600,12 @@ async fn limits() {
         assert_eq!(got, want, "{size}");
     }
     assert_eq!(backend.seen().len(), 1);
+    for (length, want) in [(256, 200), (257, 414)] {
+        let path = format!("/{}", "x".repeat(length - 1));
+        let mut raw = Raw::begin(&plane).await;
+        raw.send(&only(&[GET[0], GET[1], GET[2], (":path", &path)])).await;
+        assert_eq!(raw.verdict().await, Said::Status(1, want), "{length}");
+    }
     // Streams at a time.
     let mut raw = Raw::begin(&plane).await;
     for id in [1, 3, 5, 7] {
