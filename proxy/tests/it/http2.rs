@@ -886,3 +886,22 @@ async fn what_does_not_change_to_websocket_does_not_look_so() {
     raw.send(&frame(HEADERS, END_HEADERS, 1, &block(&fields))).await;
     assert_eq!(raw.verdict().await, Said::Status(1, 405));
 }
+
+/// An extended CONNECT has no content, whatever it says: to an endpoint the next request on the connection would be it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_announces_a_body_swallows_no_other_request() {
+    let (plane, backend) = plane().await;
+    let mut raw = Raw::begin(&plane).await;
+    let fields = [CONNECT, &[("content-length", "60")]].concat();
+    raw.send(&frame(HEADERS, END_HEADERS, 1, &block(&fields))).await;
+    assert_eq!(raw.next().await, Said::Status(1, 502));
+    raw.send(&get(3)).await;
+    let said = raw.until(|said| matches!(said, Said::Status(3, _))).await;
+    assert_eq!(said.last(), Some(&Said::Status(3, 200)));
+    let seen = backend.seen();
+    assert!(
+        seen[0].starts_with("GET /chat ") && !seen[0].contains("content-length"),
+        "{seen:?}"
+    );
+    assert!(seen[1].starts_with("GET / "), "{seen:?}");
+}

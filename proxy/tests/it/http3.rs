@@ -1303,3 +1303,19 @@ async fn what_does_not_change_to_websocket_does_not_look_so() {
         assert_eq!(plain(heard(&mut receive).await), status(code));
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_upgrade_that_announces_a_body_swallows_no_other_request() {
+    let (plane, backend) = plane().await;
+    let connection = quic(&plane).await;
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
+    let fields = [CONNECT, &[("content-length", "60")]].concat();
+    send.write_all(&request(&fields, &[])).await.unwrap();
+    assert_eq!(plain(heard(&mut receive).await), status(502));
+    assert_eq!(plain(ask(&connection, &with(&[])).await), status(200));
+    assert!(
+        !backend.seen()[0].contains("content-length"),
+        "{:?}",
+        backend.seen()
+    );
+}

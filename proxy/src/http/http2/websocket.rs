@@ -4,7 +4,9 @@ use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use aws_lc_rs::rand;
 use base64::Engine;
 use base64::engine::general_purpose::STANDARD;
-use http::header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE};
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use http::request::Parts;
 use http::{HeaderMap, HeaderValue, Method};
 
@@ -30,6 +32,8 @@ pub(in crate::http) fn ask(parts: &mut Parts) -> Option<WebSocket> {
     let key = STANDARD.encode(nonce);
     let asked = WebSocket { accept: accept(&key) };
     let fields = &mut parts.headers;
+    // What follows is no content (RFC 9110 section 9.3.6); to a pod it would be that of a GET, and if need be the next request.
+    fields.remove(CONTENT_LENGTH);
     fields.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_str(&key).ok()?);
     fields
         .entry(SEC_WEBSOCKET_VERSION)
