@@ -168,6 +168,11 @@ impl Compiled {
         }
     }
 
+    /// The field that a client must not set by itself.
+    pub(super) fn owned(&self) -> Option<&HeaderName> {
+        self.user_header.as_ref()
+    }
+
     /// Makes the header section of a request that passes what the pod is to see.
     pub(crate) fn pass(&self, headers: &mut HeaderMap, user: &str) {
         if self.strip {

@@ -156,9 +156,11 @@ impl Compiled {
 
     /// Whether a field of this name says who the client is, once it was let in.
     pub(crate) fn decides(&self, name: &HeaderName) -> bool {
-        self.jwt
-            .as_ref()
-            .is_some_and(|jwt| jwt.owned().any(|owned| owned == name))
+        self.basic.as_ref().and_then(basic::Compiled::owned) == Some(name)
+            || self
+                .jwt
+                .as_ref()
+                .is_some_and(|jwt| jwt.owned().any(|owned| owned == name))
             || self.auth.as_ref().is_some_and(|auth| auth.copy.contains(name))
     }
 

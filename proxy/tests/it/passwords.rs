@@ -117,6 +117,24 @@ async fn who_may_come_in() {
     assert!(!format!("{lines:?}").contains("hunter2"));
 }
 
+/// A server may join the trailers of a request with its header section.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_let_in_is_nobody_else_behind_the_body() {
+    let backend = Backend::hello().await;
+    let plane = plane(&backend, |_| {}).await;
+    let answer = plane
+        .raw(format!(
+            "POST / HTTP/1.1\r\nhost: a.test\r\nauthorization: Basic {}\r\nconnection: close\r\n\
+             transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n0\r\nx-user: root\r\nx-sum: 1\r\n\r\n",
+            STANDARD.encode("ann:hunter2")
+        ))
+        .await;
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let seen = backend.seen().remove(0);
+    assert!(seen.contains("\r\nx-user: ann\r\n"), "{seen}");
+    assert!(seen.ends_with("\r\n0\r\nx-sum: 1\r\n\r\n"), "{seen}");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn the_combined_log_names_the_user_and_the_field_may_go_on() {
     let backend = Backend::hello().await;
