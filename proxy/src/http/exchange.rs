@@ -21,8 +21,8 @@ use crate::door::Ticket;
 use crate::health::{Sign, passive};
 use crate::moment::Moment;
 use crate::snapshot::{CompiledEndpoint, CompiledPool, Finished, Place};
-use crate::trace::Span;
 use crate::trace::context::Context;
+use crate::trace::{self, Span};
 use crate::{clock, filter, metrics};
 
 /// Who ended an exchange before its end.
@@ -481,18 +481,15 @@ impl Exchange {
             .unwrap_or_default()
             .as_nanos();
         let at = |instant: Instant| wall.saturating_sub(now.saturating_duration_since(instant).as_nanos());
-        let field = |value: &Option<HeaderValue>| {
-            let value = value.as_ref()?;
-            Some(String::from_utf8_lossy(value.as_bytes()).into_owned())
-        };
+        let field = |value: &Option<HeaderValue>| value.as_ref().map(|value| trace::text(value.as_bytes()));
         let mut span = Span {
             start: at(self.started),
             end: wall,
             chosen: self.chosen.get().map(at),
             connected: self.connected.get().map(at),
             first_byte: self.first_byte.get().map(at),
-            method: self.method.to_string(),
-            path: self.path.borrow().clone(),
+            method: trace::text(self.method.as_str().as_bytes()),
+            path: trace::text(self.path.borrow().as_bytes()),
             scheme: self.client.scheme(),
             protocol: self.protocol().trim_start_matches("HTTP/"),
             client: self.address.to_string(),

@@ -41,6 +41,14 @@ pub(crate) struct Span {
     pub(crate) ended: Option<(&'static str, &'static str)>,
 }
 
+/// Octets of a text that a client has sent, at most: spans wait by the thousand for a collector that does not answer.
+const LONGEST: usize = 1024;
+
+/// What a client has sent, as a span holds it.
+pub(crate) fn text(octets: &[u8]) -> String {
+    String::from_utf8_lossy(octets.get(..LONGEST).unwrap_or(octets)).into_owned()
+}
+
 impl Span {
     /// A span of which nothing but its place is known.
     pub(crate) fn new(context: Context) -> Self {
@@ -80,5 +88,23 @@ impl Span {
             (Some(namespace), Some(ingress)) => format!("{} {namespace}/{ingress}", self.method),
             _ => self.method.clone(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_clients_send_is_held_in_part() {
+        for (sent, want) in [
+            (3, 3),
+            (LONGEST, LONGEST),
+            (LONGEST + 1, LONGEST),
+            (60_000, LONGEST),
+        ] {
+            assert_eq!(text(&vec![b'x'; sent]).len(), want);
+        }
+        assert_eq!(text(b"a\xff"), "a\u{fffd}");
     }
 }
