@@ -9,7 +9,7 @@ use super::body::Decoder;
 use super::head::{Fault, Limits, Parser, Step, is_token};
 
 /// Octets of a method at most. The longest registered one has 17.
-const MAX_METHOD: usize = 32;
+pub(crate) const MAX_METHOD: usize = 32;
 
 /// A request's header section.
 #[derive(Debug)]

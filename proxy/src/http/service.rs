@@ -21,7 +21,7 @@ use super::exchange::{Exchange, Phase, Target};
 use super::respond::Respond;
 use super::{coded, forward, grpc, headers, host, http2};
 use crate::compress::{self, Coding};
-use crate::h1::request::plain_length;
+use crate::h1::request::{MAX_METHOD, plain_length};
 use crate::path::{Normal, normal_form};
 use crate::route::Asked;
 use crate::snapshot::Snapshot;
@@ -518,6 +518,9 @@ fn check_fields(client: &Client, parts: &http::request::Parts) -> Result<(), Ref
         // RFC 9113 section 8.3.1.
         let path = parts.uri.path_and_query().map_or("/", PathAndQuery::as_str);
         if !path.starts_with('/') && path != "*" {
+            return Err(Refusal::Malformed);
+        }
+        if parts.method.as_str().len() > MAX_METHOD {
             return Err(Refusal::Malformed);
         }
         // HTTP/1.1 and HTTP/3 know it before they read on.

@@ -85,8 +85,12 @@ async fn requests() {
     let ok = Said::Status(1, 200);
     let bad = Said::Status(1, 400);
     let malformed = Said::Reset(1, PROTOCOL);
+    let long = "A".repeat(33);
+    let method = |method| only(&[(":method", method), GET[1], GET[2], GET[3]]);
     judge(vec![
         ("plain", get(1), ok.clone()),
+        ("method of 32 octets", method(&long[1..]), ok.clone()),
+        ("method of 33 octets", method(&long), bad.clone()),
         ("upper case", fields(&[("X-a", "b")]), malformed.clone()),
         ("no method", only(&GET[1..]), malformed.clone()),
         ("no scheme", only(&[GET[0], GET[2], GET[3]]), malformed.clone()),

@@ -518,10 +518,16 @@ async fn what_is_a_request() {
     };
     let large = "x".repeat(70_000);
     let path = format!("/{}", "x".repeat(17_000));
+    let method = "A".repeat(33);
     let mut wrong = Vec::new();
     let mut passed = 0;
     let cases: Vec<(&str, Vec<u8>, Said)> = vec![
         ("plain", with(&[]), ok.clone()),
+        (
+            "method of 33 octets",
+            request(&[&[(":method", &*method)], &GET[1..]].concat(), &[]),
+            status(400),
+        ),
         (
             "host alone",
             request(&[GET[0], GET[1], GET[3], ("host", "a.test")], &[]),
@@ -831,6 +837,27 @@ async fn floods_end_the_connection() {
     soon("the end", flood).await;
     assert_eq!(closed(&connection.closed().await), load);
     assert!(plane.metric("sekisho_http3_closed_total", &[("reason", "reset_flood")]) > 0.5);
+    // Requests that the box has to give up as soon as it has sent them on: their bodies are longer than they say, or their
+    // trailers too large. And those that are none.
+    let post = [&[(":method", "POST")], &GET[1..], &[("content-length", "1")]].concat();
+    let large = frame_of(HEADERS, &section(&[("x", &"x".repeat(70_000))]));
+    for octets in [
+        request(&post, &[frame_of(DATA, b"more")]),
+        request(&post, &[frame_of(DATA, b"1"), large]),
+        request(&GET[1..], &[]),
+        vec![],
+    ] {
+        let connection = quic(&plane).await;
+        let flood = async {
+            while let Ok((mut send, _receive)) = connection.open_bi().await {
+                let _ = send.write_all(&octets).await;
+                let _ = send.finish();
+            }
+        };
+        soon("the end", flood).await;
+        assert_eq!(closed(&connection.closed().await), load);
+    }
+    assert!(plane.metric("sekisho_http3_closed_total", &[("reason", "reset_flood")]) > 4.5);
     // Frames that mean nothing, on a request and beside it.
     for (uni, first, again) in [
         (false, with(&[]), frame_of(DATA, b"")),
@@ -852,16 +879,18 @@ async fn floods_end_the_connection() {
         assert_eq!(closed(&soon("the end", connection.closed()).await), load);
     }
     assert!(plane.metric("sekisho_http3_closed_total", &[("reason", "control_flood")]) > 2.5);
-    // Streams that nobody knows.
-    let connection = quic(&plane).await;
-    let flood = async {
-        while let Ok(mut send) = connection.open_uni().await {
-            let _ = send.write_all(&[0x21]).await;
-            let _ = send.finish();
-        }
-    };
-    soon("the end", flood).await;
-    assert_eq!(closed(&connection.closed().await), load);
+    // Streams that nobody knows, and those that end before they say what they are.
+    for kind in [&[0x21][..], &[]] {
+        let connection = quic(&plane).await;
+        let flood = async {
+            while let Ok(mut send) = connection.open_uni().await {
+                let _ = send.write_all(kind).await;
+                let _ = send.finish();
+            }
+        };
+        soon("the end", flood).await;
+        assert_eq!(closed(&connection.closed().await), load);
+    }
     // The box is as well as before.
     assert_eq!(fetch(&mut client(&plane).await, "/").await.0, 200);
 }

@@ -181,8 +181,14 @@ impl Http3Request {
     fn malformed(&mut self) -> BodyError {
         self.over = true;
         self.receiver.stop(Code::MESSAGE_ERROR);
-        self.respond.0.borrow_mut().reset(Code::MESSAGE_ERROR);
+        self.break_off(Code::MESSAGE_ERROR);
         BodyError::Length
+    }
+
+    /// Resets the answer for a fault of the client, which counts as if it had taken the request back: the endpoint has it.
+    fn break_off(&self, why: Code) {
+        self.receiver.link.reset();
+        self.respond.0.borrow_mut().reset(why);
     }
 
     fn trailers(&mut self, section: &[u8]) -> Result<HeaderMap, BodyError> {
@@ -223,7 +229,7 @@ impl Http3Request {
                     Broken::Fault => io::ErrorKind::InvalidData.into(),
                     Broken::Large => {
                         // A trailer section; the answer may have begun.
-                        self.respond.0.borrow_mut().reset(Code::EXCESSIVE_LOAD);
+                        self.break_off(Code::EXCESSIVE_LOAD);
                         io::ErrorKind::InvalidData.into()
                     }
                 };

@@ -265,8 +265,11 @@ async fn follow(link: &Link, stream: &mut RecvStream, seen: &Seen) -> Result<(),
     let (kind, taken) = loop {
         match stream.read_chunk(CHUNK, true).await {
             Ok(Some(chunk)) => begun.extend_from_slice(&chunk.bytes),
-            // It may end before it has said what it is (RFC 9114 section 6.2).
-            Ok(None) | Err(_) => return Ok(()),
+            // It may end before it has said what it is (RFC 9114 section 6.2), but not all the time.
+            Ok(None) | Err(_) => {
+                link.idle(1);
+                return Ok(());
+            }
         }
         if let Some(read) = varint::read(&begun) {
             break read;

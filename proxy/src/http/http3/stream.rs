@@ -50,6 +50,10 @@ pub(super) async fn answer(link: Rc<Link>, send: SendStream, receive: RecvStream
             return reply(response, &respond).await;
         }
         Err(No::Reset(why)) => {
+            // That the client has taken it back was counted when it was read.
+            if why != Code::REQUEST_CANCELLED {
+                link.reset();
+            }
             receiver.stop(why);
             return respond.0.borrow_mut().reset(why);
         }
