@@ -6,9 +6,8 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use netlink_sys::protocols::NETLINK_ROUTE;
-use netlink_sys::{AsyncSocket, SocketAddr, TokioSocket};
+use netlink_sys::{AsyncSocket, Socket, SocketAddr, TokioSocket};
 use socket2::{SockFilter, SockRef};
-use tokio::time::timeout;
 
 use super::message::{self, Heard, Said};
 use super::nexthop;
@@ -36,9 +35,9 @@ const EPERM: i32 = 1;
 const EINVAL: i32 = 22;
 const EOPNOTSUPP: i32 = 95;
 
-/// The request socket.
+/// The request socket. It blocks: the kernel does what it is asked for in the thread that asks.
 pub(super) struct Requests {
-    socket: TokioSocket,
+    socket: Socket,
     buffer: BytesMut,
     sequence: u32,
     /// Port of this socket: events that carry it are about our own changes.
@@ -58,12 +57,14 @@ pub(super) enum RequestError {
 
 impl Requests {
     pub(super) fn open() -> io::Result<Self> {
-        let mut socket = TokioSocket::new(NETLINK_ROUTE)?;
-        let port = socket.socket_mut().bind_auto()?.port_number();
-        socket.socket_ref().set_rx_buf_sz(RECEIVE_BUFFER)?;
+        let mut socket = Socket::new(NETLINK_ROUTE)?;
+        let port = socket.bind_auto()?.port_number();
+        socket.set_rx_buf_sz(RECEIVE_BUFFER)?;
         // Answers without a copy of the request, with words where the kernel has some.
-        socket.socket_ref().set_cap_ack(true)?;
-        socket.socket_ref().set_ext_ack(true)?;
+        socket.set_cap_ack(true)?;
+        socket.set_ext_ack(true)?;
+        SockRef::from(&socket).set_read_timeout(Some(ANSWER_TIMEOUT))?;
+        SockRef::from(&socket).set_write_timeout(Some(ANSWER_TIMEOUT))?;
         Ok(Self {
             socket,
             buffer: BytesMut::with_capacity(DATAGRAM),
@@ -73,8 +74,8 @@ impl Requests {
     }
 
     /// Whether the kernel knows nexthop objects.
-    pub(super) async fn has_objects(&mut self) -> Result<bool, RequestError> {
-        match self.dump_part(Part::Objects, &mut |_| {}).await {
+    pub(super) fn has_objects(&mut self) -> Result<bool, RequestError> {
+        match self.dump_part(Part::Objects, &mut |_| {}) {
             Ok(_) => Ok(true),
             Err(RequestError::Io(error)) if matches!(error.raw_os_error(), Some(EINVAL | EOPNOTSUPP)) => {
                 Ok(false)
@@ -85,10 +86,10 @@ impl Requests {
 
     /// Links, nexthop objects where there are any, routes of all tables. `None` comes before each try: what came before it is
     /// void.
-    pub(super) async fn dump(
+    pub(super) fn dump(
         &mut self,
         objects: bool,
-        each: &mut (dyn FnMut(Option<Said>) + Send),
+        each: &mut dyn FnMut(Option<Said>),
     ) -> Result<(), RequestError> {
         for _ in 0..DUMP_TRIES {
             each(None);
@@ -100,7 +101,7 @@ impl Requests {
                 Part::Routes(false),
             ] {
                 if objects || part != Part::Objects {
-                    interrupted |= self.dump_part(part, each).await?;
+                    interrupted |= self.dump_part(part, each)?;
                 }
             }
             if !interrupted {
@@ -110,11 +111,7 @@ impl Requests {
         Ok(())
     }
 
-    async fn dump_part(
-        &mut self,
-        part: Part,
-        each: &mut (dyn FnMut(Option<Said>) + Send),
-    ) -> Result<bool, RequestError> {
+    fn dump_part(&mut self, part: Part, each: &mut dyn FnMut(Option<Said>)) -> Result<bool, RequestError> {
         let sequence = self.next_sequence();
         let mut request = Vec::new();
         match part {
@@ -122,10 +119,10 @@ impl Requests {
             Part::Objects => nexthop::dump(sequence, &mut request),
             Part::Routes(ipv4) => message::dump_routes(ipv4, sequence, &mut request),
         }
-        self.send(&request).await?;
+        self.send(&request)?;
         let mut interrupted = false;
         loop {
-            for heard in self.receive().await? {
+            for heard in self.receive()? {
                 if heard.sequence != sequence {
                     continue;
                 }
@@ -144,7 +141,7 @@ impl Requests {
 
     /// Sends operations, many in one datagram, and waits for the answer to the last of each. Those of which it is not known what
     /// became of them are returned as not answered, with the error.
-    pub(super) async fn apply(
+    pub(super) fn apply(
         &mut self,
         ops: Vec<Op>,
         loopback: u32,
@@ -170,7 +167,7 @@ impl Requests {
                 }
                 sent.push((op, Outcome::Done));
             }
-            match self.exchange(&request, first, &mut sent).await {
+            match self.exchange(&request, first, &mut sent) {
                 Ok(()) => answered.append(&mut sent),
                 Err(error) => {
                     let unanswered = sent.into_iter().map(|(op, _)| op).chain(waiting).collect();
@@ -183,15 +180,15 @@ impl Requests {
 
     /// Numbers of the messages count up from `first`. The kernel has dealt with all of them when the last is answered; of the others
     /// it only speaks when it refuses.
-    async fn exchange(
+    fn exchange(
         &mut self,
         request: &[u8],
         first: u32,
         sent: &mut [(Op, Outcome)],
     ) -> Result<(), RequestError> {
-        self.send(request).await?;
+        self.send(request)?;
         loop {
-            for heard in self.receive().await? {
+            for heard in self.receive()? {
                 let Some(Said::Answer { errno, text }) = heard.said else {
                     continue;
                 };
@@ -219,20 +216,20 @@ impl Requests {
         }
     }
 
-    async fn send(&mut self, request: &[u8]) -> Result<(), RequestError> {
+    fn send(&mut self, request: &[u8]) -> Result<(), RequestError> {
         let kernel = SocketAddr::new(0, 0);
-        let send = poll_fn(|cx| self.socket.poll_send_to(cx, request, &kernel));
-        timeout(ANSWER_TIMEOUT, send)
-            .await
-            .map_err(|_| RequestError::Silent)??;
-        Ok(())
+        uninterrupted(|| self.socket.send_to(request, &kernel, 0)).map(drop)
     }
 
-    async fn receive(&mut self) -> Result<Vec<Heard>, RequestError> {
-        let receive = receive(&self.socket, &mut self.buffer);
-        Ok(timeout(ANSWER_TIMEOUT, receive)
-            .await
-            .map_err(|_| RequestError::Silent)??)
+    fn receive(&mut self) -> Result<Vec<Heard>, RequestError> {
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(DATAGRAM);
+            let (_, sender) = uninterrupted(|| self.socket.recv_from(&mut self.buffer, 0))?;
+            if is_kernel(&sender) {
+                return Ok(message::read(&self.buffer));
+            }
+        }
     }
 
     fn next_sequence(&mut self) -> u32 {
@@ -279,7 +276,30 @@ impl Events {
     ///
     /// Cancel-safe: yes.
     pub(super) async fn next(&mut self) -> io::Result<Vec<Heard>> {
-        receive(&self.socket, &mut self.buffer).await
+        loop {
+            self.buffer.clear();
+            self.buffer.reserve(DATAGRAM);
+            let sender = poll_fn(|cx| self.socket.poll_recv_from(cx, &mut self.buffer)).await?;
+            if is_kernel(&sender) {
+                return Ok(message::read(&self.buffer));
+            }
+        }
+    }
+}
+
+/// Other processes may write to our ports; only the kernel (port 0) is heard.
+fn is_kernel(sender: &SocketAddr) -> bool {
+    sender.port_number() == 0
+}
+
+/// A call of the socket, again where a signal ends it: with a time limit it is not taken up by itself.
+fn uninterrupted<T>(mut call: impl FnMut() -> io::Result<T>) -> Result<T, RequestError> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Err(RequestError::Silent),
+            done => return Ok(done?),
+        }
     }
 }
 
@@ -297,18 +317,6 @@ fn not_caused_by(own: u32) -> [SockFilter; 4] {
         SockFilter::new(RETURN, 0, 0, 0),
         SockFilter::new(RETURN, 0, 0, u32::MAX),
     ]
-}
-
-async fn receive(socket: &TokioSocket, buffer: &mut BytesMut) -> io::Result<Vec<Heard>> {
-    loop {
-        buffer.clear();
-        buffer.reserve(DATAGRAM);
-        let sender = poll_fn(|cx| socket.poll_recv_from(cx, buffer)).await?;
-        // Other processes may write to our port; only the kernel (port 0) is heard.
-        if sender.port_number() == 0 {
-            return Ok(message::read(buffer));
-        }
-    }
 }
 
 fn explain(errno: i32, text: Option<String>) -> String {

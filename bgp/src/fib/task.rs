@@ -6,6 +6,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use sekisho_config::model::Prefix;
 use tokio::sync::watch;
+use tokio::task::spawn_blocking;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, info, warn};
@@ -24,8 +25,10 @@ const RESYNC_DELAY: Duration = Duration::from_millis(200);
 /// Wait after an error of the sockets, or without permission.
 const RETRY_SOCKETS: Duration = Duration::from_secs(5);
 const RETRY_PERMISSION: Duration = Duration::from_secs(30);
-/// Operations between two looks at the inbox.
+/// Operations that the kernel is given together.
 const BATCH: usize = 1024;
+/// So many times between two looks at the inbox.
+const BATCHES: usize = 4;
 /// Where the kernel says whether a change of a nexthop object is told to listeners route by route.
 const COMPAT_MODE: &str = "/proc/sys/net/ipv4/nexthop_compat_mode";
 /// How long the way out may take.
@@ -100,10 +103,10 @@ impl Task {
         // First listen, then read: nothing can slip between.
         let mut requests = Requests::open()?;
         let mut events = Events::open(requests.port)?;
-        self.objects = requests.has_objects().await?;
+        self.objects = requests.has_objects()?;
         self.planner.objects_supported(self.objects);
         self.tell_kernel();
-        self.resync(&mut requests).await?;
+        self.resync(&mut requests)?;
         let left_over = self.planner.left_over();
         self.shared.left_over.send_if_modified(|known| {
             let first = known.is_none();
@@ -115,9 +118,9 @@ impl Task {
         loop {
             self.take_inbox();
             if self.resync_at.is_some_and(|at| at <= Instant::now()) {
-                self.resync(&mut requests).await?;
+                self.resync(&mut requests)?;
             }
-            self.write(&mut requests).await?;
+            requests = self.write(requests).await?;
             self.report();
             if self.is_finished() {
                 return Ok(());
@@ -246,18 +249,44 @@ impl Task {
         }
     }
 
-    async fn write(&mut self, requests: &mut Requests) -> Result<(), RequestError> {
+    /// Writes some batches. While the kernel works on one, in a thread of its own, the next one is planned: nothing new is taken
+    /// in meanwhile.
+    async fn write(&mut self, mut requests: Requests) -> Result<Requests, RequestError> {
         if !self.may_write() {
-            return Ok(());
+            return Ok(requests);
         }
-        let ops = self.planner.next(BATCH);
-        if ops.is_empty() {
-            if self.planner.pending() == 0 {
-                self.error = None;
+        let mut ops = self.planner.next(BATCH);
+        for batches_left in (0..BATCHES).rev() {
+            if ops.is_empty() {
+                break;
             }
-            return Ok(());
+            let ahead = batches_left > 0 && Planner::may_plan_ahead(&ops);
+            let loopback = self.view.loopback();
+            let flight = spawn_blocking(move || {
+                let answers = requests.apply(ops, loopback);
+                (requests, answers)
+            });
+            ops = if ahead {
+                self.planner.next(BATCH)
+            } else {
+                Vec::new()
+            };
+            let (back, (answered, mut unanswered, error)) = flight.await.map_err(io::Error::other)?;
+            requests = back;
+            self.answered(answered);
+            if let Some(error) = error {
+                unanswered.append(&mut ops);
+                self.planner.unanswered(unanswered);
+                return self.gave_up(error).map(|()| requests);
+            }
         }
-        let (answered, unanswered, error) = requests.apply(ops, self.view.loopback()).await;
+        if self.planner.pending() == 0 {
+            self.error = None;
+        }
+        Ok(requests)
+    }
+
+    fn answered(&mut self, answered: Vec<(Op, Outcome)>) {
         let now = Instant::now().into_std();
         let mut refused = None;
         for (op, outcome) in answered {
@@ -271,25 +300,21 @@ impl Task {
         if let Some(error) = refused {
             self.fail(error);
         }
-        self.planner.unanswered(unanswered);
-        match error {
-            None => {
-                if self.planner.pending() == 0 {
-                    self.error = None;
-                }
-                Ok(())
-            }
-            Some(error @ RequestError::NotPermitted) => {
-                self.metrics.errors.inc();
-                self.paused_until = Some(Instant::now() + RETRY_PERMISSION);
-                self.fail(error.to_string());
-                Ok(())
-            }
-            Some(error) => Err(error),
-        }
     }
 
-    async fn resync(&mut self, requests: &mut Requests) -> Result<(), RequestError> {
+    /// A batch was not dealt with as a whole: without permission nothing is written for a while, whatever else opens the
+    /// sockets anew.
+    fn gave_up(&mut self, error: RequestError) -> Result<(), RequestError> {
+        if !matches!(error, RequestError::NotPermitted) {
+            return Err(error);
+        }
+        self.metrics.errors.inc();
+        self.paused_until = Some(Instant::now() + RETRY_PERMISSION);
+        self.fail(error.to_string());
+        Ok(())
+    }
+
+    fn resync(&mut self, requests: &mut Requests) -> Result<(), RequestError> {
         let before = self.planner.others_installed();
         let planner = &mut self.planner;
         let (mut links, mut others) = (Vec::new(), Vec::new());
@@ -312,7 +337,7 @@ impl Task {
             Some(Said::Route(route)) => others.push(route),
             Some(_) => {}
         };
-        requests.dump(self.objects, &mut each).await?;
+        requests.dump(self.objects, &mut each)?;
         self.resync_at = None;
         self.view.reset(links, other_objects, others.into_iter());
         self.publish();

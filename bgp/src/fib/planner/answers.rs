@@ -21,13 +21,14 @@ impl Planner {
                 return;
             }
         };
-        let place = self.sent.pop_front();
+        let learned = key.table == self.stance.settings.table;
+        let place = if learned { self.sent.pop_front() } else { None };
         if matches!(outcome, Outcome::Refused(_)) {
             let failure = Failure::after(self.failed.get(&key), now);
             self.failed.insert(key, failure);
             return;
         }
-        if key.table == self.stance.settings.table {
+        if learned {
             let here = |place: &Spot| self.routes.at(*place).is_some_and(|(at, _)| at == key.prefix);
             let place = match place.filter(here) {
                 Some(place) => {
@@ -61,6 +62,7 @@ impl Planner {
 
     /// The answer never came, or permission is missing: the whole batch is tried again, whenever that is.
     pub(in crate::fib) fn unanswered(&mut self, ops: impl IntoIterator<Item = Op>) {
+        self.sent.clear();
         for op in ops {
             match op {
                 Op::Replace(key, _) | Op::Delete(key) if key.table == self.stance.settings.table => {

@@ -74,7 +74,7 @@ pub(super) struct Planner {
     objects: Objects,
     /// Prefixes to compare.
     dirty: VecDeque<Spot>,
-    /// Places of what [`Self::next`] returned last, in its order, which is mostly that of the answers.
+    /// Places of what [`Self::next`] returned and nobody has answered yet, in its order, which is that of the answers.
     sent: VecDeque<Spot>,
     /// Prefixes whose way has been refused.
     waiting: Vec<Prefix>,

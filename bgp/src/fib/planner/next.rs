@@ -17,9 +17,9 @@ enum Compared {
 }
 
 impl Planner {
-    /// What to send next, at most about `limit` messages; all of it has to be answered before the next call.
+    /// What to send next, at most about `limit` messages; all of it has to be answered before the next call, unless
+    /// [`Self::may_plan_ahead`].
     pub(in crate::fib) fn next(&mut self, limit: usize) -> Vec<Op> {
-        self.sent.clear();
         let ops = self.objects.next(&self.ways, limit);
         if !ops.is_empty() {
             return ops;
@@ -62,6 +62,14 @@ impl Planner {
             ops = self.objects.next_unused(limit);
         }
         ops
+    }
+
+    /// Whether [`Self::next`] may be called once before these are answered, if nothing else is told meanwhile: each of them is about a
+    /// route of its own, and no other route waits for it. Answers come in order.
+    pub(in crate::fib) fn may_plan_ahead(flying: &[Op]) -> bool {
+        flying
+            .iter()
+            .all(|op| matches!(op, Op::Replace(..) | Op::Delete(_)))
     }
 
     fn wait(&mut self, place: Spot) {

@@ -560,7 +560,11 @@ proptest! {
                 Step::Install(install_routes) => { set.install_routes = install_routes; planner.configure(set); }
                 Step::Objects(objects) => { set.nexthop_objects = objects; planner.configure(set); }
                 Step::Time => { now += LINGER; planner.expire(now); }
-                Step::Carry { limit, refuse } => for (count, op) in planner.next(limit).into_iter().enumerate() {
+                Step::Carry { limit, refuse } => {
+                    let mut ops = planner.next(limit);
+                    let ahead = if Planner::may_plan_ahead(&ops) { planner.next(limit) } else { vec![] };
+                    ops.extend(ahead);
+                    for (count, op) in ops.into_iter().enumerate() {
                     if let (Op::DeleteObject(id), true) = (&op, set.install_routes && set.nexthop_objects) {
                         let with_it = kernel.routes.iter().filter(|(key, target)| key.table == set.table && **target == Target::Object(*id));
                         for (key, _) in with_it {
@@ -571,9 +575,13 @@ proptest! {
                     }
                     let outcome = if refuse && count == 0 { refused() } else { kernel.apply(&op) };
                     planner.answered(op, &outcome, now);
-                },
+                    }
+                }
                 Step::Lose { limit } => {
-                    let ops = planner.next(limit);
+                    let mut ops = planner.next(limit);
+                    if Planner::may_plan_ahead(&ops) {
+                        ops.append(&mut planner.next(limit));
+                    }
                     for op in &ops { kernel.apply(op); }
                     planner.unanswered(ops);
                     // Whoever gets no answer reads everything again.
