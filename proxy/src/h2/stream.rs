@@ -205,8 +205,12 @@ impl Streams {
         self.slots.iter().flatten()
     }
 
+    pub(crate) fn len(&self) -> usize {
+        self.slots.len() - self.free.len()
+    }
+
     pub(crate) fn is_empty(&self) -> bool {
-        self.free.len() == self.slots.len()
+        self.len() == 0
     }
 
     /// A stream was reset by us: the client may not have heard it yet (RFC 9113 section 5.1).

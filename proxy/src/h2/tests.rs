@@ -208,6 +208,43 @@ fn a_stream_that_is_reset_before_it_is_looked_at_is_none() {
     assert!(core.streams_are_empty() && said(&mut core).is_empty());
 }
 
+/// However many streams are opened and reset before anybody looks at them, and however many beside them are refused, so that
+/// there are more new ones than resets.
+#[test]
+fn streams_that_nobody_has_looked_at_are_not_without_end() {
+    let mut core = begun();
+    say(&mut core, &[post(1), post(3), post(5)].concat()).unwrap();
+    let mut open = std::collections::VecDeque::from([1, 3, 5]);
+    for id in (7..400).step_by(4) {
+        let rst = frame(frame::RST_STREAM, 0, open.pop_front().unwrap(), &[0, 0, 0, 8]);
+        say(&mut core, &[rst, post(id), post(id + 2)].concat()).unwrap();
+        open.push_back(id);
+    }
+    // Those that are open are looked at, and then there is room again.
+    while core.next_request().is_some() {}
+    said(&mut core);
+    say(&mut core, &get(501)).unwrap();
+    assert!(said(&mut core).is_empty());
+}
+
+/// Of several values in one frame the last one holds, but none may be too large.
+#[test]
+fn a_window_that_is_set_several_times() {
+    let mut core = begun();
+    let setting = |value: u32| [&[0, 4][..], &value.to_be_bytes()].concat();
+    let several = |values: &[u32]| {
+        let payload: Vec<u8> = values.iter().flat_map(|value| setting(*value)).collect();
+        frame(frame::SETTINGS, 0, 0, &payload)
+    };
+    say(&mut core, &get(1)).unwrap();
+    let key = core.next_request().unwrap().key;
+    core.respond(key, StatusCode::OK, &HeaderMap::new(), None, false)
+        .unwrap();
+    say(&mut core, &several(&[0, 9, 5])).unwrap();
+    assert_eq!(core.poll_capacity(&nobody(), key), Poll::Ready(Ok(5)));
+    assert_eq!(say(&mut core, &several(&[1 << 31, 5])), Err(Fault::FLOW));
+}
+
 #[test]
 fn streams_at_a_time() {
     let mut core = begun();

@@ -165,7 +165,7 @@ impl Connection {
         if depends_on_itself {
             return self.refuse(id, Reason::PROTOCOL_ERROR);
         }
-        if self.active >= self.settings.max_streams {
+        if self.active >= self.settings.max_streams || self.streams.len() >= self.most_held() {
             // RFC 9113 section 5.1.2. It costs no more than the octets that it is, and those who began before they had
             // our SETTINGS are in the right.
             self.streams.late(id);
@@ -262,6 +262,8 @@ impl Connection {
         if !rest.is_empty() {
             return Err(Fault::SIZE);
         }
+        // Of several values the last one holds: each would be one walk over all streams.
+        let mut window = None;
         for &[a, b, c, d, e, f] in settings {
             let value = u32::from_be_bytes([c, d, e, f]);
             match u16::from_be_bytes([a, b]) {
@@ -269,12 +271,16 @@ impl Connection {
                 frame::ENABLE_PUSH | frame::ENABLE_CONNECT_PROTOCOL if value > 1 => {
                     return Err(Fault::PROTOCOL);
                 }
-                frame::INITIAL_WINDOW_SIZE => self.initial_window(i64::from(value))?,
+                frame::INITIAL_WINDOW_SIZE if i64::from(value) > WINDOW => return Err(Fault::FLOW),
+                frame::INITIAL_WINDOW_SIZE => window = Some(i64::from(value)),
                 frame::MAX_FRAME_SIZE if !(16_384..=16_777_215).contains(&value) => {
                     return Err(Fault::PROTOCOL);
                 }
                 _ => {}
             }
+        }
+        if let Some(window) = window {
+            self.initial_window(window)?;
         }
         frame::write(&mut self.out, frame::SETTINGS, frame::ACK, 0, &[]);
         Ok(())
@@ -282,9 +288,6 @@ impl Connection {
 
     /// RFC 9113 section 6.9.2: it changes the windows of all streams by the difference.
     pub(super) fn initial_window(&mut self, value: i64) -> Result<(), Fault> {
-        if value > WINDOW {
-            return Err(Fault::FLOW);
-        }
         let more = value - self.initial;
         self.initial = value;
         for stream in self.streams.iter_mut() {
