@@ -7,8 +7,9 @@
 use std::task::{Context, Waker};
 
 use bytes::BytesMut;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use libfuzzer_sys::fuzz_target;
+use sekisho_proxy::fields::Fields;
 use sekisho_proxy::h2::{Connection, Limits, Reason, Settings};
 use tokio::time::Instant;
 
@@ -66,7 +67,7 @@ fn meddle(stream: &[u8], piece: usize, mut deeds: u8) {
             let _ = core.poll_piece(&cx, key);
             match deeds >> 5 {
                 0 => {
-                    let _ = core.respond(key, StatusCode::OK, &HeaderMap::new(), None, false);
+                    let _ = core.respond(key, StatusCode::OK, &Fields::new(), None, false);
                 }
                 1 => {
                     let _ = core.data(key, b"x", true);

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -24,6 +24,7 @@ use sekisho_config::model::ClientAuth;
 use tokio::time::Instant;
 
 use crate::clock;
+use crate::fields::Fields;
 
 /// RFC 9440.
 const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
@@ -178,7 +179,7 @@ impl Compiled {
     }
 
     /// Makes the header section of a request that passes tell the pod who it is from. What the client says itself is taken out.
-    pub(crate) fn pass(&self, headers: &mut HeaderMap, peer: Option<&Peer>) {
+    pub(crate) fn pass(&self, headers: &mut Fields, peer: Option<&Peer>) {
         for name in [
             &CLIENT_CERT,
             &CLIENT_CERT_CHAIN,

@@ -1,6 +1,7 @@
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Uri};
+use http::{HeaderName, HeaderValue, Method, Uri};
 use sekisho_bgp::VipView;
 use sekisho_config::model::{Action, Filters, HostName, ListenerState, PoolId, VipPurpose};
+use sekisho_proxy::fields::Fields;
 use sekisho_proxy::path::normal_form;
 use sekisho_proxy::route::{self, Found, WonBy};
 use serde::Serialize;
@@ -56,7 +57,7 @@ struct Asked {
     path: String,
     query: Option<String>,
     method: Method,
-    headers: HeaderMap,
+    headers: Fields,
 }
 
 /// Explains what becomes of a request.
@@ -199,7 +200,7 @@ fn read(request: &Request<'_>) -> Result<Asked, String> {
     let method = request.method.unwrap_or("GET");
     let method = Method::from_bytes(method.as_bytes())
         .map_err(|_| format!("`{}` is not a method", method.escape_debug()))?;
-    let mut headers = HeaderMap::new();
+    let mut headers = Fields::new();
     for line in request.headers.lines().filter(|line| !line.is_empty()) {
         let field = line.split_once(':').and_then(|(name, value)| {
             let name = HeaderName::from_bytes(name.trim().as_bytes()).ok()?;

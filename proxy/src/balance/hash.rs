@@ -4,8 +4,10 @@
 use std::net::IpAddr;
 
 use http::header::COOKIE;
-use http::{HeaderMap, HeaderName, Uri};
+use http::{HeaderName, Uri};
 use sekisho_config::model::HashBy;
+
+use crate::fields::Fields;
 
 /// FNV-1a with a last mix (the finaliser of splitmix64): small, the same on every machine and in every version.
 pub(crate) fn of(octets: &[u8]) -> u64 {
@@ -35,7 +37,7 @@ pub(crate) fn of_address(address: IpAddr) -> u64 {
 }
 
 /// The number of a request; `None` when it does not have what is hashed.
-pub(crate) fn of_request(by: &HashBy, client: IpAddr, headers: &HeaderMap, uri: &Uri) -> Option<u64> {
+pub(crate) fn of_request(by: &HashBy, client: IpAddr, headers: &Fields, uri: &Uri) -> Option<u64> {
     match by {
         HashBy::Address => Some(of_address(client)),
         HashBy::Header(name) => {
@@ -61,7 +63,7 @@ pub(crate) fn of_request(by: &HashBy, client: IpAddr, headers: &HeaderMap, uri: 
 }
 
 /// The value of the first cookie of that name (RFC 6265 section 4.2.1), without quotes.
-pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a [u8]> {
+pub(crate) fn cookie<'a>(headers: &'a Fields, name: &str) -> Option<&'a [u8]> {
     for field in headers.get_all(COOKIE) {
         for pair in field.as_bytes().split(|octet| *octet == b';') {
             let pair = pair.trim_ascii();
@@ -100,10 +102,19 @@ mod tests {
 
     #[test]
     fn what_is_hashed_is_found() {
-        let mut headers = HeaderMap::new();
-        headers.append("cookie", HeaderValue::from_static("a=1; b=2"));
-        headers.append("cookie", HeaderValue::from_static("c=\"3\";d="));
-        headers.insert("x-user", HeaderValue::from_static("tanaka"));
+        let mut headers = Fields::new();
+        headers.append(
+            http::HeaderName::from_static("cookie"),
+            HeaderValue::from_static("a=1; b=2"),
+        );
+        headers.append(
+            http::HeaderName::from_static("cookie"),
+            HeaderValue::from_static("c=\"3\";d="),
+        );
+        headers.insert(
+            http::HeaderName::from_static("x-user"),
+            HeaderValue::from_static("tanaka"),
+        );
         let uri: Uri = "/shop/x?id=7&flag&q=a=b".parse().unwrap();
         let client = "192.0.2.1".parse().unwrap();
         let number = |by: HashBy| of_request(&by, client, &headers, &uri);

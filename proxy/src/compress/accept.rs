@@ -1,8 +1,9 @@
 //! `Accept-Encoding` (RFC 9110 section 12.5.3): which of our codings a client likes best.
 
-use http::HeaderMap;
 use http::header::ACCEPT_ENCODING;
 use sekisho_config::model::Encoding;
+
+use crate::fields::Fields;
 
 /// Members of the list that are looked at; no client needs more.
 const MOST: usize = 32;
@@ -12,12 +13,11 @@ type Quality = u16;
 
 /// The coding of `ours`, the best first, that the client likes best and at least as much as the answer as it is.
 /// Without the field nothing is compressed: the client may take anything, and need not.
-pub(super) fn preferred(ours: &[Encoding], fields: &HeaderMap) -> Option<Encoding> {
+pub(super) fn preferred(ours: &[Encoding], fields: &Fields) -> Option<Encoding> {
     let mut named = [None; 3];
     let (mut any, mut identity) = (None, None);
     let members = fields
         .get_all(ACCEPT_ENCODING)
-        .iter()
         .flat_map(|value| value.as_bytes().split(|octet| *octet == b','));
     for member in members.take(MOST) {
         let Some((name, quality)) = read(member) else {
@@ -138,7 +138,7 @@ mod tests {
             (all, &[";q=1, ,,gzip"], Some(Gzip)),
             (&[Brotli], &["gzip"], None),
         ] {
-            let mut fields = HeaderMap::new();
+            let mut fields = Fields::new();
             for value in asked {
                 fields.append(ACCEPT_ENCODING, HeaderValue::from_static(value));
             }
@@ -150,7 +150,7 @@ mod tests {
         /// Whatever a client asks for, it gets nothing that it excludes.
         #[test]
         fn any_list_is_safe(text in "[ -~]{0,64}|(gzip|br|zstd|\\*|identity|;|q=|0|1|\\.|,| ){0,16}") {
-            let mut fields = HeaderMap::new();
+            let mut fields = Fields::new();
             fields.insert(ACCEPT_ENCODING, HeaderValue::from_str(&text).unwrap());
             if let Some(chosen) = preferred(&[Zstd, Brotli, Gzip], &fields) {
                 let lower = text.to_ascii_lowercase();

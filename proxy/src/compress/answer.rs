@@ -3,10 +3,11 @@
 use http::header::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sekisho_config::model::Encoding;
 
 use super::Wish;
+use crate::fields::Fields;
 use crate::http::headers::tokens;
 
 /// Digests of what goes over the wire or of the chosen representation (RFC 9530 and before): they would be wrong then.
@@ -27,10 +28,9 @@ pub(crate) enum Change {
 }
 
 /// Whether a cache directive forbids that the content is changed on its way.
-pub(super) fn no_transform(fields: &HeaderMap) -> bool {
+pub(super) fn no_transform(fields: &Fields) -> bool {
     fields
         .get_all(CACHE_CONTROL)
-        .iter()
         .flat_map(tokens)
         .any(|directive| directive.eq_ignore_ascii_case(b"no-transform"))
 }
@@ -44,7 +44,7 @@ pub(crate) fn judge(
     wish: Wish<'_>,
     method: &Method,
     status: StatusCode,
-    fields: &mut HeaderMap,
+    fields: &mut Fields,
     encoding: Option<Encoding>,
     room: impl FnOnce(Encoding, Option<u64>) -> bool,
 ) -> Change {
@@ -80,7 +80,7 @@ pub(crate) fn judge(
     Change::Encode(encoding, length)
 }
 
-fn suits(wish: Wish<'_>, status: StatusCode, fields: &HeaderMap, length: Option<u64>) -> bool {
+fn suits(wish: Wish<'_>, status: StatusCode, fields: &Fields, length: Option<u64>) -> bool {
     let bodiless = status.is_informational()
         || status == StatusCode::NO_CONTENT
         || status == StatusCode::RESET_CONTENT
@@ -107,10 +107,9 @@ fn suits(wish: Wish<'_>, status: StatusCode, fields: &HeaderMap, length: Option<
 }
 
 /// Says that the answer depends on `Accept-Encoding`, if that is not said.
-fn add_vary(fields: &mut HeaderMap) {
+fn add_vary(fields: &mut Fields) {
     let said = fields
         .get_all(VARY)
-        .iter()
         .flat_map(tokens)
         .any(|name| name == b"*" || name.eq_ignore_ascii_case(b"accept-encoding"));
     if !said {
@@ -118,15 +117,15 @@ fn add_vary(fields: &mut HeaderMap) {
     }
 }
 
-fn weaken(fields: &mut HeaderMap) {
+fn weaken(fields: &mut Fields) {
     let Some(tag) = fields.get(ETAG) else { return };
     if tag.as_bytes().starts_with(b"W/") {
         return;
     }
     match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
         Ok(weak) => fields.insert(ETAG, weak),
-        Err(_) => fields.remove(ETAG),
-    };
+        Err(_) => drop(fields.remove(ETAG)),
+    }
 }
 
 #[cfg(test)]
@@ -139,9 +138,12 @@ mod tests {
     /// What becomes of `200` to `GET` with these fields, as `name: value` in order of names; `=`: nothing is changed.
     fn judged(status: u16, method: Method, with: &[(&'static str, &str)], asked: bool, room: bool) -> String {
         let file = Compression::default();
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::new();
         for (name, value) in with {
-            fields.append(*name, HeaderValue::from_str(value).unwrap());
+            fields.append(
+                http::HeaderName::from_static(name),
+                HeaderValue::from_str(value).unwrap(),
+            );
         }
         let before = fields.clone();
         let change = judge(

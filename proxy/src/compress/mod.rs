@@ -5,11 +5,13 @@ mod accept;
 mod answer;
 mod encoder;
 
-use http::{HeaderMap, Version};
+use http::Version;
 use sekisho_config::model::{Compression, Encoding, Filters};
 
 pub(crate) use self::answer::{Change, judge};
 pub(crate) use self::encoder::Encoder;
+use crate::fields::Fields;
+
 #[cfg(test)]
 pub(crate) use self::encoder::tests;
 
@@ -63,7 +65,7 @@ impl<'a> Wish<'a> {
     }
 
     /// What becomes of the answer to a request with these fields.
-    pub(crate) fn coding(&self, version: Version, fields: &HeaderMap) -> Coding {
+    pub(crate) fn coding(&self, version: Version, fields: &Fields) -> Coding {
         let ours = self.encodings();
         if ours.is_empty() {
             return Coding::Off;

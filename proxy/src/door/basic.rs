@@ -14,11 +14,13 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use futures::FutureExt;
 use futures::future::Shared;
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use sekisho_config::model::{Basic, ObjectName, PasswordHash, Scheme, Secret, Users};
 use sha_crypt::password_hash::PasswordVerifier;
 use sha_crypt::{PasswordHashRef, ShaCrypt};
 use tokio::sync::oneshot;
+
+use crate::fields::Fields;
 
 /// Octets of what is encoded in base64, at most; SHA-crypt costs more the longer a password is.
 const LONGEST: usize = 512;
@@ -111,7 +113,7 @@ impl Compiled {
     pub(crate) async fn check(
         &self,
         ingress: &ObjectName,
-        headers: &HeaderMap,
+        headers: &Fields,
         known: &Known,
         hashers: &Hashers,
         spawn: impl FnOnce(std::pin::Pin<Box<dyn Future<Output = ()>>>),
@@ -174,7 +176,7 @@ impl Compiled {
     }
 
     /// Makes the header section of a request that passes what the pod is to see.
-    pub(crate) fn pass(&self, headers: &mut HeaderMap, user: &str) {
+    pub(crate) fn pass(&self, headers: &mut Fields, user: &str) {
         if self.strip {
             headers.remove(AUTHORIZATION);
         }
@@ -223,8 +225,8 @@ fn tag(key: &hmac::Key, hash: &PasswordHash, user: &str, password: &[u8]) -> Tag
 }
 
 /// The credentials of exactly one `Authorization: Basic`.
-fn credentials(headers: &HeaderMap) -> Result<Credentials, Refused> {
-    let mut fields = headers.get_all(AUTHORIZATION).iter();
+fn credentials(headers: &Fields) -> Result<Credentials, Refused> {
+    let mut fields = headers.get_all(AUTHORIZATION);
     let field = fields.next().ok_or(Refused::Missing)?;
     if fields.next().is_some() {
         return Err(Refused::Wrong);
@@ -468,7 +470,7 @@ mod tests {
         ] {
             assert_eq!(read(&value), want, "{value}");
         }
-        let mut twice = HeaderMap::new();
+        let mut twice = Fields::new();
         assert_eq!(credentials(&twice).err(), Some(Refused::Missing));
         for _ in 0..2 {
             twice.append(AUTHORIZATION, HeaderValue::from_static("Basic YTpi"));

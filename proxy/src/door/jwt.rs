@@ -6,11 +6,13 @@
 use std::collections::HashSet;
 
 use http::header::AUTHORIZATION;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
 use sekisho_config::model::Jwt;
 use serde_json::{Map, Value};
+
+use crate::fields::Fields;
 
 /// Octets of a token at most.
 const LONGEST: usize = 16 * 1024;
@@ -127,7 +129,7 @@ impl Compiled {
     }
 
     /// Judges the token of a request; the fields that go on with it, and with which those of the client are replaced.
-    pub(crate) fn check(&self, headers: &HeaderMap) -> Result<HeaderMap, NotBelieved> {
+    pub(crate) fn check(&self, headers: &Fields) -> Result<Fields, NotBelieved> {
         let token = bearer(headers).ok_or(NotBelieved)?;
         let head = decode_header(token).map_err(|_| NotBelieved)?;
         // An extension that has to be understood, and is not (RFC 7515 section 4.1.11).
@@ -143,7 +145,7 @@ impl Compiled {
             .find_map(|key| decode::<Map<String, Value>>(token, &key.key, &key.validation).ok())
             .ok_or(NotBelieved)?
             .claims;
-        let mut fields = HeaderMap::new();
+        let mut fields = Fields::new();
         for (claim, name) in &self.claims {
             if let Some(value) = claims.get(claim).and_then(text) {
                 fields.insert(name, value);
@@ -159,8 +161,8 @@ impl Compiled {
 }
 
 /// The token of exactly one `Authorization: Bearer`.
-fn bearer(headers: &HeaderMap) -> Option<&str> {
-    let mut fields = headers.get_all(AUTHORIZATION).iter();
+fn bearer(headers: &Fields) -> Option<&str> {
+    let mut fields = headers.get_all(AUTHORIZATION);
     let field = fields.next()?.to_str().ok()?;
     if fields.next().is_some() || field.len() > LONGEST {
         return None;
@@ -253,7 +255,7 @@ mod tests {
         encode(&header, claims, &signer.key).unwrap()
     }
 
-    fn ask(compiled: &Compiled, token: &str) -> Result<HeaderMap, NotBelieved> {
+    fn ask(compiled: &Compiled, token: &str) -> Result<Fields, NotBelieved> {
         let value = HeaderValue::from_str(&format!("Bearer {token}")).unwrap();
         compiled.check(&[(AUTHORIZATION, value)].into_iter().collect())
     }
@@ -282,8 +284,8 @@ mod tests {
         ] {
             let compiled = compiled(&[&signer.public]);
             let fields = ask(&compiled, &token(&signer, None, &good())).unwrap();
-            assert_eq!(fields["x-user"], "ann", "{:?}", signer.algorithm);
-            assert_eq!(fields["x-groups"], "a,b");
+            assert_eq!(fields.get("x-user").unwrap(), "ann", "{:?}", signer.algorithm);
+            assert_eq!(fields.get("x-groups").unwrap(), "a,b");
         }
     }
 
@@ -349,13 +351,13 @@ mod tests {
         ] {
             assert!(ask(&compiled, &text).is_err(), "{why}");
         }
-        let twice: HeaderMap =
-            std::iter::repeat_n(token(&signer, None, &good()), 2).fold(HeaderMap::new(), |mut map, token| {
+        let twice: Fields =
+            std::iter::repeat_n(token(&signer, None, &good()), 2).fold(Fields::new(), |mut map, token| {
                 map.append(AUTHORIZATION, format!("Bearer {token}").parse().unwrap());
                 map
             });
         assert!(compiled.check(&twice).is_err());
-        assert!(compiled.check(&HeaderMap::new()).is_err());
+        assert!(compiled.check(&Fields::new()).is_err());
     }
 
     #[test]

@@ -10,7 +10,7 @@ mod slots;
 use std::net::IpAddr;
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use sekisho_config::model::{Door, ForwardAuth, LimitBy, ObjectName};
 
 use self::limits::Pace;
@@ -18,6 +18,7 @@ pub(crate) use self::limits::Rates;
 use self::networks::Networks;
 pub(crate) use self::slots::{Slots, Ticket};
 use crate::client_auth;
+use crate::fields::Fields;
 use crate::metrics::{Cell, Counters};
 
 /// The door of one route.
@@ -83,7 +84,7 @@ impl By {
         &self,
         ingress: &ObjectName,
         address: IpAddr,
-        headers: &HeaderMap,
+        headers: &Fields,
         hash: impl Fn(&Key<'_>) -> u64,
     ) -> u64 {
         let who = match self {
@@ -178,7 +179,7 @@ impl Compiled {
         tables: &Tables,
         counters: &Counters,
         address: IpAddr,
-        headers: &HeaderMap,
+        headers: &Fields,
     ) -> Result<Option<Ticket>, Turned> {
         if let Some((pace, by)) = &self.rate {
             let key = by.key(&self.ingress, address, headers, |key| tables.rates.hash(key));
@@ -250,7 +251,7 @@ mod tests {
         Compiled::compile(&ObjectName::new("ns", "web"), &door).unwrap()
     }
 
-    fn field(value: &'static str) -> HeaderMap {
+    fn field(value: &'static str) -> Fields {
         [(HeaderName::from_static("x-key"), HeaderValue::from_static(value))]
             .into_iter()
             .collect()
@@ -327,14 +328,7 @@ mod tests {
         });
         let tables = Tables::new(1);
         let counters = Metrics::detached();
-        let ask = || {
-            limited.count(
-                &tables,
-                &counters,
-                "192.0.2.1".parse().unwrap(),
-                &HeaderMap::new(),
-            )
-        };
+        let ask = || limited.count(&tables, &counters, "192.0.2.1".parse().unwrap(), &Fields::new());
         let first = ask().unwrap();
         let _second = ask().unwrap();
         assert_eq!(ask().unwrap_err(), Turned::Concurrency);

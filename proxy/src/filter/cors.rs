@@ -5,10 +5,11 @@ use http::header::{
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sekisho_config::model::{Cors, Origin};
 
 use super::{Answer, Seen};
+use crate::fields::Fields;
 
 #[derive(Debug)]
 pub(super) struct Compiled {
@@ -101,7 +102,7 @@ impl Compiled {
     }
 
     /// Says in an answer who may read it; what the Service says of it does not count.
-    pub(super) fn response(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
+    pub(super) fn response(&self, headers: &mut Fields, origin: Option<&HeaderValue>) {
         for name in [
             ACCESS_CONTROL_ALLOW_ORIGIN,
             ACCESS_CONTROL_ALLOW_CREDENTIALS,

@@ -1,7 +1,9 @@
 //! Changes of header sections.
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use sekisho_config::model::HeaderChanges;
+
+use crate::fields::Fields;
 
 #[derive(Debug, Default)]
 pub(super) struct Edits {
@@ -38,7 +40,7 @@ impl Edits {
         self.remove.contains(name) || named(&self.set) || named(&self.add)
     }
 
-    pub(super) fn apply(&self, headers: &mut HeaderMap) {
+    pub(super) fn apply(&self, headers: &mut Fields) {
         for name in &self.remove {
             headers.remove(name);
         }

@@ -13,12 +13,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sekisho_config::model::{Filters, Route};
 
 use self::edit::Edits;
 use self::rewrite::Base;
 use crate::door;
+use crate::fields::Fields;
 
 /// The filters of one route.
 #[derive(Debug)]
@@ -43,7 +44,7 @@ pub(crate) struct Seen<'a> {
     /// In normal form.
     pub(crate) path: &'a str,
     pub(crate) query: Option<&'a str>,
-    pub(crate) headers: &'a HeaderMap,
+    pub(crate) headers: &'a Fields,
 }
 
 /// An answer of the box itself that a filter gives.
@@ -169,7 +170,7 @@ impl Compiled {
     }
 
     /// Changes the header section of a request on its way to a Service.
-    pub(crate) fn request(&self, headers: &mut HeaderMap) {
+    pub(crate) fn request(&self, headers: &mut Fields) {
         if let Some(host) = &self.host {
             headers.insert(http::header::HOST, host.clone());
         }
@@ -178,18 +179,15 @@ impl Compiled {
 
     /// Takes out of a request's trailers what the route itself says in its header section: a server that joins the two
     /// would believe the client.
-    pub(crate) fn request_trailers(&self, trailers: &mut HeaderMap) {
+    pub(crate) fn request_trailers(&self, trailers: &mut Fields) {
         let owned = |name: &HeaderName| {
             self.request.decides(name) || self.door.as_ref().is_some_and(|door| door.decides(name))
         };
-        let found: Vec<HeaderName> = trailers.keys().filter(|name| owned(name)).cloned().collect();
-        for name in found {
-            trailers.remove(name);
-        }
+        trailers.retain(|name, _| !owned(name));
     }
 
     /// Changes the header section of an answer, whoever wrote it. `origin` is that of the request.
-    pub(crate) fn response(&self, headers: &mut HeaderMap, origin: Option<&HeaderValue>) {
+    pub(crate) fn response(&self, headers: &mut Fields, origin: Option<&HeaderValue>) {
         if let Some(cors) = &self.cors {
             cors.response(headers, origin);
         }

@@ -5,6 +5,7 @@ use sekisho_config::model::{
 };
 
 use super::*;
+use crate::fields::Fields;
 
 fn rule(text: &str) -> PathMatch {
     if let Some(path) = text.strip_prefix('=') {
@@ -30,8 +31,8 @@ fn compiled(path: &str, filters: Filters) -> Arc<Compiled> {
     Compiled::compile(&route).unwrap()
 }
 
-fn fields(list: &[(&str, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn fields(list: &[(&str, &str)]) -> Fields {
+    let mut headers = Fields::new();
     for (name, value) in list {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         headers.append(name, HeaderValue::from_str(value).unwrap());
@@ -39,7 +40,7 @@ fn fields(list: &[(&str, &str)]) -> HeaderMap {
     headers
 }
 
-fn lines(headers: &HeaderMap) -> Vec<String> {
+fn lines(headers: &Fields) -> Vec<String> {
     let mut lines: Vec<String> = headers
         .iter()
         .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
@@ -48,7 +49,7 @@ fn lines(headers: &HeaderMap) -> Vec<String> {
     lines
 }
 
-fn seen<'a>(scheme: &'a str, host: &'a str, path: &'a str, headers: &'a HeaderMap) -> Seen<'a> {
+fn seen<'a>(scheme: &'a str, host: &'a str, path: &'a str, headers: &'a Fields) -> Seen<'a> {
     Seen {
         method: &Method::GET,
         scheme,
@@ -185,7 +186,7 @@ fn over_tls_only() {
             ..Filters::default()
         },
     );
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let answer = filters
         .first_answer(&seen("http", "a.b:8080", "/x", &headers))
         .unwrap();
@@ -214,7 +215,7 @@ fn maintenance() {
             ..Filters::default()
         },
     );
-    let headers = HeaderMap::new();
+    let headers = Fields::new();
     let answer = filters
         .first_answer(&seen("http", "a.b", "/x", &headers))
         .unwrap();
@@ -283,7 +284,7 @@ fn cross_origin() {
         };
         let answer = filters.first_answer(&seen).unwrap();
         assert_eq!(answer.status, 204);
-        let mut all: HeaderMap = answer.headers.into_iter().collect();
+        let mut all: Fields = answer.headers.into_iter().collect();
         filters.response(&mut all, headers.get("origin"));
         lines(&all)
     };

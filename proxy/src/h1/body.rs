@@ -1,9 +1,9 @@
 //! A body out of a buffer, by its framing.
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 
 use super::chunked::Chunks;
+use crate::fields::Fields;
 
 /// Why a body is broken.
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -28,7 +28,7 @@ pub enum Decoded {
     /// A piece.
     Data(Bytes),
     /// The trailer section; the body is over.
-    Trailers(HeaderMap),
+    Trailers(Fields),
     /// The body is over.
     End,
     /// More octets are needed.

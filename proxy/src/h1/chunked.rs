@@ -1,7 +1,6 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), read strictly: hexadecimal digits, an extension or none, CRLF.
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     COOKIE, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TE, TRAILER,
@@ -10,6 +9,7 @@ use http::header::{
 
 use super::body::{BadBody, Decoded};
 use super::head::{Limits, Parser, Step};
+use crate::fields::Fields;
 
 /// Octets of one chunk extension, and of all extensions of a body.
 const MAX_EXTENSION: u32 = 1024;
@@ -126,7 +126,7 @@ impl Chunks {
                     return Ok(Some(Decoded::More));
                 };
                 let section: Bytes = buffer.split_to(length).freeze();
-                let mut map = parser.map(&section, 0).map_err(|_| BadBody::Trailers)?;
+                let mut map = parser.section(&section, 0).map_err(|_| BadBody::Trailers)?;
                 self.state = State::Done;
                 strip_forbidden(&mut map);
                 Ok(Some(if map.is_empty() {
@@ -181,7 +181,7 @@ impl Chunks {
 
 /// Drops fields that decide about framing, routing, authority or content, which nobody looks for behind a body
 /// (RFC 9110 section 6.5.1), and those that a request may not bring with it at all.
-pub(crate) fn strip_forbidden(trailers: &mut HeaderMap) {
+pub(crate) fn strip_forbidden(trailers: &mut Fields) {
     const FORBIDDEN: [HeaderName; 18] = [
         AUTHORIZATION,
         CACHE_CONTROL,
@@ -202,9 +202,6 @@ pub(crate) fn strip_forbidden(trailers: &mut HeaderMap) {
         TRANSFER_ENCODING,
         UPGRADE,
     ];
-    for name in FORBIDDEN {
-        trailers.remove(name);
-    }
     let suspect = |name: &HeaderName| {
         let name = name.as_str();
         name.contains('_')
@@ -212,10 +209,7 @@ pub(crate) fn strip_forbidden(trailers: &mut HeaderMap) {
             || matches!(name, "proxy" | "x-request-id" | "keep-alive")
             || is_claim(name)
     };
-    let found: Vec<HeaderName> = trailers.keys().filter(|name| suspect(name)).cloned().collect();
-    for name in found {
-        trailers.remove(name);
-    }
+    trailers.retain(|name, _| !FORBIDDEN.contains(name) && !suspect(name));
 }
 
 /// Whether only a proxy has a reason to send a field. From `X-Original-URL` and `X-Rewrite-URL` some servers take the
@@ -236,7 +230,7 @@ pub(crate) fn is_claim(name: &str) -> bool {
 mod tests {
     use super::*;
 
-    type Body = (Vec<u8>, Option<HeaderMap>, Vec<u8>);
+    type Body = (Vec<u8>, Option<Fields>, Vec<u8>);
 
     /// Data, trailers, rest; or the fault.
     fn read(input: &[u8], piece: usize) -> Result<Body, BadBody> {
@@ -323,7 +317,7 @@ mod tests {
         .unwrap();
         let trailers = trailers.unwrap();
         assert_eq!(trailers.len(), 1);
-        assert_eq!(trailers["grpc-status"], "0");
+        assert_eq!(trailers.get("grpc-status").unwrap(), "0");
     }
 
     proptest::proptest! {

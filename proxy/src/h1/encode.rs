@@ -1,6 +1,8 @@
 //! Header sections and chunks as octets.
 
-use http::{HeaderMap, StatusCode, Version};
+use http::{StatusCode, Version};
+
+use crate::fields::Fields;
 
 /// A request line; the target must be in the form in which it goes out.
 pub(crate) fn request_line(out: &mut Vec<u8>, method: &str, target: &str) {
@@ -30,7 +32,7 @@ pub(crate) fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCod
 }
 
 /// All fields of a map.
-pub(crate) fn fields(out: &mut Vec<u8>, headers: &HeaderMap) {
+pub(crate) fn fields(out: &mut Vec<u8>, headers: &Fields) {
     for (name, value) in headers {
         field(out, name.as_str(), value.as_bytes());
     }
@@ -56,7 +58,7 @@ pub(crate) fn chunk_size(out: &mut Vec<u8>, size: usize) {
 }
 
 /// The last chunk and the trailer section.
-pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&HeaderMap>) {
+pub(crate) fn last_chunk(out: &mut Vec<u8>, trailers: Option<&Fields>) {
     out.extend_from_slice(b"0\r\n");
     if let Some(trailers) = trailers {
         fields(out, trailers);

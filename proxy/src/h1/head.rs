@@ -6,8 +6,10 @@
 use std::cell::Cell;
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue};
+use http::{HeaderName, HeaderValue};
 use memchr::memchr;
+
+use crate::fields::Fields;
 
 thread_local! {
     /// The list of the parser that was there before: one follows the other.
@@ -205,19 +207,19 @@ impl Parser {
         }
     }
 
-    /// The fields as a map that shares `buffer`. Names are in lower case.
+    /// The lines, which share `buffer`, with room for some more.
     ///
     /// # Errors
-    /// [`Fault`] when there are too many for a map.
-    pub fn map(&self, buffer: &Bytes, room: usize) -> Result<HeaderMap, Fault> {
-        let mut map = HeaderMap::with_capacity(self.fields.len().saturating_add(room));
+    /// [`Fault`] when there is one that is none.
+    pub fn section(&self, buffer: &Bytes, room: usize) -> Result<Fields, Fault> {
+        let mut fields = Fields::with_capacity(self.fields.len().saturating_add(room));
         for field in &self.fields {
             let name = HeaderName::from_bytes(field.name.of(buffer)).map_err(|_| Fault::Malformed)?;
             let value =
                 HeaderValue::from_maybe_shared(field.value.share(buffer)).map_err(|_| Fault::Malformed)?;
-            map.try_append(name, value).map_err(|_| Fault::TooLarge)?;
+            fields.append(name, value);
         }
-        Ok(map)
+        Ok(fields)
     }
 }
 

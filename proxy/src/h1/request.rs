@@ -3,26 +3,15 @@
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
 use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, Uri, Version};
+use http::{Extensions, Method, Uri, Version};
 
 use super::body::Decoder;
 use super::head::{Fault, Limits, Parser, Step, is_token};
+use crate::fields::Fields;
+use crate::message::request::Parts;
 
 /// Octets of a method at most. The longest registered one has 17.
 pub(crate) const MAX_METHOD: usize = 32;
-
-/// A request's header section.
-#[derive(Debug)]
-pub struct Head {
-    /// Method.
-    pub method: Method,
-    /// Request target: origin form, absolute form, authority form with CONNECT, asterisk form with OPTIONS.
-    pub uri: Uri,
-    /// 1.0 or 1.1.
-    pub version: Version,
-    /// Fields; names in lower case, lines of one name in their order.
-    pub headers: HeaderMap,
-}
 
 /// A request line in its parts.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -91,7 +80,7 @@ pub fn advance(parser: &mut Parser, buffer: &[u8], limits: &Limits) -> Result<St
 ///
 /// # Errors
 /// [`Fault::Malformed`] when the target is no URI.
-pub fn head(parser: &Parser, section: &Bytes) -> Result<Head, Fault> {
+pub fn head(parser: &Parser, section: &Bytes) -> Result<Parts, Fault> {
     let start = parser.start(section);
     let Line {
         method,
@@ -105,12 +94,13 @@ pub fn head(parser: &Parser, section: &Bytes) -> Result<Head, Fault> {
         parts.path_and_query = Some(PathAndQuery::from_static("*"));
         uri = Uri::from_parts(parts).map_err(|_| Fault::Malformed)?;
     }
-    Ok(Head {
+    Ok(Parts {
         method: Method::from_bytes(method).map_err(|_| Fault::Malformed)?,
         uri,
         version,
         // Room for what is added on the way to an endpoint.
-        headers: parser.map(section, 8)?,
+        headers: parser.section(section, 8)?,
+        extensions: Extensions::new(),
     })
 }
 
@@ -126,9 +116,9 @@ fn names_a_server(target: &[u8]) -> bool {
 ///
 /// # Errors
 /// [`Fault::Framing`] for anything else.
-pub fn framing(version: Version, headers: &HeaderMap) -> Result<Decoder, Fault> {
-    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
+pub fn framing(version: Version, headers: &Fields) -> Result<Decoder, Fault> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING);
+    let mut lengths = headers.get_all(CONTENT_LENGTH);
     match (codings.next(), codings.next(), lengths.next(), lengths.next()) {
         (None, None, None, None) => Ok(Decoder::none()),
         (Some(coding), None, None, None)
@@ -157,12 +147,11 @@ pub(crate) fn content_length(octets: &[u8]) -> Result<u64, Fault> {
 ///
 /// # Errors
 /// [`Fault::Framing`] when there are several, or one that is none.
-pub(crate) fn plain_length(headers: &mut HeaderMap) -> Result<(), Fault> {
-    let mut lengths = headers.get_all(CONTENT_LENGTH).iter();
-    let Some(length) = lengths.next() else {
+pub(crate) fn plain_length(headers: &mut Fields) -> Result<(), Fault> {
+    let Some(length) = headers.get(CONTENT_LENGTH) else {
         return Ok(());
     };
-    if lengths.next().is_some() {
+    if headers.get_all(CONTENT_LENGTH).count() > 1 {
         return Err(Fault::Framing);
     }
     let value = content_length(length.as_bytes())?;
@@ -182,7 +171,7 @@ mod tests {
         uri_bytes: 100,
     };
 
-    fn read(input: &[u8]) -> Result<Option<(Head, usize)>, Fault> {
+    fn read(input: &[u8]) -> Result<Option<(Parts, usize)>, Fault> {
         let mut parser = Parser::default();
         match advance(&mut parser, input, &LIMITS)? {
             Step::Partial => Ok(None),
@@ -314,9 +303,12 @@ mod tests {
                 Err(Fault::Framing),
             ),
         ] {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             for (name, value) in fields {
-                headers.append(*name, http::HeaderValue::from_static(value));
+                headers.append(
+                    http::HeaderName::from_static(name),
+                    http::HeaderValue::from_static(value),
+                );
             }
             let got = framing(version, &headers);
             assert_eq!(format!("{got:?}"), format!("{want:?}"), "{version:?} {fields:?}");
@@ -345,7 +337,7 @@ mod tests {
                 proptest::prop_assert_eq!(other.method, Some(head.method.as_str()));
                 proptest::prop_assert_eq!(other.headers.len(), head.headers.len());
                 for field in other.headers.iter() {
-                    let found = head.headers.get_all(field.name).iter().any(|value| value.as_bytes() == field.value);
+                    let found = head.headers.get_all(field.name.to_ascii_lowercase().as_str()).any(|value| value.as_bytes() == field.value);
                     proptest::prop_assert!(found, "{:?} {}", text, field.name);
                 }
             }

@@ -2,22 +2,12 @@
 
 use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::body::Decoder;
 use super::head::{Fault, Limits, Parser, Step};
 use super::request::content_length;
-
-/// A response's header section.
-#[derive(Debug)]
-pub struct Head {
-    /// Status.
-    pub status: StatusCode,
-    /// 1.0 or 1.1.
-    pub version: Version,
-    /// Fields; names in lower case.
-    pub headers: HeaderMap,
-}
+use crate::message::response::Parts;
 
 /// `HTTP-version SP status-code SP [ reason-phrase ]`; the last space is often missing where no phrase follows.
 fn line(octets: &[u8]) -> Result<(Version, StatusCode), Fault> {
@@ -53,13 +43,13 @@ pub fn advance(parser: &mut Parser, buffer: &[u8], limits: &Limits) -> Result<St
 ///
 /// # Errors
 /// [`Fault`] when it must be refused.
-pub fn head(parser: &Parser, section: &Bytes) -> Result<Head, Fault> {
+pub fn head(parser: &Parser, section: &Bytes) -> Result<Parts, Fault> {
     let (version, status) = line(parser.start(section))?;
-    Ok(Head {
+    Ok(Parts {
         status,
         version,
         // Room for what is added on the way to a client.
-        headers: parser.map(section, 4)?,
+        headers: parser.section(section, 4)?,
     })
 }
 
@@ -68,7 +58,7 @@ pub fn head(parser: &Parser, section: &Bytes) -> Result<Head, Fault> {
 ///
 /// # Errors
 /// [`Fault::Framing`].
-pub fn framing(method: &Method, head: &mut Head) -> Result<Decoder, Fault> {
+pub fn framing(method: &Method, head: &mut Parts) -> Result<Decoder, Fault> {
     let headers = &mut head.headers;
     let mut chunked = false;
     for coding in headers.get_all(TRANSFER_ENCODING) {
@@ -123,7 +113,7 @@ mod tests {
         uri_bytes: usize::MAX,
     };
 
-    fn read(input: &[u8]) -> Result<Option<Head>, Fault> {
+    fn read(input: &[u8]) -> Result<Option<Parts>, Fault> {
         let mut parser = Parser::default();
         match advance(&mut parser, input, &LIMITS)? {
             Step::Partial => Ok(None),
@@ -212,7 +202,7 @@ mod tests {
             let mut head = read(format!("HTTP/{text}\r\n\r\n").as_bytes()).unwrap().unwrap();
             let got = framing(&method, &mut head);
             assert_eq!(format!("{got:?}"), format!("{want:?}"), "{method} {text}");
-            let lengths = head.headers.get_all(CONTENT_LENGTH).iter().count();
+            let lengths = head.headers.get_all(CONTENT_LENGTH).count();
             assert!(lengths <= 1 || got.is_err(), "{text}");
         }
     }

@@ -6,8 +6,7 @@ use std::collections::VecDeque;
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes, BytesMut};
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tokio::time::Instant;
 
 use super::frame::{self, HEADER, Header, PAYLOAD, PREFACE, Reason, WINDOW};
@@ -15,6 +14,8 @@ use super::guard::{Fault, Guard, Limits};
 use super::hpack::{Decoder, Encoder};
 use super::section::Section;
 use super::stream::{Key, Stream, Streams};
+use crate::fields::Fields;
+use crate::message::request::Parts;
 
 /// What a window is before anybody says otherwise (RFC 9113 section 6.9.2).
 const INITIAL_WINDOW: i64 = 65_535;
@@ -75,7 +76,7 @@ pub enum Piece {
     /// A piece of the body.
     Data(Bytes),
     /// The trailer section; it is the last.
-    Trailers(HeaderMap),
+    Trailers(Fields),
     /// Nothing more.
     End,
 }
@@ -410,7 +411,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`Gone`].
-    pub fn interim(&mut self, key: Key, status: StatusCode, fields: &HeaderMap) -> Result<(), Gone> {
+    pub fn interim(&mut self, key: Key, status: StatusCode, fields: &Fields) -> Result<(), Gone> {
         // A section behind that of the answer would be its trailers.
         if self.writable(key)?.headed {
             return Err(Gone);
@@ -427,7 +428,7 @@ impl Connection {
         &mut self,
         key: Key,
         status: StatusCode,
-        fields: &HeaderMap,
+        fields: &Fields,
         date: Option<&HeaderValue>,
         end: bool,
     ) -> Result<(), Gone> {
@@ -446,7 +447,7 @@ impl Connection {
     ///
     /// # Errors
     /// [`Gone`].
-    pub fn trailers(&mut self, key: Key, fields: &HeaderMap) -> Result<(), Gone> {
+    pub fn trailers(&mut self, key: Key, fields: &Fields) -> Result<(), Gone> {
         self.writable(key)?;
         self.write_section(key, None, fields, None, true);
         self.sent_all(key);
@@ -457,7 +458,7 @@ impl Connection {
         &mut self,
         key: Key,
         status: Option<StatusCode>,
-        fields: &HeaderMap,
+        fields: &Fields,
         date: Option<&HeaderValue>,
         end: bool,
     ) {

@@ -2,11 +2,12 @@
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE};
-use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, Uri, Version};
 
 use super::hpack::Field;
+use crate::fields::Fields;
+use crate::message::request::Parts;
 
 /// Fields that are put to a request on its way to an endpoint; room for them is made at once.
 const ADDED: usize = 10;
@@ -19,7 +20,7 @@ pub(crate) struct Section {
     authority: Option<Authority>,
     path: Option<PathAndQuery>,
     protocol: Option<Bytes>,
-    fields: HeaderMap,
+    fields: Fields,
     /// What Content-Length says.
     length: Option<u64>,
     /// As SETTINGS_MAX_HEADER_LIST_SIZE counts it (RFC 9113 section 6.5.2).
@@ -54,7 +55,7 @@ impl Section {
     /// For a request: room for what is added on its way.
     pub(crate) fn request() -> Self {
         Self {
-            fields: HeaderMap::with_capacity(ADDED),
+            fields: Fields::with_capacity(ADDED),
             ..Self::default()
         }
     }
@@ -101,15 +102,15 @@ impl Section {
         {
             self.malformed = true;
         }
-        if self.fields.try_append(name, value).is_err() {
-            self.too_large = true;
-        }
+        self.fields.append(name, value);
     }
 
     /// What it is as a request.
     pub(crate) fn into_head(self) -> Result<Head, Malformed> {
-        let (mut parts, ()) = Request::new(()).into_parts();
-        parts.version = Version::HTTP_2;
+        let mut parts = Parts {
+            version: Version::HTTP_2,
+            ..Parts::default()
+        };
         if self.malformed {
             return Err(Malformed);
         }
@@ -154,7 +155,7 @@ impl Section {
     }
 
     /// What it is as a trailer section (RFC 9113 section 8.1: no pseudo-header fields).
-    pub(crate) fn into_trailers(self) -> Result<HeaderMap, Malformed> {
+    pub(crate) fn into_trailers(self) -> Result<Fields, Malformed> {
         if self.malformed || self.pseudo || self.too_large {
             return Err(Malformed);
         }

@@ -4,9 +4,9 @@ use std::collections::VecDeque;
 use std::task::{Context, Waker};
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 
 use super::frame::Reason;
+use crate::fields::Fields;
 
 /// Pieces of a body that are put together when others wait already.
 const SMALL: usize = 512;
@@ -28,7 +28,7 @@ pub(crate) struct Stream {
     body: VecDeque<Bytes>,
     /// Small pieces behind it.
     tail: BytesMut,
-    pub(crate) trailers: Option<HeaderMap>,
+    pub(crate) trailers: Option<Fields>,
     /// The client has sent all.
     pub(crate) received: bool,
     /// Octets that Content-Length still announces.

@@ -12,6 +12,7 @@ use tokio::time::Instant;
 
 use super::frame::{self, HEADER, Header, PREFACE};
 use super::{Asked, Connection, Fault, Key, Limits, Offence, Piece, Reason, Settings};
+use crate::fields::Fields;
 
 const SETTINGS: Settings = Settings {
     max_streams: 3,
@@ -106,17 +107,14 @@ fn a_request_and_its_answer() {
     core.respond(
         key,
         StatusCode::OK,
-        &HeaderMap::new(),
+        &Fields::new(),
         Some(&HeaderValue::from_static("now")),
         false,
     )
     .unwrap();
+    assert!(core.interim(key, StatusCode::CONTINUE, &Fields::new()).is_err());
     assert!(
-        core.interim(key, StatusCode::CONTINUE, &HeaderMap::new())
-            .is_err()
-    );
-    assert!(
-        core.respond(key, StatusCode::OK, &HeaderMap::new(), None, true)
+        core.respond(key, StatusCode::OK, &Fields::new(), None, true)
             .is_err()
     );
     core.data(key, b"hello", true).unwrap();
@@ -161,7 +159,7 @@ fn late_frames() {
         let mut core = begun();
         say(&mut core, &post(1)).unwrap();
         let key = core.next_request().unwrap().key;
-        core.respond(key, StatusCode::OK, &HeaderMap::new(), None, true)
+        core.respond(key, StatusCode::OK, &Fields::new(), None, true)
             .unwrap();
         core.release(key);
         assert_eq!(said(&mut core).pop(), Some(reset(1, Reason::NO_ERROR)));
@@ -179,7 +177,7 @@ fn late_frames() {
         let mut core = begun();
         say(&mut core, &get(1)).unwrap();
         let key = core.next_request().unwrap().key;
-        core.respond(key, StatusCode::OK, &HeaderMap::new(), None, true)
+        core.respond(key, StatusCode::OK, &Fields::new(), None, true)
             .unwrap();
         core.release(key);
         said(&mut core);
@@ -251,7 +249,7 @@ fn streams_at_a_time() {
     say(&mut core, &[get(1), get(3), get(5), get(7)].concat()).unwrap();
     assert_eq!(said(&mut core), [reset(7, Reason::REFUSED_STREAM)]);
     let key = core.next_request().unwrap().key;
-    core.respond(key, StatusCode::OK, &HeaderMap::new(), None, true)
+    core.respond(key, StatusCode::OK, &Fields::new(), None, true)
         .unwrap();
     core.release(key);
     said(&mut core);
@@ -317,7 +315,7 @@ fn windows_of_ours() {
         _ => 0,
     };
     for key in [one, three] {
-        core.respond(key, StatusCode::OK, &HeaderMap::new(), None, false)
+        core.respond(key, StatusCode::OK, &Fields::new(), None, false)
             .unwrap();
     }
     assert_eq!(capacity(&mut core, one), 3);
@@ -361,7 +359,7 @@ fn settings_of_the_end() {
         assert!(!core.is_over());
         let asked = core.next_request().unwrap();
         assert_eq!(asked.key.id, id);
-        core.respond(asked.key, StatusCode::OK, &HeaderMap::new(), None, true)
+        core.respond(asked.key, StatusCode::OK, &Fields::new(), None, true)
             .unwrap();
         core.release(asked.key);
     }
@@ -393,7 +391,7 @@ fn sections_that_are_too_large() {
         &frame(frame::HEADERS, frame::END_HEADERS | frame::END_STREAM, 3, &again),
     )
     .unwrap();
-    assert_eq!(core.next_request().unwrap().parts.headers["a"], "1");
+    assert_eq!(core.next_request().unwrap().parts.headers.get("a").unwrap(), "1");
     // Without end.
     let mut core = begun();
     say(&mut core, &frame(frame::HEADERS, 0, 1, GET)).unwrap();
@@ -475,7 +473,7 @@ proptest! {
             if let Some(key) = keys.get(usize::from(deed) % keys.len().max(1)).copied() {
                 let _ = core.poll_piece(&nobody(), key);
                 match deed % 5 {
-                    0 => { let _ = core.respond(key, StatusCode::OK, &HeaderMap::new(), None, false); }
+                    0 => { let _ = core.respond(key, StatusCode::OK, &Fields::new(), None, false); }
                     1 => { let _ = core.data(key, b"x", true); }
                     2 => core.reset(key, Reason::CANCEL),
                     3 => { let _ = core.poll_capacity(&nobody(), key); }
@@ -499,9 +497,9 @@ proptest! {
 /// Answers every request with what it was: fields, body, trailers.
 struct Echo {
     key: Key,
-    fields: Option<HeaderMap>,
+    fields: Option<Fields>,
     rest: Bytes,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
     end: bool,
 }
 
@@ -610,9 +608,10 @@ async fn a_client_of_another_make() {
                 let value = HeaderValue::try_from("v".repeat(number * field)).unwrap();
                 request.headers_mut().append(name, value);
             }
-            request
-                .headers_mut()
-                .insert("server", HeaderValue::from(number % 4));
+            request.headers_mut().insert(
+                http::HeaderName::from_static("server"),
+                HeaderValue::from(number % 4),
+            );
             let want = request.headers().clone();
             let (answer, mut stream) = sender.send_request(request, false).unwrap();
             let body: Bytes = (0..number * number * 97)
@@ -627,7 +626,7 @@ async fn a_client_of_another_make() {
                     stream.send_data(rest.split_to(count), false).unwrap();
                 }
                 let mut trailers = HeaderMap::new();
-                trailers.insert("x-end", HeaderValue::from(number));
+                trailers.insert(http::HeaderName::from_static("x-end"), HeaderValue::from(number));
                 if number % 2 == 0 {
                     stream.send_trailers(trailers).unwrap();
                 } else {

@@ -1,11 +1,12 @@
 //! Requests and answers as header sections (RFC 9114 sections 4.2 and 4.3).
 
 use http::header::{CONTENT_LENGTH, HeaderName, TE};
-use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderMap, HeaderValue, Method, Request, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::qpack::{self, BadSection};
+use crate::fields::Fields;
+use crate::message::request::Parts;
 
 /// How large a request may be.
 #[derive(Clone, Copy, Debug)]
@@ -157,7 +158,7 @@ impl Size {
 /// [`Bad`].
 pub fn request(section: &[u8], limits: &Limits) -> Result<Head, Bad> {
     let mut pseudo = Pseudo::default();
-    let mut fields = HeaderMap::new();
+    let mut fields = Fields::new();
     let mut size = Size {
         left: limits.section,
         // Those that say what is asked for are not counted.
@@ -172,15 +173,18 @@ pub fn request(section: &[u8], limits: &Limits) -> Result<Head, Bad> {
             return pseudo.put(name, value, limits);
         }
         let (name, value) = field(name, value)?;
-        fields.try_append(name, value).map_err(|_| Bad::Large).map(drop)
+        fields.append(name, value);
+        Ok(())
     })?;
     let method = pseudo.method.take().ok_or(Bad::Malformed)?;
     let (uri, protocol) = pseudo.uri(&method)?;
-    let mut parts = Request::new(()).into_parts().0;
-    parts.method = method;
-    parts.uri = uri;
-    parts.version = Version::HTTP_3;
-    parts.headers = fields;
+    let parts = Parts {
+        method,
+        uri,
+        version: Version::HTTP_3,
+        headers: fields,
+        ..Parts::default()
+    };
     let length = parts.headers.get(CONTENT_LENGTH);
     let length = length.and_then(|length| length.to_str().ok()?.parse().ok());
     Ok(Head {
@@ -194,8 +198,8 @@ pub fn request(section: &[u8], limits: &Limits) -> Result<Head, Bad> {
 ///
 /// # Errors
 /// [`Bad`].
-pub fn trailers(section: &[u8], limits: &Limits) -> Result<HeaderMap, Bad> {
-    let mut fields = HeaderMap::new();
+pub fn trailers(section: &[u8], limits: &Limits) -> Result<Fields, Bad> {
+    let mut fields = Fields::new();
     let mut size = Size {
         left: limits.section,
         fields: limits.fields,
@@ -204,13 +208,14 @@ pub fn trailers(section: &[u8], limits: &Limits) -> Result<HeaderMap, Bad> {
         size.add(name, value)?;
         // A name that begins with a colon is none.
         let (name, value) = field(name, value)?;
-        fields.try_append(name, value).map_err(|_| Bad::Large).map(drop)
+        fields.append(name, value);
+        Ok(())
     })?;
     Ok(fields)
 }
 
 /// Writes an answer's header section, or a trailer section, which has no status.
-pub fn section(out: &mut Vec<u8>, status: Option<StatusCode>, fields: &HeaderMap) {
+pub fn section(out: &mut Vec<u8>, status: Option<StatusCode>, fields: &Fields) {
     qpack::begin(out);
     if let Some(status) = status {
         qpack::encode(out, ":status", status.as_str().as_bytes());
@@ -392,9 +397,15 @@ mod tests {
 
     #[test]
     fn answers_are_read_as_they_were_written() {
-        let mut fields = HeaderMap::new();
-        fields.insert("server", HeaderValue::from_static("sekisho"));
-        fields.insert("content-type", HeaderValue::from_static("text/plain"));
+        let mut fields = Fields::new();
+        fields.insert(
+            http::HeaderName::from_static("server"),
+            HeaderValue::from_static("sekisho"),
+        );
+        fields.insert(
+            http::HeaderName::from_static("content-type"),
+            HeaderValue::from_static("text/plain"),
+        );
         let mut out = Vec::new();
         section(&mut out, Some(StatusCode::OK), &fields);
         let mut lines = Vec::new();

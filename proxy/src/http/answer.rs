@@ -5,12 +5,13 @@ use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use http::header::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
-use http::{HeaderValue, Method, Response, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 
 use super::body::Reply;
 use super::exchange::{self, Exchange};
 use super::grpc;
 use crate::h1::Fault;
+use crate::message::Response;
 use crate::metrics::Cell;
 
 /// What is said of methods to who asks for one that does not pass.

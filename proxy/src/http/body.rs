@@ -6,7 +6,6 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use http_body::{Body, Frame, SizeHint};
 use tokio::time::{Instant, Sleep};
 
 use super::call::Call;
@@ -22,13 +21,14 @@ use super::upgrade::Switched;
 use crate::clock;
 use crate::h1::body::BadBody;
 use crate::health::Sign;
+use crate::http::frame::{Body, Frame, SizeHint};
 use crate::splice::Pipe;
 use crate::stream::EndpointStream;
 use crate::upstream::Lease;
 use crate::wire::GRACE;
 
 /// What a body gives when it is asked; `None` is its end.
-pub(crate) type Piece = Option<Result<Frame<Bytes>, BodyError>>;
+pub(crate) type Piece = Option<Result<Frame, BodyError>>;
 
 /// Why a body ends before its end.
 #[derive(Debug, thiserror::Error)]
@@ -94,9 +94,6 @@ impl ClientBody {
 }
 
 impl Body for ClientBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         match self.get_mut() {
             Self::Http1(body) => body.poll_frame(cx),
@@ -129,9 +126,6 @@ impl Body for ClientBody {
 }
 
 impl Body for EndpointBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         match self.get_mut() {
             Self::Http1(call) => Pin::new(&mut **call).poll_frame(cx),
@@ -246,13 +240,7 @@ impl RequestBody {
 }
 
 impl Body for RequestBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         let Self::Stream(upload) = self.get_mut() else {
             return Poll::Ready(None);
         };
@@ -582,13 +570,7 @@ impl Download {
 }
 
 impl Body for Reply {
-    type Data = Bytes;
-    type Error = BodyError;
-
-    fn poll_frame(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         let this = self.get_mut();
         if let Kind::Coded(coded) = &mut this.kind {
             return coded.poll(cx);

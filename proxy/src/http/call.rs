@@ -7,17 +7,18 @@ use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONNECTION, CONTENT_LENGTH};
-use http::request::Parts;
-use http::{HeaderMap, StatusCode, Version};
-use http_body::{Body, Frame, SizeHint};
+use http::{StatusCode, Version};
 
 use super::body::{BodyError, Piece, RequestBody};
 use super::exchange::Exchange;
 use super::headers;
 use super::output::Output;
 use crate::buffers;
+use crate::fields::Fields;
 use crate::h1::head::{Parser, Step};
 use crate::h1::{Decoded, Decoder, Fault, Limits, encode, request, response};
+use crate::http::frame::{Body, Frame, SizeHint};
+use crate::message::request::Parts;
 use crate::splice::Pipe;
 use crate::stream::EndpointStream;
 
@@ -134,7 +135,7 @@ impl Call {
         parts: &Parts,
         body: &mut RequestBody,
         exchange: &Exchange,
-    ) -> Poll<Result<response::Head, CallError>> {
+    ) -> Poll<Result<crate::message::response::Parts, CallError>> {
         let Some(stream) = &mut self.stream else {
             return Poll::Ready(Err(CallError::Cut));
         };
@@ -243,10 +244,9 @@ impl Drop for Call {
     }
 }
 
-fn says_close(headers: &HeaderMap) -> bool {
+fn says_close(headers: &Fields) -> bool {
     headers
         .get_all(CONNECTION)
-        .iter()
         .flat_map(headers::tokens)
         .any(|token| token.eq_ignore_ascii_case(b"close"))
 }
@@ -418,9 +418,6 @@ impl Upload {
 }
 
 impl Body for Call {
-    type Data = Bytes;
-    type Error = BodyError;
-
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         let this = self.get_mut();
         let Some(stream) = &mut this.stream else {

@@ -4,8 +4,7 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use http::{Method, Response, StatusCode};
-use http_body::Body as _;
+use http::{Method, StatusCode};
 use sekisho_config::model::Encoding;
 
 use super::body::{Piece, Reply};
@@ -13,6 +12,8 @@ use super::coder::Coder;
 use super::exchange::{Exchange, Fault};
 use crate::budget::Share;
 use crate::compress::{self, Change, Encoder};
+use crate::http::frame::Body;
+use crate::message::Response;
 use crate::metrics::Cell;
 
 /// A body on its way through an encoder.

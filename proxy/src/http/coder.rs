@@ -4,11 +4,11 @@
 use std::task::{Context, Poll};
 
 use bytes::{Buf, Bytes};
-use http::HeaderMap;
-use http_body::Frame;
 
 use super::body::{BodyError, Piece};
 use crate::compress::Encoder;
+use crate::fields::Fields;
+use crate::http::frame::Frame;
 
 /// Octets that go out in one piece, about.
 const ENOUGH: usize = 16 * 1024;
@@ -25,7 +25,7 @@ pub(super) struct Coder {
     out: Vec<u8>,
     /// Something is in the encoder that was not flushed.
     dirty: bool,
-    trailers: Option<HeaderMap>,
+    trailers: Option<Fields>,
     /// Octets so far.
     pub(super) taken: u64,
 }
@@ -141,7 +141,7 @@ impl Coder {
         }
     }
 
-    fn piece(&mut self) -> Frame<Bytes> {
+    fn piece(&mut self) -> Frame {
         Frame::data(Bytes::from(std::mem::take(&mut self.out)))
     }
 }
@@ -216,8 +216,11 @@ mod tests {
                     Poll::Ready(Some(match steps.pop_front() {
                         Some(Step::Data(data)) => Ok(Frame::data(data.into())),
                         Some(Step::Trailers) => {
-                            let mut map = HeaderMap::new();
-                            map.insert("x-sum", HeaderValue::from_static("1"));
+                            let mut map = Fields::new();
+                            map.insert(
+                                http::HeaderName::from_static("x-sum"),
+                                HeaderValue::from_static("1"),
+                            );
                             Ok(Frame::trailers(map))
                         }
                         _ => Err(BodyError::Length),

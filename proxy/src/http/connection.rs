@@ -7,7 +7,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
-use http::{HeaderMap, HeaderValue, StatusCode};
+use http::{HeaderValue, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
@@ -19,6 +19,7 @@ use super::http2::serve_http2;
 use super::io::{Activity, ClientIo, ClientStream};
 use super::server::{Conn, Serving, serve_http1};
 use crate::client_auth::Peer;
+use crate::fields::Fields;
 use crate::metrics::Cell;
 use crate::proxy_protocol::{self, Ends};
 use crate::start::Live;
@@ -160,7 +161,7 @@ impl Client {
     }
 
     /// Passes an interim answer of an endpoint on, if the client takes it.
-    pub(crate) fn interim(&self, cx: &mut Context<'_>, status: StatusCode, headers: &HeaderMap) {
+    pub(crate) fn interim(&self, cx: &mut Context<'_>, status: StatusCode, headers: &Fields) {
         if let Some(conn) = &self.http1 {
             conn.interim(cx, status, headers);
         }

@@ -6,7 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use http::{HeaderMap, HeaderValue, Method, StatusCode, Version};
+use http::{HeaderValue, Method, StatusCode, Version};
 use sekisho_config::model::{Balance, LogFormat, ObjectName, Revision};
 use tokio::time::Instant;
 
@@ -18,6 +18,7 @@ use crate::budget::Share;
 use crate::client_auth::Peer;
 use crate::compress::Coding;
 use crate::door::Ticket;
+use crate::fields::Fields;
 use crate::health::{Sign, passive};
 use crate::moment::Moment;
 use crate::snapshot::{CompiledEndpoint, CompiledPool, Finished, Place};
@@ -190,7 +191,11 @@ pub(crate) struct Exchange {
 
 impl Exchange {
     /// That of a copy: it is counted at its endpoint and nowhere else.
-    pub(crate) fn shadow(client: Rc<Client>, parts: &http::request::Parts, revision: Revision) -> Rc<Self> {
+    pub(crate) fn shadow(
+        client: Rc<Client>,
+        parts: &crate::message::request::Parts,
+        revision: Revision,
+    ) -> Rc<Self> {
         let now = clock::now();
         Rc::new(Self {
             address: client.peer().ip(),
@@ -263,7 +268,7 @@ impl Exchange {
     }
 
     /// Takes out of a request's trailers what its route says itself.
-    pub(crate) fn clean_trailers(&self, trailers: &mut HeaderMap) {
+    pub(crate) fn clean_trailers(&self, trailers: &mut Fields) {
         if let Some(filters) = self
             .target
             .borrow()
@@ -306,7 +311,7 @@ impl Exchange {
     }
 
     /// Passes an interim answer of an endpoint on, if the client takes it.
-    pub(crate) fn interim(&self, cx: &mut std::task::Context<'_>, status: StatusCode, fields: &HeaderMap) {
+    pub(crate) fn interim(&self, cx: &mut std::task::Context<'_>, status: StatusCode, fields: &Fields) {
         match &self.respond {
             // 100 was said, or not asked for; 101 is none of HTTP/2 and HTTP/3.
             Some(_) if status.as_u16() < 102 => {}

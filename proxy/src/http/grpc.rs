@@ -5,10 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::CONTENT_TYPE;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version};
+use http::{HeaderName, HeaderValue, StatusCode, Version};
 
 use super::body::Reply;
 use super::exchange::Exchange;
+use crate::fields::Fields;
+use crate::message::Response;
 
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -16,7 +18,7 @@ const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
 const PREFIX: &[u8] = b"application/grpc";
 
 /// The content type of a gRPC call; `None` for anything else, gRPC-Web too.
-pub(super) fn content_type(version: Version, fields: &HeaderMap) -> Option<HeaderValue> {
+pub(super) fn content_type(version: Version, fields: &Fields) -> Option<HeaderValue> {
     let value = fields.get(CONTENT_TYPE)?;
     let rest = value.as_bytes().strip_prefix(PREFIX)?;
     let is_grpc = rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";");
@@ -24,7 +26,7 @@ pub(super) fn content_type(version: Version, fields: &HeaderMap) -> Option<Heade
 }
 
 /// How long the client waits for the whole call: at most eight digits and a unit.
-pub(super) fn timeout(fields: &HeaderMap) -> Option<Duration> {
+pub(super) fn timeout(fields: &Fields) -> Option<Duration> {
     let (unit, digits) = fields.get(GRPC_TIMEOUT)?.as_bytes().split_last()?;
     if !(1..=8).contains(&digits.len()) || !digits.iter().all(u8::is_ascii_digit) {
         return None;
@@ -78,8 +80,8 @@ pub(super) fn status_response(
 mod tests {
     use super::*;
 
-    fn fields(name: HeaderName, value: &str) -> HeaderMap {
-        let mut fields = HeaderMap::new();
+    fn fields(name: HeaderName, value: &str) -> Fields {
+        let mut fields = Fields::new();
         fields.insert(name, HeaderValue::from_str(value).unwrap());
         fields
     }

@@ -8,10 +8,11 @@ use http::header::{
     AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, TE, TRAILER,
     UPGRADE,
 };
-use http::{HeaderMap, HeaderValue, Version};
+use http::{HeaderValue, Version};
 use sekisho_config::model::Prefix;
 use smallvec::SmallVec;
 
+use crate::fields::Fields;
 use crate::h1::chunked::is_claim;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -45,53 +46,45 @@ fn is_hop_by_hop(name: &HeaderName) -> bool {
 
 /// Removes the fields that are for one connection only, and those that Connection names.
 /// Framing and Host are not Connection's to remove.
-pub(crate) fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    for name in condemned(headers, is_hop_by_hop) {
-        headers.remove(name);
-    }
+pub(crate) fn strip_hop_by_hop(headers: &mut Fields) {
+    condemn(headers, is_hop_by_hop);
 }
 
-/// The fields that `is_out`, and those that Connection names. One look at each name costs less than a search for each of
-/// those that might be there, of which there is seldom more than one.
-fn condemned(headers: &HeaderMap, is_out: impl Fn(&HeaderName) -> bool) -> SmallVec<[HeaderName; 4]> {
-    let mut found = SmallVec::new();
-    for name in headers.keys() {
-        if is_out(name) {
-            found.push(name.clone());
-        }
-    }
-    if found.contains(&CONNECTION) {
-        for token in headers.get_all(CONNECTION).iter().flat_map(tokens) {
-            if token.eq_ignore_ascii_case(b"keep-alive")
-                || token.eq_ignore_ascii_case(b"close")
-                || token.eq_ignore_ascii_case(b"upgrade")
-            {
-                continue;
-            }
-            if let Ok(name) = HeaderName::from_bytes(token)
-                && name != HOST
-                && name != CONTENT_LENGTH
-            {
-                found.push(name);
-            }
-        }
-    }
-    found
+/// Takes out the fields that `is_out`, and those that Connection names. One look at each name costs less than a search for
+/// each of those that might be there.
+fn condemn(headers: &mut Fields, is_out: impl Fn(&HeaderName) -> bool) {
+    let spared = |token: &&[u8]| {
+        [
+            &b"keep-alive"[..],
+            b"close",
+            b"upgrade",
+            b"host",
+            b"content-length",
+        ]
+        .iter()
+        .any(|spared| token.eq_ignore_ascii_case(spared))
+    };
+    let named: SmallVec<[HeaderName; 2]> = headers
+        .get_all(CONNECTION)
+        .flat_map(tokens)
+        .filter(|token| !spared(token))
+        .filter_map(|token| HeaderName::from_bytes(token).ok())
+        .collect();
+    headers.retain(|name, _| !is_out(name) && !named.contains(name));
 }
 
 /// The protocol that a request asks to change to, if it is one that may pass: HTTP itself and TLS are not, since both
 /// sides would then speak past the box.
-pub(crate) fn wanted_upgrade(version: Version, headers: &HeaderMap) -> Option<HeaderValue> {
+pub(crate) fn wanted_upgrade(version: Version, headers: &Fields) -> Option<HeaderValue> {
     let upgrade = headers.get(UPGRADE)?;
     if version != Version::HTTP_11 {
         return None;
     }
     let asked = headers
         .get_all(CONNECTION)
-        .iter()
         .flat_map(tokens)
         .any(|token| token.eq_ignore_ascii_case(b"upgrade"));
-    let mut values = headers.get_all(UPGRADE).iter().flat_map(tokens);
+    let mut values = headers.get_all(UPGRADE).flat_map(tokens);
     let forbidden = |token: &[u8]| {
         let name = token.split(|octet| *octet == b'/').next().unwrap_or(token);
         [&b"h2c"[..], b"h2", b"http", b"tls"]
@@ -120,21 +113,16 @@ pub(crate) struct Forwarding<'a> {
 
 /// Makes a request's header section fit for an endpoint. The order matters: what the client says of connections and of
 /// itself goes out first, then ours goes in, so that a `Connection: x-forwarded-for` removes nothing of ours.
-pub(crate) fn prepare_request(headers: &mut HeaderMap, version: Version, forwarding: &Forwarding<'_>) {
-    let out = condemned(headers, |name| {
+pub(crate) fn prepare_request(headers: &mut Fields, version: Version, forwarding: &Forwarding<'_>) {
+    let trailers = headers
+        .get_all(TE)
+        .flat_map(tokens)
+        .any(|token| token.eq_ignore_ascii_case(b"trailers"));
+    condemn(headers, |name| {
         is_hop_by_hop(name)
             || matches!(name.as_str(), "te" | "expect" | "http2-settings")
             || is_suspect(name, forwarding.trusted)
     });
-    let trailers = out.contains(&TE)
-        && headers
-            .get_all(TE)
-            .iter()
-            .flat_map(tokens)
-            .any(|token| token.eq_ignore_ascii_case(b"trailers"));
-    for name in out {
-        headers.remove(name);
-    }
     if trailers {
         headers.insert(TE, HeaderValue::from_static("trailers"));
     }
@@ -147,20 +135,25 @@ pub(crate) fn prepare_request(headers: &mut HeaderMap, version: Version, forward
     let peer = forwarding.peer;
     extend_list(headers, X_FORWARDED_FOR, peer);
     extend_list(headers, FORWARDED, forwarding.element);
-    headers
-        .entry(X_FORWARDED_PROTO)
-        .or_insert(HeaderValue::from_static(forwarding.scheme));
-    headers
-        .entry(X_FORWARDED_PORT)
-        .or_insert_with(|| forwarding.port.clone());
-    headers.entry(X_REAL_IP).or_insert_with(|| peer.clone());
-    if let Some(host) = forwarding.host {
-        headers.entry(X_FORWARDED_HOST).or_insert_with(|| host.clone());
+    let scheme = HeaderValue::from_static(forwarding.scheme);
+    let ours = [
+        (X_FORWARDED_PROTO, Some(&scheme)),
+        (X_FORWARDED_PORT, Some(forwarding.port)),
+        (X_REAL_IP, Some(peer)),
+        (X_FORWARDED_HOST, forwarding.host),
+    ];
+    for (name, value) in ours {
+        // Of a peer that is not trusted there is none left.
+        if let Some(value) = value
+            && !(forwarding.trusted && headers.contains_key(&name))
+        {
+            headers.append(name, value.clone());
+        }
     }
 }
 
 /// Counts an OPTIONS down on its way (RFC 9110 section 7.6.2). `true`: it goes no further than here.
-pub(crate) fn is_last(headers: &mut HeaderMap) -> bool {
+pub(crate) fn is_last(headers: &mut Fields) -> bool {
     let Some(left) = headers
         .get(MAX_FORWARDS)
         .and_then(|value| value.to_str().ok()?.parse::<u32>().ok())
@@ -177,42 +170,31 @@ pub(crate) fn is_last(headers: &mut HeaderMap) -> bool {
 }
 
 /// Removes from a trailer section what must not come so late: framing, routing, authentication (RFC 9110 section 6.5.1).
-pub(crate) fn clean_trailers(trailers: &mut HeaderMap) {
+pub(crate) fn clean_trailers(trailers: &mut Fields) {
     strip_hop_by_hop(trailers);
-    for name in [HOST, CONTENT_LENGTH, TE, EXPECT, COOKIE, AUTHORIZATION, TRAILER] {
-        trailers.remove(name);
-    }
+    let late = [HOST, CONTENT_LENGTH, TE, EXPECT, COOKIE, AUTHORIZATION, TRAILER];
+    trailers.retain(|name, _| !late.contains(name));
 }
 
 /// As [`clean_trailers`], of a request: what its header section must not have is not smuggled in behind the body.
-pub(crate) fn clean_request_trailers(trailers: &mut HeaderMap) {
+pub(crate) fn clean_request_trailers(trailers: &mut Fields) {
     clean_trailers(trailers);
-    let out: SmallVec<[HeaderName; 4]> = trailers
-        .keys()
-        .filter(|name| is_suspect(name, false))
-        .cloned()
-        .collect();
-    for name in out {
-        trailers.remove(name);
-    }
+    trailers.retain(|name, _| !is_suspect(name, false));
 }
 
 /// Puts `ours` behind what a list says already.
-fn extend_list(headers: &mut HeaderMap, name: HeaderName, ours: &HeaderValue) {
-    match headers.entry(name) {
-        http::header::Entry::Vacant(entry) => {
-            entry.insert(ours.clone());
-        }
-        http::header::Entry::Occupied(mut entry) => {
-            let mut list = entry
-                .iter()
-                .map(HeaderValue::as_bytes)
-                .collect::<Vec<_>>()
-                .join(&b", "[..]);
-            list.extend_from_slice(b", ");
-            list.extend_from_slice(ours.as_bytes());
-            entry.insert(HeaderValue::from_bytes(&list).unwrap_or_else(|_| ours.clone()));
-        }
+fn extend_list(headers: &mut Fields, name: HeaderName, ours: &HeaderValue) {
+    let mut list = Vec::new();
+    for value in headers.get_all(&name) {
+        list.extend_from_slice(value.as_bytes());
+        list.extend_from_slice(b", ");
+    }
+    if list.is_empty() {
+        headers.append(name, ours.clone());
+    } else {
+        list.extend_from_slice(ours.as_bytes());
+        let list = HeaderValue::from_bytes(&list).unwrap_or_else(|_| ours.clone());
+        headers.insert(name, list);
     }
 }
 
@@ -258,30 +240,23 @@ fn is_suspect(name: &HeaderName, trusted: bool) -> bool {
 }
 
 /// HTTP/2 may split Cookie into several fields; HTTP/1.1 must not (RFC 9113 section 8.2.3).
-fn join_cookies(headers: &mut HeaderMap) {
-    let mut cookies = headers.get_all(COOKIE).iter();
-    if cookies.next().is_none() || cookies.next().is_none() {
-        return;
-    }
-    let joined = headers
-        .get_all(COOKIE)
-        .iter()
-        .map(HeaderValue::as_bytes)
-        .collect::<Vec<_>>()
-        .join(&b"; "[..]);
-    if let Ok(value) = HeaderValue::from_bytes(&joined) {
+fn join_cookies(headers: &mut Fields) {
+    let cookies: SmallVec<[&[u8]; 4]> = headers.get_all(COOKIE).map(HeaderValue::as_bytes).collect();
+    let joined = (cookies.len() > 1).then(|| HeaderValue::from_bytes(&cookies.join(&b"; "[..])));
+    drop(cookies);
+    if let Some(Ok(value)) = joined {
         headers.insert(COOKIE, value);
     }
 }
 
 /// The client as the log names it: the peer, or, behind trusted proxies, the last address that is not one of them.
-pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: &[Prefix]) -> IpAddr {
+pub(crate) fn client(headers: &Fields, peer: IpAddr, trusted: &[Prefix]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|prefix| prefix.contains(address));
     if !is_trusted(peer) {
         return peer;
     }
     let mut client = peer;
-    let lists: Vec<&HeaderValue> = headers.get_all(X_FORWARDED_FOR).iter().collect();
+    let lists: Vec<&HeaderValue> = headers.get_all(X_FORWARDED_FOR).collect();
     for list in lists.into_iter().rev() {
         for token in list.as_bytes().rsplit(|octet| *octet == b',') {
             let Some(address) = std::str::from_utf8(token.trim_ascii())
@@ -300,8 +275,8 @@ pub(crate) fn client(headers: &HeaderMap, peer: IpAddr, trusted: &[Prefix]) -> I
 }
 
 /// Whether a trusted proxy says that the client came over TLS.
-pub(crate) fn forwarded_over_tls(headers: &HeaderMap) -> bool {
-    let mut values = headers.get_all(X_FORWARDED_PROTO).iter();
+pub(crate) fn forwarded_over_tls(headers: &Fields) -> bool {
+    let mut values = headers.get_all(X_FORWARDED_PROTO);
     let first = values.next();
     values.next().is_none() && first.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"https"))
 }
@@ -319,7 +294,7 @@ pub(crate) fn good_request_id(value: &HeaderValue) -> bool {
 mod tests {
     use super::*;
 
-    fn headers(fields: &[(&str, &str)]) -> HeaderMap {
+    fn headers(fields: &[(&str, &str)]) -> Fields {
         fields
             .iter()
             .map(|(name, value)| {
@@ -328,7 +303,7 @@ mod tests {
                     HeaderValue::from_str(value).unwrap(),
                 )
             })
-            .fold(HeaderMap::new(), |mut map, (name, value)| {
+            .fold(Fields::new(), |mut map, (name, value)| {
                 map.append(name, value);
                 map
             })

@@ -4,7 +4,9 @@ use std::borrow::Cow;
 
 use http::header::HOST;
 use http::uri::Authority;
-use http::{HeaderMap, HeaderValue, Uri, Version};
+use http::{HeaderValue, Uri, Version};
+
+use crate::fields::Fields;
 
 /// Why a request's host is refused (400).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
@@ -21,8 +23,8 @@ pub(crate) enum BadHost {
 
 /// Takes the host from the request target and the header: what is forwarded in the Host header. `None` only for
 /// HTTP/1.0 without one. Whether it is a host at all is for [`name`] to say.
-pub(crate) fn of(version: Version, uri: &Uri, headers: &HeaderMap) -> Result<Option<HeaderValue>, BadHost> {
-    let mut given = headers.get_all(HOST).iter();
+pub(crate) fn of(version: Version, uri: &Uri, headers: &Fields) -> Result<Option<HeaderValue>, BadHost> {
+    let mut given = headers.get_all(HOST);
     let header = given.next();
     if given.next().is_some() {
         return Err(BadHost::Several);
@@ -146,7 +148,7 @@ mod tests {
     #[test]
     fn agreement() {
         let header = |hosts: &[&str]| {
-            let mut headers = HeaderMap::new();
+            let mut headers = Fields::new();
             for host in hosts {
                 headers.append(HOST, HeaderValue::from_str(host).unwrap());
             }

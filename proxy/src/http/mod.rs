@@ -10,6 +10,7 @@ pub(crate) mod connection;
 mod date;
 mod exchange;
 mod forward;
+mod frame;
 mod grpc;
 pub(crate) mod headers;
 mod host;

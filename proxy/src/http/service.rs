@@ -1,7 +1,6 @@
 //! A request from its header to its answer.
 
 use std::cell::{Cell, RefCell};
-use std::convert::Infallible;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
@@ -11,7 +10,7 @@ use http::header::{
     ALLOW, ALT_SVC, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, REFERER, SERVER, USER_AGENT,
 };
 use http::uri::PathAndQuery;
-use http::{HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Uri, Version};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use sekisho_config::model::{LogFormat, ObjectName};
 
 use super::answer::{self, Refusal, refuse, text_response};
@@ -21,7 +20,9 @@ use super::exchange::{Exchange, Phase, Target};
 use super::respond::Respond;
 use super::{coded, forward, grpc, headers, host, http2};
 use crate::compress::{self, Coding};
+use crate::fields::Fields;
 use crate::h1::request::{MAX_METHOD, plain_length};
+use crate::message::{Response, request};
 use crate::path::{Normal, normal_form};
 use crate::route::Asked;
 use crate::snapshot::Snapshot;
@@ -32,11 +33,7 @@ use crate::{client_auth, clock, door, filter, metrics};
 const CHALLENGE: &str = "/.well-known/acme-challenge/";
 
 /// Answers one request. Never fails: what goes wrong is an answer or a broken body.
-pub(crate) async fn serve(
-    client: Rc<Client>,
-    request: Request<ClientBody>,
-) -> Result<Response<Reply>, Infallible> {
-    let (parts, body) = request.into_parts();
+pub(crate) async fn serve(client: Rc<Client>, parts: request::Parts, body: ClientBody) -> Response<Reply> {
     let snapshot = client.worker.snapshot();
     let exchange = begin(&client, &parts, &snapshot, body.respond());
     let version = parts.version;
@@ -69,15 +66,11 @@ pub(crate) async fn serve(
     if let Coding::On(encoding) = exchange.coding.get() {
         response = coded::compress(response, encoding, &exchange);
     }
-    Ok(response)
+    response
 }
 
 /// Answers a request that could not be read, or may not pass as it stands.
-pub(crate) fn refused(
-    client: &Rc<Client>,
-    parts: &http::request::Parts,
-    refusal: Refusal,
-) -> Response<Reply> {
+pub(crate) fn refused(client: &Rc<Client>, parts: &request::Parts, refusal: Refusal) -> Response<Reply> {
     let exchange = begin(client, parts, &client.worker.snapshot(), None);
     parts.uri.path().clone_into(&mut exchange.path.borrow_mut());
     let mut response = refuse(refusal, exchange);
@@ -89,9 +82,7 @@ pub(crate) fn refused(
 fn finish(client: &Client, version: Version, response: &mut Response<Reply>) {
     let streams = version >= Version::HTTP_2;
     let fields = response.headers_mut();
-    fields
-        .entry(SERVER)
-        .or_insert(HeaderValue::from_static("sekisho"));
+    fields.or_insert(SERVER, || HeaderValue::from_static("sekisho"));
     if let Some(value) = client.alt_svc() {
         fields.insert(ALT_SVC, value);
     }
@@ -139,7 +130,7 @@ fn own(answer: filter::Answer, exchange: &Rc<Exchange>) -> Response<Reply> {
 
 fn begin(
     client: &Rc<Client>,
-    parts: &http::request::Parts,
+    parts: &request::Parts,
     snapshot: &Snapshot,
     respond: Option<Respond>,
 ) -> Rc<Exchange> {
@@ -229,7 +220,7 @@ enum Judged {
     Forward(Box<forward::Forward>),
 }
 
-fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts) -> Result<Judged, Refusal> {
+fn judge(exchange: &Exchange, snapshot: &World, mut parts: request::Parts) -> Result<Judged, Refusal> {
     let client = &exchange.client;
     // Kept for the log even when it is refused, in the form in which it came.
     let refuse = |path: &str, refusal| {
@@ -363,7 +354,7 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: http::request::Parts)
 fn filtered(
     exchange: &Exchange,
     filters: &filter::Compiled,
-    parts: &http::request::Parts,
+    parts: &request::Parts,
     (host, name): (Option<&HeaderValue>, Option<&str>),
     path: &str,
 ) -> Result<Option<filter::Answer>, Refusal> {
@@ -468,7 +459,7 @@ async fn let_in(
 async fn signed_in(
     ingress: &ObjectName,
     basic: &door::basic::Compiled,
-    headers: &HeaderMap,
+    headers: &Fields,
     client: &Client,
 ) -> Result<String, Refusal> {
     use door::basic::{Passed, Refused};
@@ -512,7 +503,7 @@ impl From<door::Turned> for Refusal {
 }
 
 /// Whatever else of the header section decides by itself.
-fn check_fields(client: &Client, parts: &http::request::Parts) -> Result<(), Refusal> {
+fn check_fields(client: &Client, parts: &request::Parts) -> Result<(), Refusal> {
     if parts.version >= Version::HTTP_2 {
         http2::check(&parts.headers, client.live.http.max_header_bytes)?;
         // RFC 9113 section 8.3.1.
@@ -542,7 +533,7 @@ fn check_fields(client: &Client, parts: &http::request::Parts) -> Result<(), Ref
         return Err(Refusal::Method);
     }
     let expected = |expect: &HeaderValue| expect.as_bytes().eq_ignore_ascii_case(b"100-continue");
-    if parts.headers.get_all(EXPECT).iter().all(expected) {
+    if parts.headers.get_all(EXPECT).all(expected) {
         Ok(())
     } else {
         Err(Refusal::Expectation)

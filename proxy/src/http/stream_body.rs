@@ -4,14 +4,13 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::Bytes;
 use h2::RecvStream;
-use http::HeaderMap;
 use http::header::CONTENT_LENGTH;
-use http_body::{Body, Frame, SizeHint};
 
-use super::body::{BodyError, Piece};
+use super::body::Piece;
 use super::headers;
+use crate::fields::Fields;
+use crate::http::frame::{Body, Frame, SizeHint};
 
 /// The body.
 #[derive(Debug)]
@@ -23,7 +22,7 @@ pub(crate) struct StreamBody {
 
 impl StreamBody {
     /// The body that follows these header fields.
-    pub(crate) fn new(stream: RecvStream, fields: &HeaderMap) -> Self {
+    pub(crate) fn new(stream: RecvStream, fields: &Fields) -> Self {
         let length = fields
             .get(CONTENT_LENGTH)
             .and_then(|length| length.to_str().ok()?.parse().ok());
@@ -32,9 +31,6 @@ impl StreamBody {
 }
 
 impl Body for StreamBody {
-    type Data = Bytes;
-    type Error = BodyError;
-
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         let this = self.get_mut();
         loop {
@@ -53,7 +49,8 @@ impl Body for StreamBody {
                 Some(Err(error)) => return Poll::Ready(Some(Err(error.into()))),
                 None => {
                     return Poll::Ready(match ready!(this.stream.poll_trailers(cx)) {
-                        Ok(Some(mut trailers)) => {
+                        Ok(Some(trailers)) => {
+                            let mut trailers = Fields::from(trailers);
                             headers::clean_trailers(&mut trailers);
                             Some(Ok(Frame::trailers(trailers)))
                         }

@@ -9,16 +9,18 @@ use std::task::{Context, Poll, ready};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::header::{CONTENT_LENGTH, HOST};
-use http::request::Parts;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{Request, Response, Uri, Version};
-use http_body::Body;
+use http::{HeaderMap, Request, Uri, Version};
 
 use super::body::{BodyError, RequestBody};
 use super::exchange::Exchange;
 use super::headers;
 use super::http2::send::{poll_send, send_trailers};
 use super::stream_body::StreamBody;
+use crate::fields::Fields;
+use crate::http::frame::Body;
+use crate::message::request::Parts;
+use crate::message::{Response, response};
 
 /// Why there is no answer.
 #[derive(Debug, thiserror::Error)]
@@ -62,10 +64,10 @@ pub(crate) fn head(parts: &Parts, scheme: Scheme, address: std::net::SocketAddr)
     *request.method_mut() = parts.method.clone();
     *request.uri_mut() = Uri::from_parts(target).ok()?;
     *request.version_mut() = Version::HTTP_2;
-    *request.headers_mut() = parts.headers.clone();
-    let fields = request.headers_mut();
+    let mut fields = parts.headers.clone();
     fields.remove(HOST);
-    headers::strip_hop_by_hop(fields);
+    headers::strip_hop_by_hop(&mut fields);
+    *request.headers_mut() = HeaderMap::from(&fields);
     Some(request)
 }
 
@@ -190,16 +192,23 @@ impl StreamCall {
             sent.map_err(StreamError::Request)?;
         }
         while self.interim < MAX_INTERIM
-            && let Poll::Ready(Some(Ok(mut interim))) = self.answer.poll_informational(cx)
+            && let Poll::Ready(Some(Ok(interim))) = self.answer.poll_informational(cx)
         {
             self.interim += 1;
-            headers::strip_hop_by_hop(interim.headers_mut());
+            let (interim, ()) = interim.into_parts();
+            let mut fields = Fields::from(interim.headers);
+            headers::strip_hop_by_hop(&mut fields);
             // It has no body (RFC 9110 section 15.2); who believed in one would wait for it.
-            interim.headers_mut().remove(CONTENT_LENGTH);
-            exchange.interim(cx, interim.status(), interim.headers());
+            fields.remove(CONTENT_LENGTH);
+            exchange.interim(cx, interim.status, &fields);
         }
         let answer = ready!(Pin::new(&mut self.answer).poll(cx)).map_err(StreamError::of)?;
-        let (parts, stream) = answer.into_parts();
+        let (head, stream) = answer.into_parts();
+        let parts = response::Parts {
+            status: head.status,
+            version: head.version,
+            headers: Fields::from(head.headers),
+        };
         let body = StreamBody::new(stream, &parts.headers);
         Poll::Ready(Ok(Response::from_parts(parts, body)))
     }

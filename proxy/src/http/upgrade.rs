@@ -3,12 +3,12 @@
 use std::rc::Rc;
 
 use bytes::Bytes;
-use http::Response;
 use http::header::{CONNECTION, HeaderValue, UPGRADE};
 
 use super::body::{EndpointBody, Reply};
 use super::exchange::{Exchange, Fault, Phase};
 use super::headers;
+use crate::message::Response;
 use crate::metrics::Cell;
 use crate::stream::EndpointStream;
 use crate::tunnel::{self, Abort, End};

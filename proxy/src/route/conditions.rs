@@ -2,11 +2,12 @@
 
 use std::borrow::Cow;
 
-use http::{HeaderMap, HeaderName, Method};
+use http::{HeaderName, Method};
 use regex::Regex;
 use sekisho_config::model::{Conditions, FieldCondition, ValueMatch};
 
 use super::{Asked, Lost};
+use crate::fields::Fields;
 
 /// The conditions of one route.
 #[derive(Debug)]
@@ -91,8 +92,8 @@ impl Compiled {
 }
 
 /// The value of a field; several lines are one list (RFC 9110 section 5.3).
-fn header<'a>(headers: &'a HeaderMap, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
-    let mut lines = headers.get_all(name).iter();
+fn header<'a>(headers: &'a Fields, name: &HeaderName) -> Option<Cow<'a, [u8]>> {
+    let mut lines = headers.get_all(name);
     let first = lines.next()?.as_bytes();
     let Some(second) = lines.next() else {
         return Some(Cow::Borrowed(first));

@@ -15,13 +15,14 @@ mod tests;
 
 use std::sync::Arc;
 
-use http::{HeaderMap, Method};
+pub use explain::{Loser, Lost, takes};
+pub use host::CompiledHost;
+use http::Method;
 use sekisho_config::model::{HostPattern, Route};
 use serde::Serialize;
 
+use crate::fields::Fields;
 use crate::filter;
-pub use explain::{Loser, Lost, takes};
-pub use host::CompiledHost;
 
 /// What of a request the routes of a host look at.
 #[derive(Clone, Copy, Debug)]
@@ -31,7 +32,7 @@ pub struct Asked<'a> {
     /// Its method.
     pub method: &'a Method,
     /// Its header section, as it came.
-    pub headers: Option<&'a HeaderMap>,
+    pub headers: Option<&'a Fields>,
     /// What stands behind the `?`, as it came.
     pub query: Option<&'a str>,
 }

@@ -1,6 +1,6 @@
 use std::sync::Arc;
 
-use http::{HeaderMap, HeaderName, HeaderValue, Method};
+use http::{HeaderName, HeaderValue, Method};
 use proptest::prelude::*;
 use sekisho_config::model::{
     Action, Conditions, FieldCondition, ObjectName, PathMatch, Pattern, Route, RouteId, Unavailable,
@@ -8,6 +8,7 @@ use sekisho_config::model::{
 };
 
 use super::*;
+use crate::fields::Fields;
 
 fn route(index: u32, path: PathMatch, conditions: Conditions) -> Route {
     Route {
@@ -140,8 +141,8 @@ fn set(list: &[(&str, ValueMatch)]) -> std::collections::BTreeSet<FieldCondition
         .collect()
 }
 
-fn fields(list: &[(&str, &str)]) -> HeaderMap {
-    let mut headers = HeaderMap::new();
+fn fields(list: &[(&str, &str)]) -> Fields {
+    let mut headers = Fields::new();
     for (name, value) in list {
         let name = HeaderName::from_bytes(name.as_bytes()).unwrap();
         headers.append(name, HeaderValue::from_bytes(value.as_bytes()).unwrap());

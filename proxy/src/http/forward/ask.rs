@@ -9,20 +9,21 @@ use http::header::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_MATCH, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TE, TRAILER,
 };
-use http::request::Parts;
-use http::{HeaderMap, HeaderName, HeaderValue, Method, Request, StatusCode, Uri, Version};
-use http_body::Body;
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::choose::{Wish, connect};
 use super::retry::{Tries, Why};
 use super::send::{Failure, send};
 use crate::door::Auth;
+use crate::fields::Fields;
 use crate::filter::Answer;
 use crate::health::Sign;
 use crate::http::answer::Refusal;
 use crate::http::body::{EndpointBody, RequestBody};
 use crate::http::exchange::{Exchange, Phase, Target};
+use crate::http::frame::Body;
 use crate::http::headers;
+use crate::message::request::Parts;
 use crate::snapshot::CompiledPool;
 use crate::upstream::Lease;
 
@@ -38,7 +39,7 @@ const LARGEST: usize = 64 * 1024;
 #[derive(Debug)]
 pub(crate) enum Verdict {
     /// The request may go on, with these fields.
-    Passes(HeaderMap),
+    Passes(Fields),
     /// It may not, and the client is told so.
     Denied(Answer),
 }
@@ -66,7 +67,7 @@ pub(crate) async fn ask(
         Err(_) => return Err(Refusal::AuthFailed),
     };
     if status.is_success() {
-        let mut copied = HeaderMap::new();
+        let mut copied = Fields::new();
         for name in &auth.copy {
             for value in fields.get_all(name) {
                 copied.append(name, value.clone());
@@ -96,11 +97,13 @@ pub(crate) async fn ask(
 /// The question: `GET`, without a body, with the fields of the request.
 fn question(auth: &Auth, parts: &Parts, uri: &str, exchange: &Exchange) -> Result<Parts, Refusal> {
     let target: Uri = auth.wished.path.parse().map_err(|_| Refusal::AuthFailed)?;
-    let (mut question, ()) = Request::new(()).into_parts();
-    question.method = Method::GET;
-    question.version = Version::HTTP_11;
-    question.uri = target;
-    question.headers = parts.headers.clone();
+    let mut question = Parts {
+        method: Method::GET,
+        uri: target,
+        version: Version::HTTP_11,
+        headers: parts.headers.clone(),
+        ..Parts::default()
+    };
     let fields = &mut question.headers;
     for name in [
         CONTENT_LENGTH,
@@ -133,7 +136,7 @@ fn question(auth: &Auth, parts: &Parts, uri: &str, exchange: &Exchange) -> Resul
     Ok(question)
 }
 
-type Told = (StatusCode, HeaderMap, Option<Bytes>);
+type Told = (StatusCode, Fields, Option<Bytes>);
 
 async fn exchange_with(
     mut target: Rc<Target>,

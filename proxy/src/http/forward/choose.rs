@@ -26,7 +26,11 @@ pub(super) struct Wish {
 }
 
 impl Wish {
-    pub(super) fn of(pool: &CompiledPool, parts: &http::request::Parts, exchange: &Exchange) -> Self {
+    pub(super) fn of(
+        pool: &CompiledPool,
+        parts: &crate::message::request::Parts,
+        exchange: &Exchange,
+    ) -> Self {
         let hash = (pool.balance() == Balance::ConsistentHash)
             .then(|| {
                 hash::of_request(

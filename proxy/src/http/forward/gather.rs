@@ -5,14 +5,14 @@ use std::future::poll_fn;
 use std::pin::Pin;
 
 use bytes::{Bytes, BytesMut};
-use http::HeaderMap;
 use http::header::{CONTENT_LENGTH, TRAILER};
-use http_body::Body;
 
 use super::send::refusal;
+use crate::fields::Fields;
 use crate::http::answer::Refusal;
 use crate::http::body::RequestBody;
 use crate::http::exchange::{Exchange, Fault};
+use crate::http::frame::Body;
 use crate::metrics::Cell;
 
 /// Reads a body of at most `most` octets. Trailers are left out: behind a body of known length there is no place for them.
@@ -55,7 +55,7 @@ pub(super) async fn gather(body: &mut RequestBody, most: u64, exchange: &Exchang
 }
 
 /// What the header section says of a body that is whole.
-pub(super) fn announce(fields: &mut HeaderMap, whole: &Bytes) {
+pub(super) fn announce(fields: &mut Fields, whole: &Bytes) {
     fields.remove(TRAILER);
     fields.insert(CONTENT_LENGTH, http::HeaderValue::from(whole.len()));
 }

@@ -8,9 +8,7 @@ use std::sync::Arc;
 
 use bytes::{Bytes, BytesMut};
 use http::header::{CONTENT_LENGTH, HOST, TE, TRAILER};
-use http::request::Parts;
-use http::{HeaderName, HeaderValue, Method, Request, Version};
-use http_body::Body;
+use http::{HeaderName, HeaderValue, Method, Version};
 use sekisho_config::model::Revision;
 use tokio::time::timeout;
 
@@ -24,6 +22,8 @@ use crate::http::answer::Refusal;
 use crate::http::body::{ClientBody, EndpointBody, RequestBody};
 use crate::http::connection::Client;
 use crate::http::exchange::{Exchange, Target};
+use crate::http::frame::Body;
+use crate::message::request::Parts;
 use crate::metrics::Cell;
 use crate::snapshot::CompiledPool;
 use crate::upstream::Lease;
@@ -67,16 +67,18 @@ impl Mirror {
             worker.counters.inc(Cell::MirrorBusy);
             return None;
         };
-        let (mut parts, ()) = Request::new(()).into_parts();
-        parts.method = forward.parts.method.clone();
-        parts.uri = forward.parts.uri.clone();
-        parts.version = Version::HTTP_11;
-        parts.headers = forward.parts.headers.clone();
+        let mut parts = Parts {
+            method: forward.parts.method.clone(),
+            uri: forward.parts.uri.clone(),
+            version: Version::HTTP_11,
+            headers: forward.parts.headers.clone(),
+            ..Parts::default()
+        };
         let fields = &mut parts.headers;
         for name in [CONTENT_LENGTH, TE, TRAILER] {
             fields.remove(name);
         }
-        fields.entry(HOST).or_insert(HeaderValue::from_static(""));
+        fields.or_insert(HOST, || HeaderValue::from_static(""));
         fields.insert(X_MIRRORED, HeaderValue::from_static("1"));
         Some(Box::new(Self {
             parts,
@@ -142,7 +144,7 @@ impl Mirror {
             match send(&mut lease, &self.parts, &mut whole, &exchange, true).await {
                 Ok(answer) => {
                     exchange.endpoint_answered(answer.status().as_u16());
-                    return discard(answer.into_body(), lease, &exchange).await;
+                    return discard(answer.into_parts().1, lease, &exchange).await;
                 }
                 // It was closed while it was kept.
                 Err(Failure::Unsent) if reused => tries.last = Some((Why::Stale, Refusal::UpstreamFailed)),

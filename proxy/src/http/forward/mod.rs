@@ -12,8 +12,7 @@ mod send;
 use std::rc::Rc;
 
 use http::header::{CONNECTION, CONTENT_LENGTH, HOST, SET_COOKIE, UPGRADE};
-use http::{HeaderValue, Method, Response, Version};
-use http_body::Body;
+use http::{HeaderValue, Method, Version};
 use sekisho_config::model::RetryOn;
 
 use self::accept::accept;
@@ -28,11 +27,13 @@ use super::body::{ClientBody, Reply, RequestBody};
 use super::exchange::{Exchange, Phase, Target};
 use crate::clock;
 use crate::health::Sign;
+use crate::http::frame::Body;
+use crate::message::Response;
 use crate::snapshot::CompiledPool;
 
 /// A request that may pass, made fit for an endpoint.
 pub(crate) struct Forward {
-    pub(crate) parts: http::request::Parts,
+    pub(crate) parts: crate::message::request::Parts,
     pub(crate) target: Rc<Target>,
     /// Protocol that the client asks to change to.
     pub(crate) upgrade: Option<HeaderValue>,
@@ -79,11 +80,10 @@ async fn attempt(
     if body.is_empty() && [Method::POST, Method::PUT, Method::PATCH].contains(&parts.method) {
         parts
             .headers
-            .entry(CONTENT_LENGTH)
-            .or_insert(HeaderValue::from_static("0"));
+            .or_insert(CONTENT_LENGTH, || HeaderValue::from_static("0"));
     }
     // HTTP/1.1 has a Host in any case, an empty one where the client named none (RFC 9112 section 3.2).
-    parts.headers.entry(HOST).or_insert(HeaderValue::from_static(""));
+    parts.headers.or_insert(HOST, || HeaderValue::from_static(""));
     // Extensions are the client connection's own; nothing of them is the endpoint's business.
     parts.extensions.clear();
     let most = exchange.max_body_bytes();

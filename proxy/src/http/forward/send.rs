@@ -6,16 +6,15 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Poll, ready};
 
-use http::Response;
-use http::request::Parts;
-use http_body::Body;
-
 use crate::clock;
 use crate::http::answer::Refusal;
 use crate::http::body::{BodyError, EndpointBody, Piece, RequestBody};
 use crate::http::call::{Call, CallError};
 use crate::http::exchange::Exchange;
+use crate::http::frame::Body;
 use crate::http::stream_call::{StreamCall, StreamError, Upload, head};
+use crate::message::Response;
+use crate::message::request::Parts;
 use crate::upstream::Lease;
 
 /// Why no answer came.
@@ -73,11 +72,7 @@ pub(super) async fn send(
     match head.await {
         Some(Ok(head)) => {
             call.go_on(std::mem::take(body));
-            let mut response = Response::new(EndpointBody::Http1(call));
-            *response.status_mut() = head.status;
-            *response.version_mut() = head.version;
-            *response.headers_mut() = head.headers;
-            Ok(response)
+            Ok(Response::from_parts(head, EndpointBody::Http1(call)))
         }
         Some(Err(CallError::Unsent)) => Err(Failure::Unsent),
         Some(Err(CallError::Request(error))) => Err(Failure::Request(refusal(&error))),

@@ -1,12 +1,13 @@
 //! Header fields of requests on HTTP/2.
 
+use http::HeaderValue;
 use http::header::CONTENT_LENGTH;
-use http::{HeaderMap, HeaderValue};
 
+use crate::fields::Fields;
 use crate::http::answer::Refusal;
 
 /// What the parser lets through and a request must not have (RFC 9113 sections 8.2.1 and 8.1.1), and its size.
-pub(crate) fn check(fields: &HeaderMap, most: usize) -> Result<(), Refusal> {
+pub(crate) fn check(fields: &Fields, most: usize) -> Result<(), Refusal> {
     let blank = |octet: Option<&u8>| matches!(octet, Some(b' ' | b'\t'));
     let padded = |value: &HeaderValue| {
         let octets = value.as_bytes();
@@ -19,7 +20,7 @@ pub(crate) fn check(fields: &HeaderMap, most: usize) -> Result<(), Refusal> {
     if fields.keys().any(|name| name.as_str().contains('"')) {
         return Err(Refusal::Malformed);
     }
-    let mut lengths = fields.get_all(CONTENT_LENGTH).iter();
+    let mut lengths = fields.get_all(CONTENT_LENGTH);
     if lengths.next().is_some() && lengths.next().is_some() {
         return Err(Refusal::Framing);
     }
@@ -54,7 +55,7 @@ mod tests {
             ),
             (&[("a", "0123456789"), ("b", "0123456789")], Err(Refusal::Headers)),
         ] {
-            let mut map = HeaderMap::new();
+            let mut map = Fields::new();
             for (name, value) in fields {
                 map.append(
                     HeaderName::from_lowercase(name.as_bytes()).unwrap(),

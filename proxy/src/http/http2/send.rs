@@ -6,6 +6,7 @@ use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::HeaderMap;
 
+use crate::fields::Fields;
 use crate::http::headers::clean_trailers;
 
 /// The other side has reset the stream, or the connection has ended.
@@ -13,12 +14,12 @@ use crate::http::headers::clean_trailers;
 pub(crate) struct Gone;
 
 /// Sends a trailer section, without what has no place there, and so ends the stream.
-pub(crate) fn send_trailers(stream: &mut SendStream<Bytes>, mut trailers: HeaderMap) {
+pub(crate) fn send_trailers(stream: &mut SendStream<Bytes>, mut trailers: Fields) {
     clean_trailers(&mut trailers);
     let sent = if trailers.is_empty() {
         stream.send_data(Bytes::new(), true)
     } else {
-        stream.send_trailers(trailers)
+        stream.send_trailers(HeaderMap::from(&trailers))
     };
     if let Err(error) = sent {
         tracing::debug!(%error, "trailers cannot be sent");

@@ -4,13 +4,14 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use http::StatusCode;
 use http::header::DATE;
-use http::response::Parts;
-use http::{HeaderMap, StatusCode};
 
+use crate::fields::Fields;
 use crate::h2::{Asked, Connection, Gone, Key, Piece, Reason};
 use crate::http::date;
 use crate::http::headers::clean_trailers;
+use crate::message::response::Parts;
 
 /// A connection.
 pub(super) struct Shared {
@@ -96,7 +97,7 @@ impl Respond {
     }
 
     /// Sends an interim answer. A client that has left gets nothing.
-    pub(crate) fn interim(&self, status: StatusCode, fields: &HeaderMap) {
+    pub(crate) fn interim(&self, status: StatusCode, fields: &Fields) {
         let _ = self.with(|core, key| core.interim(key, status, fields));
     }
 
@@ -107,7 +108,7 @@ impl Respond {
     }
 
     /// Sends a trailer section, without what has no place there, and so ends the stream.
-    pub(super) fn trailers(&self, mut trailers: HeaderMap) {
+    pub(super) fn trailers(&self, mut trailers: Fields) {
         clean_trailers(&mut trailers);
         let _ = self.with(|core, key| {
             if trailers.is_empty() {

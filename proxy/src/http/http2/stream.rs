@@ -6,20 +6,22 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
+use http::StatusCode;
 use http::header::EXPECT;
-use http::{HeaderMap, Request, Response, StatusCode};
-use http_body::{Body, Frame, SizeHint};
 
 use super::shared::Respond;
 use super::tunnel::StreamTunnel;
 use super::websocket::{self, WebSocket};
+use crate::fields::Fields;
 use crate::h2::{Asked, Piece as Received, Reason};
 use crate::http::answer::Refusal;
 use crate::http::body::{ClientBody, Piece, Reply};
 use crate::http::connection::Client;
+use crate::http::frame::{Body, Frame, SizeHint};
 use crate::http::headers::clean_request_trailers;
 use crate::http::service::{refused, serve};
 use crate::http::upgrade;
+use crate::message::{Response, request, response};
 
 /// The body of a request.
 #[derive(Debug)]
@@ -34,7 +36,7 @@ pub(crate) struct StreamRequest {
 impl StreamRequest {
     pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
         if std::mem::take(&mut self.expects) {
-            self.respond.interim(StatusCode::CONTINUE, &HeaderMap::new());
+            self.respond.interim(StatusCode::CONTINUE, &Fields::new());
         }
         Poll::Ready(match ready!(self.respond.poll_piece(cx)) {
             Ok(Received::Data(data)) => {
@@ -91,7 +93,7 @@ pub(super) async fn answer(client: Rc<Client>, respond: Respond, asked: Asked) {
         length,
         expects,
     });
-    if let Some(response) = served(client, Request::from_parts(parts, body), &respond).await {
+    if let Some(response) = served(client, parts, body, &respond).await {
         reply(response, &respond).await;
     }
 }
@@ -99,12 +101,13 @@ pub(super) async fn answer(client: Rc<Client>, respond: Respond, asked: Asked) {
 /// Has a request answered. `None`: the client has reset the stream and wants no answer.
 async fn served(
     client: Rc<Client>,
-    request: Request<ClientBody>,
+    parts: request::Parts,
+    body: ClientBody,
     respond: &Respond,
 ) -> Option<Response<Reply>> {
-    let mut serving = pin!(serve(client, request));
+    let mut serving = pin!(serve(client, parts, body));
     poll_fn(|cx| match serving.as_mut().poll(cx) {
-        Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
+        Poll::Ready(response) => Poll::Ready(Some(response)),
         Poll::Pending => respond.poll_reset(cx).map(|()| None),
     })
     .await
@@ -120,9 +123,8 @@ async fn reply(response: Response<Reply>, respond: &Respond) {
 }
 
 /// Joins a stream with the connection of an endpoint that has changed to WebSocket; any other answer is passed on.
-async fn switch(client: Rc<Client>, parts: http::request::Parts, respond: &Respond, asked: &WebSocket) {
-    let request = Request::from_parts(parts, ClientBody::Empty);
-    let Some(response) = served(client, request, respond).await else {
+async fn switch(client: Rc<Client>, parts: request::Parts, respond: &Respond, asked: &WebSocket) {
+    let Some(response) = served(client, parts, ClientBody::Empty, respond).await else {
         return;
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS && !response.status().is_success() {
@@ -140,8 +142,10 @@ async fn switch(client: Rc<Client>, parts: http::request::Parts, respond: &Respo
         // To the client of an extended CONNECT any 2xx is the beginning of WebSocket.
         _ => {
             tracing::debug!("an endpoint does not change to WebSocket, and does not say so");
-            let mut parts = Response::new(()).into_parts().0;
-            parts.status = StatusCode::BAD_GATEWAY;
+            let parts = response::Parts {
+                status: StatusCode::BAD_GATEWAY,
+                ..response::Parts::default()
+            };
             let _ = respond.begin(&parts, true);
         }
     }

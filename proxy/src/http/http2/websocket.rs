@@ -7,8 +7,10 @@ use base64::engine::general_purpose::STANDARD;
 use http::header::{
     CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
 };
-use http::request::Parts;
-use http::{HeaderMap, HeaderValue, Method};
+use http::{HeaderValue, Method};
+
+use crate::fields::Fields;
+use crate::message::request::Parts;
 
 /// In a request's extensions: it was an extended CONNECT.
 #[derive(Clone, Debug)]
@@ -35,9 +37,7 @@ pub(in crate::http) fn ask(parts: &mut Parts) -> Option<WebSocket> {
     // What follows is no content (RFC 9110 section 9.3.6); to a pod it would be that of a GET, and if need be the next request.
     fields.remove(CONTENT_LENGTH);
     fields.insert(SEC_WEBSOCKET_KEY, HeaderValue::from_str(&key).ok()?);
-    fields
-        .entry(SEC_WEBSOCKET_VERSION)
-        .or_insert(HeaderValue::from_static("13"));
+    fields.or_insert(SEC_WEBSOCKET_VERSION, || HeaderValue::from_static("13"));
     parts.method = Method::GET;
     parts.extensions.insert(asked.clone());
     Some(asked)
@@ -51,7 +51,7 @@ fn accept(key: &str) -> String {
 
 impl WebSocket {
     /// Takes what is HTTP/1.1's own out of an endpoint's 101; `false`: it is not the answer to our question.
-    pub(in crate::http) fn accepts(&self, fields: &mut HeaderMap) -> bool {
+    pub(in crate::http) fn accepts(&self, fields: &mut Fields) -> bool {
         let answered = fields.remove(SEC_WEBSOCKET_ACCEPT);
         fields.remove(UPGRADE);
         fields.remove(CONNECTION);

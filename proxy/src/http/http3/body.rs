@@ -6,17 +6,18 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use http_body::{Frame, SizeHint};
+use http::StatusCode;
 use quinn::{ReadError, RecvStream};
 
 use super::endpoint::code;
 use super::link::Link;
 use super::send::Respond;
+use crate::fields::Fields;
 use crate::h3::Code;
 use crate::h3::fields::{self, Bad};
 use crate::h3::frame::{Fault, Piece, Reader};
 use crate::http::body::BodyError;
+use crate::http::frame::{Frame, SizeHint};
 use crate::http::headers::{clean_request_trailers, clean_trailers};
 
 /// Octets that are taken from a stream at a time.
@@ -191,7 +192,7 @@ impl Http3Request {
         self.respond.0.borrow_mut().reset(why);
     }
 
-    fn trailers(&mut self, section: &[u8]) -> Result<HeaderMap, BodyError> {
+    fn trailers(&mut self, section: &[u8]) -> Result<Fields, BodyError> {
         let link = Rc::clone(&self.receiver.link);
         let mut trailers = match fields::trailers(section, &link.limits()) {
             Ok(trailers) => trailers,
@@ -208,15 +209,12 @@ impl Http3Request {
         Ok(trailers)
     }
 
-    pub(crate) fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BodyError>>> {
+    pub(crate) fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame, BodyError>>> {
         if self.over {
             return Poll::Ready(None);
         }
         if std::mem::take(&mut self.expects) {
-            self.respond.interim(StatusCode::CONTINUE, &HeaderMap::new());
+            self.respond.interim(StatusCode::CONTINUE, &Fields::new());
             // Now, since the client waits for it and the box for the client.
             let _ = self.respond.0.borrow_mut().poll_flush(cx);
         }

@@ -6,12 +6,13 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
+use http::StatusCode;
 use quinn::{SendStream, StoppedError, VarInt};
 use smallvec::SmallVec;
 
 use super::endpoint::code;
 use super::link::Link;
+use crate::fields::Fields;
 use crate::h3::{Code, fields, frame};
 
 /// The other side takes nothing more, or the connection has ended.
@@ -50,7 +51,7 @@ impl Sender {
     }
 
     /// A header section, or without a status a trailer section.
-    pub(super) fn section(&mut self, status: Option<StatusCode>, fields: &HeaderMap) {
+    pub(super) fn section(&mut self, status: Option<StatusCode>, fields: &Fields) {
         let (mut section, mut out) = (Vec::with_capacity(256), Vec::with_capacity(264));
         fields::section(&mut section, status, fields);
         frame::headers(&mut out, &section);
@@ -163,7 +164,7 @@ pub(crate) struct Respond(pub(super) Rc<RefCell<Sender>>);
 
 impl Respond {
     /// Sends an interim answer. A client that has left gets nothing.
-    pub(crate) fn interim(&self, status: StatusCode, fields: &HeaderMap) {
+    pub(crate) fn interim(&self, status: StatusCode, fields: &Fields) {
         // What is not taken at once goes when the stream's task has its turn.
         self.0.borrow_mut().section(Some(status), fields);
     }

@@ -9,9 +9,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{DATE, EXPECT, TE};
-use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version};
-use http_body::Body;
+use http::{Method, StatusCode, Version};
 use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;
 
@@ -19,17 +17,21 @@ use super::body::{Broken, Http3Request, Receiver};
 use super::link::Link;
 use super::send::{Respond, Sender};
 use super::tunnel::StreamTunnel;
+use crate::fields::Fields;
 use crate::h3::Code;
 use crate::h3::fields::{self, Bad, Head};
 use crate::h3::frame::Piece;
 use crate::http::answer::Refusal;
 use crate::http::body::{ClientBody, Reply};
 use crate::http::date;
+use crate::http::frame::Body;
 use crate::http::headers::clean_trailers;
 use crate::http::http2::WebSocket;
 use crate::http::http2::websocket;
 use crate::http::service::{refused, serve};
 use crate::http::upgrade;
+use crate::message::Response;
+use crate::message::request::Parts;
 use crate::metrics::Cell as Metric;
 
 /// How long the end of a request without a body is awaited.
@@ -42,8 +44,10 @@ pub(super) async fn answer(link: Rc<Link>, send: SendStream, receive: RecvStream
     let head = match header(&link, &mut receiver).await {
         Ok(head) => head,
         Err(No::Refused(refusal)) => {
-            let mut parts = Request::new(()).into_parts().0;
-            parts.version = Version::HTTP_3;
+            let parts = Parts {
+                version: Version::HTTP_3,
+                ..Parts::default()
+            };
             let response = refused(&link.client, &parts, refusal);
             // The rest of it is not wanted.
             drop(receiver);
@@ -140,10 +144,9 @@ async fn header(link: &Link, receiver: &mut Receiver) -> Result<Head, No> {
 
 /// Has a request answered. `None`: the client wants no answer.
 async fn served(link: &Link, parts: Parts, body: ClientBody, respond: &Respond) -> Option<Response<Reply>> {
-    let request = Request::from_parts(parts, body);
-    let mut serving = pin!(serve(Rc::clone(&link.client), request));
+    let mut serving = pin!(serve(Rc::clone(&link.client), parts, body));
     poll_fn(|cx| match serving.as_mut().poll(cx) {
-        Poll::Ready(Ok(response)) => Poll::Ready(Some(response)),
+        Poll::Ready(response) => Poll::Ready(Some(response)),
         Poll::Pending => {
             let mut sender = respond.0.borrow_mut();
             // Interim answers.
@@ -168,7 +171,7 @@ async fn switch(link: &Link, parts: Parts, receiver: Receiver, respond: &Respond
     }
     let (mut parts, body) = response.into_parts();
     let accepted = asked.accepts(&mut parts.headers);
-    parts.headers.entry(DATE).or_insert_with(date::value);
+    parts.headers.or_insert(DATE, date::value);
     match body.into_switched() {
         Some(switched) if accepted => {
             respond
@@ -184,7 +187,7 @@ async fn switch(link: &Link, parts: Parts, receiver: Receiver, respond: &Respond
             respond
                 .0
                 .borrow_mut()
-                .section(Some(StatusCode::BAD_GATEWAY), &HeaderMap::new());
+                .section(Some(StatusCode::BAD_GATEWAY), &Fields::new());
         }
     }
     poll_fn(|cx| {
@@ -200,7 +203,7 @@ async fn switch(link: &Link, parts: Parts, receiver: Receiver, respond: &Respond
 /// Sends an answer to its last frame, and waits until the client has it.
 async fn reply(response: Response<Reply>, respond: &Respond) {
     let (mut parts, mut body) = response.into_parts();
-    parts.headers.entry(DATE).or_insert_with(date::value);
+    parts.headers.or_insert(DATE, date::value);
     parts.headers.remove(TE);
     let mut last = body.is_end_stream();
     respond.0.borrow_mut().section(Some(parts.status), &parts.headers);

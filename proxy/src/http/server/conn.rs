@@ -6,14 +6,15 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::{HeaderMap, StatusCode, Version};
-use http_body::{Frame, SizeHint};
+use http::{StatusCode, Version};
 use tokio::time::Instant;
 
 use crate::alarm::Alarm;
+use crate::fields::Fields;
 use crate::h1::body::BadBody;
 use crate::h1::{Decoded, Decoder, encode};
 use crate::http::body::{BodyError, Piece};
+use crate::http::frame::{Frame, SizeHint};
 use crate::http::io::ClientStream;
 use crate::http::output::Output;
 use crate::splice::Pipe;
@@ -76,7 +77,7 @@ impl Conn {
     }
 
     /// Passes an interim answer on. 100 answers the expectation of the client; others are news for HTTP/1.1 clients.
-    pub(crate) fn interim(&self, cx: &mut Context<'_>, status: StatusCode, headers: &HeaderMap) {
+    pub(crate) fn interim(&self, cx: &mut Context<'_>, status: StatusCode, headers: &Fields) {
         let io = &mut *self.io();
         let wanted = match status {
             StatusCode::CONTINUE => std::mem::take(&mut io.owes_continue),
@@ -174,7 +175,7 @@ impl Io {
         Ok(())
     }
 
-    fn say(&mut self, cx: &mut Context<'_>, status: StatusCode, headers: &HeaderMap) {
+    fn say(&mut self, cx: &mut Context<'_>, status: StatusCode, headers: &Fields) {
         let put = buffers::with_scratch(|scratch| {
             encode::status_line(scratch, Version::HTTP_11, status);
             encode::fields(scratch, headers);
@@ -190,7 +191,7 @@ impl Io {
     /// Takes the next piece of the request's body.
     fn poll_body(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
         if std::mem::take(&mut self.owes_continue) && self.takes_interim && self.input.is_empty() {
-            self.say(cx, StatusCode::CONTINUE, &HeaderMap::new());
+            self.say(cx, StatusCode::CONTINUE, &Fields::new());
         }
         loop {
             match self.body.decode(&mut self.input) {

@@ -4,7 +4,6 @@
 mod conn;
 mod respond;
 
-use std::convert::Infallible;
 use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
@@ -13,8 +12,7 @@ use std::time::Duration;
 
 use bytes::BytesMut;
 use http::header::{CONNECTION, EXPECT};
-use http::request::Parts;
-use http::{HeaderMap, Method, Request, Response, Uri, Version};
+use http::{Method, Version};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
 
@@ -25,8 +23,11 @@ use super::connection::Client;
 use super::headers;
 use super::io::{ClientStream, ENDING_FRESH};
 use super::service::{refused, serve};
+use crate::fields::Fields;
 use crate::h1::head::{Parser, Step};
 use crate::h1::{Decoder, Limits, request};
+use crate::message::Response;
+use crate::message::request::Parts;
 use crate::tunnel::Abort;
 use crate::{buffers, clock};
 
@@ -156,7 +157,7 @@ fn poll_idle(cx: &mut Context<'_>, client: &Client, conn: &Conn, since: Instant,
 
 /// A request that was read, or why it was not.
 enum Read {
-    Head(Box<request::Head>),
+    Head(Box<Parts>),
     Refused(Refusal),
     Ended(End),
 }
@@ -242,14 +243,9 @@ async fn exchange(client: Rc<Client>, conn: Rc<Conn>, since: Instant) -> End {
         head_only: head.method == Method::HEAD,
         keep: refusal.is_none() && wants_keep(head.version, &head.headers),
     };
-    let (mut parts, ()) = Request::new(()).into_parts();
-    parts.method = head.method;
-    parts.uri = head.uri;
-    parts.version = head.version;
-    parts.headers = head.headers;
     let response = match refusal {
-        Some(refusal) => refused(&client, &parts, refusal),
-        None => match answer(&client, &conn, parts).await {
+        Some(refusal) => refused(&client, &head, refusal),
+        None => match answer(&client, &conn, head).await {
             Some(response) => response,
             None => return End::Drop,
         },
@@ -260,10 +256,10 @@ async fn exchange(client: Rc<Client>, conn: Rc<Conn>, since: Instant) -> End {
 /// Has a request answered. `None`: the client left meanwhile.
 async fn answer(client: &Rc<Client>, conn: &Rc<Conn>, parts: Parts) -> Option<Response<Reply>> {
     let body = ClientBody::Http1(Http1Body(Rc::clone(conn)));
-    let mut serving = pin!(serve(Rc::clone(client), Request::from_parts(parts, body)));
+    let mut serving = pin!(serve(Rc::clone(client), parts, body));
     let half_close_is_end = client.live.http.abort_on_half_close;
     poll_fn(|cx| {
-        if let Poll::Ready(Ok::<_, Infallible>(response)) = serving.as_mut().poll(cx) {
+        if let Poll::Ready(response) = serving.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
         }
         conn.alarm.register(cx.waker());
@@ -278,21 +274,18 @@ async fn answer(client: &Rc<Client>, conn: &Rc<Conn>, parts: Parts) -> Option<Re
 }
 
 /// What stands for a request that could not be read.
-fn nothing() -> request::Head {
-    request::Head {
+fn nothing() -> Parts {
+    Parts {
         method: Method::from_bytes(b"-").unwrap_or_default(),
-        uri: Uri::from_static("/"),
-        version: Version::HTTP_11,
-        headers: HeaderMap::new(),
+        ..Parts::default()
     }
 }
 
 /// Whether the client wants the connection to go on (RFC 9112 section 9.3).
-fn wants_keep(version: Version, headers: &HeaderMap) -> bool {
+fn wants_keep(version: Version, headers: &Fields) -> bool {
     let says = |wanted: &[u8]| {
         headers
             .get_all(CONNECTION)
-            .iter()
             .flat_map(headers::tokens)
             .any(|token| token.eq_ignore_ascii_case(wanted))
     };

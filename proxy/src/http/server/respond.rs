@@ -7,18 +7,20 @@ use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
-use http::response::Parts;
-use http::{HeaderMap, Response, StatusCode, Version};
-use http_body::Body;
+use http::{StatusCode, Version};
 
 use super::conn::Conn;
 use super::{End, take_stream};
 use crate::buffers;
+use crate::fields::Fields;
 use crate::h1::encode;
 use crate::http::body::Reply;
 use crate::http::connection::Client;
+use crate::http::frame::Body;
 use crate::http::io::ClientStream;
 use crate::http::{date, headers, upgrade};
+use crate::message::Response;
+use crate::message::response::Parts;
 use crate::splice::{self, Pipe};
 
 /// Pieces of a body that are copied together with what is before them.
@@ -94,7 +96,7 @@ pub(super) async fn respond(
     end
 }
 
-fn framing(asked: Asked, bodiless: bool, headers: &HeaderMap, body: &Reply) -> Framing {
+fn framing(asked: Asked, bodiless: bool, headers: &Fields, body: &Reply) -> Framing {
     if bodiless {
         return Framing::None;
     }
@@ -108,10 +110,9 @@ fn framing(asked: Asked, bodiless: bool, headers: &HeaderMap, body: &Reply) -> F
     }
 }
 
-fn says_close(headers: &HeaderMap) -> bool {
+fn says_close(headers: &Fields) -> bool {
     headers
         .get_all(CONNECTION)
-        .iter()
         .flat_map(headers::tokens)
         .any(|token| token.eq_ignore_ascii_case(b"close"))
 }
