@@ -312,12 +312,16 @@ impl Worker {
         let count = self.request_ids.get().wrapping_add(1);
         self.request_ids.set(count);
         let mut dice = self.dice.borrow_mut();
-        let bits = (u128::from(dice.roll()) << 64) | u128::from(dice.roll() ^ count);
-        let digits: [u8; 32] = std::array::from_fn(|place| {
-            HEX.get((bits >> (124 - 4 * place)) as usize & 15)
-                .copied()
-                .unwrap_or(b'0')
-        });
+        let mut digits = [0; 32];
+        let bits = [dice.roll(), dice.roll() ^ count];
+        for (digits, bits) in digits.chunks_exact_mut(16).zip(bits) {
+            for (digit, place) in digits.iter_mut().zip((0..16).rev()) {
+                *digit = HEX
+                    .get((bits >> (4 * place)) as usize & 15)
+                    .copied()
+                    .unwrap_or(b'0');
+            }
+        }
         HeaderValue::from_bytes(&digits).unwrap_or_else(|_| HeaderValue::from_static("0"))
     }
 }

@@ -287,15 +287,19 @@ const TOKEN: [bool; 256] = {
 fn is_clean(value: &[u8]) -> bool {
     const EACH: u64 = u64::MAX / 0xff;
     const HIGH: u64 = EACH << 7;
-    let (eights, rest) = value.as_chunks::<8>();
     let good = |octets: &[u8]| !octets.iter().any(|octet| is_forbidden_in_value(*octet));
-    eights.iter().all(|eight| {
+    let all_good = |eight: &[u8; 8]| {
         let octets = u64::from_ne_bytes(*eight);
         let del = octets ^ (EACH * 0x7f);
         let low = octets.wrapping_sub(EACH * 0x20) & !octets;
         let zero = del.wrapping_sub(EACH) & !del;
         (low | zero) & HIGH == 0 || good(eight)
-    }) && good(rest)
+    };
+    // The last eight may be looked at twice.
+    match value.last_chunk() {
+        Some(last) => value.as_chunks().0.iter().all(all_good) && all_good(last),
+        None => good(value),
+    }
 }
 
 fn is_forbidden_in_value(octet: u8) -> bool {

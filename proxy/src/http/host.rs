@@ -86,23 +86,32 @@ pub(crate) fn name(text: &str) -> Result<Option<Cow<'_, str>>, BadHost> {
             Err(BadHost::Malformed)
         };
     }
-    if host.parse::<std::net::Ipv4Addr>().is_ok() {
+    // An address ends with a digit; most names do not.
+    if host.ends_with(|last: char| last.is_ascii_digit()) && host.parse::<std::net::Ipv4Addr>().is_ok() {
         return Ok(None);
     }
     let host = host.strip_suffix('.').unwrap_or(host);
-    let label_ok = |label: &[u8]| {
-        (1..=63).contains(&label.len())
-            && label.first() != Some(&b'-')
-            && label.last() != Some(&b'-')
-            && label
-                .iter()
-                .all(|b| b.is_ascii_alphanumeric() || *b == b'-' || *b == b'_')
-    };
-    let mut labels = host.as_bytes().split(|octet| *octet == b'.');
-    if host.len() > 253 || !labels.all(label_ok) {
+    if host.len() > 253 {
         return Err(BadHost::Malformed);
     }
-    Ok(Some(if host.bytes().any(|b| b.is_ascii_uppercase()) {
+    // Where the label in hand begins, and what stands before the octet in hand.
+    let (mut label, mut before, mut upper) = (0, b'.', false);
+    // Labels have 1 to 63 octets, and no hyphen at an end.
+    let ends = |label: usize, end: usize, before: u8| !matches!(before, b'.' | b'-') && end - label <= 63;
+    for (place, octet) in host.bytes().enumerate() {
+        match octet {
+            b'a'..=b'z' | b'0'..=b'9' | b'_' => {}
+            b'.' if ends(label, place, before) => label = place + 1,
+            b'-' if before != b'.' => {}
+            b'A'..=b'Z' => upper = true,
+            _ => return Err(BadHost::Malformed),
+        }
+        before = octet;
+    }
+    if !ends(label, host.len(), before) {
+        return Err(BadHost::Malformed);
+    }
+    Ok(Some(if upper {
         Cow::Owned(host.to_ascii_lowercase())
     } else {
         Cow::Borrowed(host)
@@ -136,6 +145,14 @@ mod tests {
             ("[::1", Err(BadHost::Malformed)),
             ("[::1]x", Err(BadHost::Malformed)),
             ("2001:db8::1", Err(BadHost::Malformed)),
+            ("a-1.b_c", Ok(Some("a-1.b_c"))),
+            ("a.1", Ok(Some("a.1"))),
+            ("-a.b", Err(BadHost::Malformed)),
+            ("a-.b", Err(BadHost::Malformed)),
+            ("a.-b", Err(BadHost::Malformed)),
+            ("a.b-", Err(BadHost::Malformed)),
+            (".", Err(BadHost::Malformed)),
+            (".a", Err(BadHost::Malformed)),
         ] {
             assert_eq!(
                 name(input).map(|n| n.map(Cow::into_owned)),
@@ -143,6 +160,17 @@ mod tests {
                 "{input:?}"
             );
         }
+    }
+
+    #[test]
+    fn lengths() {
+        for (label, good) in [(63, true), (64, false)] {
+            let label = "a".repeat(label);
+            for host in [label.clone(), format!("{label}.b"), format!("b.{label}")] {
+                assert_eq!(name(&host).is_ok(), good, "{host}");
+            }
+        }
+        assert!(name(&"a.".repeat(126)).is_ok() && name(&"a.".repeat(128)).is_err());
     }
 
     #[test]

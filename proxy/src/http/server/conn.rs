@@ -104,10 +104,14 @@ impl Io {
         Poll::Ready(read)
     }
 
-    /// Gives the buffer back when nothing is in it.
-    pub(super) fn let_go(&mut self) {
+    /// An exchange has ended.
+    pub(super) fn calm(&mut self) {
         self.streaming = false;
         self.pipe = None;
+    }
+
+    /// Gives the buffer back when nothing is in it.
+    pub(super) fn let_go(&mut self) {
         if self.input.is_empty() {
             buffers::give(&mut self.input);
         }

@@ -102,7 +102,7 @@ impl Future for Serving {
                 (End::Keep, _) => {
                     this.doing = Doing::Waits;
                     this.since = clock::now();
-                    this.conn.io().let_go();
+                    this.conn.io().calm();
                 }
                 (end, _) => {
                     let Some((stream, unread)) = leave(&this.client, &this.conn, end) else {
