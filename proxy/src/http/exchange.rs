@@ -310,8 +310,12 @@ impl Exchange {
         }
     }
 
-    /// Passes an interim answer of an endpoint on, if the client takes it.
+    /// Passes an interim answer of an endpoint on, if the client takes it. What a Service says that is only asked about the
+    /// request is not for the client.
     pub(crate) fn interim(&self, cx: &mut std::task::Context<'_>, status: StatusCode, fields: &Fields) {
+        if self.phase.get() != Phase::Wait {
+            return;
+        }
         match &self.respond {
             // 100 was said, or not asked for; 101 is none of HTTP/2 and HTTP/3.
             Some(_) if status.as_u16() < 102 => {}
