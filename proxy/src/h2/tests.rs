@@ -236,7 +236,7 @@ fn a_window_that_is_set_several_times() {
     };
     say(&mut core, &get(1)).unwrap();
     let key = core.next_request().unwrap().key;
-    core.respond(key, StatusCode::OK, &HeaderMap::new(), None, false)
+    core.respond(key, StatusCode::OK, &Fields::new(), None, false)
         .unwrap();
     say(&mut core, &several(&[0, 9, 5])).unwrap();
     assert_eq!(core.poll_capacity(&nobody(), key), Poll::Ready(Ok(5)));
