@@ -16,7 +16,7 @@ use super::Asked;
 use super::conditions::Compiled;
 use crate::{client_auth, filter, path};
 
-/// Children of a node that are kept in a sorted list; more are hashed.
+/// Children of a node that are kept in a list; more are hashed.
 const FEW: usize = 16;
 /// Patterns at one node that are tried one by one; more become a set.
 const FEW_PATTERNS: usize = 4;
@@ -25,12 +25,18 @@ const FEW_PATTERNS: usize = 4;
 #[derive(Debug)]
 pub struct CompiledHost {
     wished: Arc<VirtualHost>,
-    /// By place.
-    conditions: Vec<Option<Box<Compiled>>>,
-    /// By place; the last one is that of the fallback.
-    filters: Vec<Option<Arc<filter::Compiled>>>,
+    /// What its routes ask for and do, by place.
+    rules: Vec<Rule>,
+    /// What the fallback does.
+    filters: Option<Arc<filter::Compiled>>,
     client_auth: Option<Arc<client_auth::Compiled>>,
     nodes: Vec<Node>,
+}
+
+#[derive(Debug)]
+struct Rule {
+    conditions: Option<Box<Compiled>>,
+    filters: Option<Arc<filter::Compiled>>,
 }
 
 /// One segment deep in the trie.
@@ -47,7 +53,7 @@ type Places = SmallVec<[u32; 2]>;
 
 #[derive(Debug)]
 enum Children {
-    /// Sorted by segment.
+    /// Most segments that are not the one in hand have another length, and need not be looked at.
     Few(Vec<(Box<str>, u32)>),
     Many(HashMap<Box<str>, u32>),
 }
@@ -62,9 +68,8 @@ impl Children {
     fn get(&self, segment: &str) -> Option<u32> {
         match self {
             Self::Few(list) => list
-                .binary_search_by(|(name, _)| name.as_ref().cmp(segment))
-                .ok()
-                .and_then(|found| list.get(found))
+                .iter()
+                .find(|(name, _)| name.as_ref() == segment)
                 .map(|(_, child)| *child),
             Self::Many(map) => map.get(segment).copied(),
         }
@@ -72,10 +77,7 @@ impl Children {
 
     fn insert(&mut self, segment: &str, child: u32) {
         match self {
-            Self::Few(list) if list.len() < FEW => {
-                let place = list.partition_point(|(name, _)| name.as_ref() < segment);
-                list.insert(place, (segment.into(), child));
-            }
+            Self::Few(list) if list.len() < FEW => list.push((segment.into(), child)),
             Self::Few(list) => {
                 let mut map: HashMap<Box<str>, u32> = std::mem::take(list).into_iter().collect();
                 map.insert(segment.into(), child);
@@ -168,20 +170,11 @@ impl CompiledHost {
     }
 
     pub(crate) fn compile(wished: &Arc<VirtualHost>) -> Self {
-        let filters: Vec<Option<Arc<filter::Compiled>>> = wished
-            .routes
-            .iter()
-            .chain(&wished.fallback)
-            .map(filter::Compiled::compile)
-            .collect();
         let mut host = Self {
             wished: Arc::clone(wished),
-            conditions: Vec::with_capacity(wished.routes.len()),
-            client_auth: filters
-                .iter()
-                .flatten()
-                .find_map(|filters| filters.door()?.client_auth().cloned()),
-            filters,
+            rules: Vec::with_capacity(wished.routes.len()),
+            filters: wished.fallback.as_ref().and_then(filter::Compiled::compile),
+            client_auth: None,
             nodes: vec![Node::default()],
         };
         let mut patterns: HashMap<u32, Vec<(u32, Pattern)>> = HashMap::new();
@@ -193,7 +186,10 @@ impl CompiledHost {
                 Compiled::compile(&route.conditions).map(|compiled| Some(Box::new(compiled)))
             };
             let rule = conditions.is_some().then(|| path::rule(&route.path)).flatten();
-            host.conditions.push(conditions.flatten());
+            host.rules.push(Rule {
+                conditions: conditions.flatten(),
+                filters: filter::Compiled::compile(route),
+            });
             match rule {
                 None => {}
                 Some(PathMatch::Exact(path)) => host.add(&path, place, |node| &mut node.exact),
@@ -214,6 +210,10 @@ impl CompiledHost {
                 node.patterns = Some(Box::new(Patterns::compile(patterns)));
             }
         }
+        let filters = host.rules.iter().filter_map(|rule| rule.filters.as_ref());
+        host.client_auth = filters
+            .chain(&host.filters)
+            .find_map(|filters| filters.door()?.client_auth().cloned());
         host
     }
 
@@ -258,17 +258,15 @@ impl CompiledHost {
 
     /// Whether the conditions of the route at `place` are met.
     fn met(&self, place: u32, asked: &Asked<'_>) -> bool {
-        match self.conditions.get(place as usize) {
-            Some(Some(conditions)) => conditions.check(asked).is_ok(),
-            Some(None) => true,
-            None => false,
-        }
+        self.rules.get(place as usize).is_some_and(|rule| {
+            let conditions = rule.conditions.as_ref();
+            conditions.is_none_or(|conditions| conditions.check(asked).is_ok())
+        })
     }
 
     /// The default backend of this host.
     pub(crate) fn fallback(&self) -> Option<(&Route, Option<&Arc<filter::Compiled>>)> {
-        let filters = self.filters.get(self.wished.routes.len());
-        Some((self.wished.fallback.as_ref()?, filters.and_then(Option::as_ref)))
+        Some((self.wished.fallback.as_ref()?, self.filters.as_ref()))
     }
 
     /// The best route for a request.
@@ -314,10 +312,7 @@ impl CompiledHost {
                 met
             });
         }
-        let filters = self.filters.get(best as usize);
-        Some((
-            self.wished.routes.get(best as usize)?,
-            filters.and_then(Option::as_ref),
-        ))
+        let rule = self.rules.get(best as usize)?;
+        Some((self.wished.routes.get(best as usize)?, rule.filters.as_ref()))
     }
 }

@@ -223,7 +223,7 @@ impl Snapshot {
             }
         };
         let before = match host {
-            Some(host) => table.insert(name.clone(), host),
+            Some(host) => table.insert(name, host),
             None => table.remove(name),
         };
         self.asking = self.asking.saturating_sub(asks(&before)) + now;

@@ -6,6 +6,7 @@
 
 mod certificates;
 mod compile;
+mod hosts;
 mod nodes;
 mod pools;
 mod state;
@@ -25,6 +26,7 @@ use sekisho_config::model::{
 
 pub use certificates::{PlaceholderReason, ServedCertificate};
 pub use compile::compile;
+use hosts::Hosts;
 pub use pools::{CompiledEndpoint, CompiledPool};
 pub(crate) use state::{BUCKETS, Finished, InFlight, Place};
 pub use state::{EndpointState, PoolState, PoolTotals};
@@ -58,9 +60,9 @@ pub struct Snapshot {
     obtained: certificates::Obtained,
     answers: OrdMap<Arc<str>, ChallengeAnswer>,
 
-    exact: imbl::HashMap<HostName, Arc<CompiledHost>>,
+    exact: Hosts,
     /// By suffix.
-    wildcard: imbl::HashMap<HostName, Arc<CompiledHost>>,
+    wildcard: Hosts,
     any: Option<Arc<CompiledHost>>,
     pools: imbl::HashMap<PoolId, Arc<CompiledPool>>,
     /// Which pools have an endpoint at an address.
@@ -94,8 +96,8 @@ impl Default for Snapshot {
             sticky_key: None,
             obtained: OrdMap::new(),
             answers: OrdMap::new(),
-            exact: imbl::HashMap::new(),
-            wildcard: imbl::HashMap::new(),
+            exact: Hosts::default(),
+            wildcard: Hosts::default(),
             any: None,
             pools: imbl::HashMap::new(),
             by_address: imbl::HashMap::new(),
