@@ -64,14 +64,31 @@ fn condemn(headers: &mut Fields, is_out: impl Fn(&HeaderName) -> bool) {
         .iter()
         .any(|spared| token.eq_ignore_ascii_case(spared))
     };
-    let named: SmallVec<[HeaderName; 2]> = headers
+    let mut named: SmallVec<[HeaderName; 2]> = headers
         .get_all(CONNECTION)
         .flat_map(tokens)
         .filter(|token| !spared(token))
         .filter_map(|token| HeaderName::from_bytes(token).ok())
         .collect();
-    headers.retain(|name, _| !is_out(name) && !named.contains(name));
+    // One line may name thousands, with which each of the others would be compared.
+    let many = named.len() > FEW;
+    if many {
+        named.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
+    }
+    let is_named = |name: &HeaderName| {
+        if many {
+            named
+                .binary_search_by(|other| other.as_str().cmp(name.as_str()))
+                .is_ok()
+        } else {
+            named.contains(name)
+        }
+    };
+    headers.retain(|name, _| !is_out(name) && !is_named(name));
 }
+
+/// Names that Connection may have before they are sorted.
+const FEW: usize = 8;
 
 /// The protocol that a request asks to change to, if it is one that may pass: HTTP itself and TLS are not, since both
 /// sides would then speak past the box.
@@ -337,6 +354,24 @@ mod tests {
         lines.retain(|line| !ours.contains(&line.as_str()));
         lines.sort();
         lines
+    }
+
+    #[test]
+    fn however_many_connection_names() {
+        for count in [1, FEW, FEW + 1, 40] {
+            let names: Vec<String> = (0..count).rev().map(|number| format!("X-{number}")).collect();
+            let list = format!("{}, host, Standard, close", names.join(","));
+            let mut all = headers(&[("host", "a.b"), ("x-kept", "1"), ("connection", &list)]);
+            for name in &names {
+                all.append(
+                    HeaderName::from_bytes(name.as_bytes()).unwrap(),
+                    HeaderValue::from_static("1"),
+                );
+            }
+            strip_hop_by_hop(&mut all);
+            let left: Vec<&str> = all.keys().map(HeaderName::as_str).collect();
+            assert_eq!(left, ["host", "x-kept"], "{count}");
+        }
     }
 
     #[test]
