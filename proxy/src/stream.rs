@@ -7,8 +7,9 @@ use std::mem::MaybeUninit;
 use std::pin::Pin;
 use std::task::{Context, Poll, Waker};
 
+use nix::libc;
 use socket2::SockRef;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 use tokio_rustls::client::TlsStream;
 
@@ -24,6 +25,19 @@ thread_local! {
 /// The connection.
 #[derive(Debug)]
 pub(crate) struct Stream(pub(crate) TcpStream);
+
+impl Stream {
+    /// Writes the last octets, or some of them. The kernel holds the last segment back until the connection ends, which has to follow
+    /// at once: then one segment carries both.
+    ///
+    /// # Errors
+    /// As write(2); `WouldBlock` also where it is not known yet whether the socket takes anything.
+    pub(crate) fn write_last(&self, octets: &[u8]) -> io::Result<usize> {
+        self.0.try_io(Interest::WRITABLE, || {
+            SockRef::from(&self.0).send_with_flags(octets, libc::MSG_MORE | libc::MSG_NOSIGNAL)
+        })
+    }
+}
 
 impl AsyncRead for Stream {
     fn poll_read(

@@ -161,6 +161,20 @@ impl Io {
         drained
     }
 
+    /// As [`Self::put`], of octets that the end of the connection follows at once.
+    pub(super) fn put_last(&mut self, cx: &mut Context<'_>, octets: &[u8]) -> io::Result<()> {
+        let written = match &self.stream {
+            Some(ClientStream::Plain(stream)) if self.output.is_empty() => stream.write_last(octets),
+            _ => Ok(0),
+        };
+        // What went wrong shows again.
+        let rest = octets.get(written.unwrap_or(0)..).unwrap_or_default();
+        if rest.is_empty() {
+            return Ok(());
+        }
+        self.put(cx, rest, None, b"")
+    }
+
     /// Sends octets, or keeps those that the client does not take now.
     pub(super) fn put(
         &mut self,

@@ -177,6 +177,9 @@ impl Writer {
                 if scratch.is_empty() && large.is_none() && tail.is_empty() {
                     return Ok(());
                 }
+                if self.state == State::Whole && !self.keep && large.is_none() {
+                    return conn.io().put_last(cx, scratch);
+                }
                 conn.io().put(cx, scratch, large, tail)
             });
             if put.is_err() {
