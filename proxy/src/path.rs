@@ -131,6 +131,20 @@ pub fn normal_form(path: &str) -> Result<Normal<'_>, BadPath> {
     })
 }
 
+/// A path in normal form without the parameters of its segments, in normal form; `None`: it has none. To some servers
+/// `/admin;x` and `/;x/admin` are `/admin` (RFC 3986 section 3.3 leaves it to them).
+pub(crate) fn without_parameters(path: &str) -> Option<String> {
+    if !path.contains(';') {
+        return None;
+    }
+    let segments = path
+        .split('/')
+        .map(|segment| segment.split(';').next().unwrap_or_default());
+    let plain = segments.collect::<Vec<_>>().join("/");
+    // What is left may have empty segments, and no dot segment: those with parameters are refused.
+    normal_form(&plain).ok().map(|normal| normal.path.into_owned())
+}
+
 /// Whether a segment is `.` or `..` with parameters behind it.
 fn is_dotted(segment: &str) -> bool {
     let rest = segment.strip_prefix("..").or_else(|| segment.strip_prefix('.'));
@@ -209,6 +223,25 @@ pub(crate) fn rule(path: &PathMatch) -> Option<PathMatch> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn parameters() {
+        for (path, want) in [
+            ("/", None),
+            ("/a/b", None),
+            ("/a;x", Some("/a")),
+            ("/a;", Some("/a")),
+            ("/a;x=1;y=2/b;z", Some("/a/b")),
+            ("/a/;x", Some("/a/")),
+            ("/;x/a", Some("/a")),
+            ("/;/;/a/;x/b", Some("/a/b")),
+            ("/;", Some("/")),
+            ("/a%3Bx", None),
+            ("/a;x/b%2Fc", Some("/a/b%2Fc")),
+        ] {
+            assert_eq!(without_parameters(path).as_deref(), want, "{path}");
+        }
+    }
 
     #[test]
     fn normal_forms() {

@@ -10,8 +10,8 @@ use crate::path;
 pub(super) enum Base {
     /// All of it.
     Whole,
-    /// So many octets at its beginning: a prefix in normal form without trailing slash.
-    Prefix(usize),
+    /// Its beginning: a prefix in normal form without trailing slash.
+    Prefix(Box<str>),
     /// All of it, with the groups at hand.
     Groups(Regex),
 }
@@ -20,15 +20,29 @@ impl Base {
     pub(super) fn compile(rule: &PathMatch) -> Self {
         match path::rule(rule) {
             Some(PathMatch::Prefix(prefix)) => {
-                Self::Prefix(prefix.strip_suffix('/').unwrap_or(&prefix).len())
+                Self::Prefix(prefix.strip_suffix('/').unwrap_or(&prefix).into())
             }
             Some(PathMatch::Regex(pattern)) => pattern.regex().map_or(Self::Whole, Self::Groups),
             Some(PathMatch::Exact(_)) | None => Self::Whole,
         }
     }
 
-    /// `path`, which this route's rule matches, by `template`.
+    /// Whether it is there in a path as it stands.
+    fn takes(&self, path: &str) -> bool {
+        match self {
+            Self::Whole => true,
+            Self::Prefix(prefix) => path
+                .strip_prefix(&**prefix)
+                .is_some_and(|rest| rest.is_empty() || rest.starts_with('/')),
+            Self::Groups(regex) => regex.is_match(path),
+        }
+    }
+
+    /// `path`, which this route's rule matches, by `template`. Where it does so only without the parameters of its segments,
+    /// they are left out.
     pub(super) fn replace(&self, path: &str, template: &PathTemplate) -> String {
+        let plain = path::without_parameters(path).filter(|_| !self.takes(path));
+        let path = plain.as_deref().unwrap_or(path);
         let groups = match self {
             Self::Groups(regex) => regex.captures(path),
             Self::Whole | Self::Prefix(_) => None,
@@ -43,8 +57,8 @@ impl Base {
                 }
             }
         }
-        if let Self::Prefix(length) = self {
-            let rest = path.get(*length..).unwrap_or_default();
+        if let Self::Prefix(prefix) = self {
+            let rest = path.get(prefix.len()..).unwrap_or_default();
             if !rest.is_empty() {
                 out.truncate(out.trim_end_matches('/').len());
                 out.push_str(rest);

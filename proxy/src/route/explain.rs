@@ -97,7 +97,8 @@ impl<'a> Found<'a> {
 /// # Errors
 /// The first reason against it.
 pub fn takes(route: &Route, asked: &Asked<'_>) -> Result<(), Lost> {
-    if !path_takes(&route.path, asked.path) {
+    let takes = |path: &str| path_takes(&route.path, path);
+    if !takes(asked.path) && !path::without_parameters(asked.path).is_some_and(|path| takes(&path)) {
         return Err(Lost::PathDiffers);
     }
     match Compiled::compile(&route.conditions) {

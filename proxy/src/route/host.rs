@@ -269,9 +269,18 @@ impl CompiledHost {
         Some((self.wished.fallback.as_ref()?, self.filters.as_ref()))
     }
 
-    /// The best route for a request.
+    /// The best route for a request, by its path with the parameters of its segments or without them.
     pub(crate) fn route(&self, asked: &Asked<'_>) -> Option<(&Route, Option<&Arc<filter::Compiled>>)> {
-        let mut best = u32::MAX;
+        let mut best = self.best(asked.path, asked, u32::MAX)?;
+        if let Some(path) = path::without_parameters(asked.path) {
+            best = self.best(&path, asked, best)?;
+        }
+        let rule = self.rules.get(best as usize)?;
+        Some((self.wished.routes.get(best as usize)?, rule.filters.as_ref()))
+    }
+
+    /// The place of the best route for a path, if it is better than `best`; else that.
+    fn best(&self, path: &str, asked: &Asked<'_>, mut best: u32) -> Option<u32> {
         let offer = |places: &Places, best: &mut u32| {
             for place in places {
                 if *place >= *best {
@@ -286,7 +295,7 @@ impl CompiledHost {
         let mut patterns: SmallVec<[&Patterns; 4]> = SmallVec::new();
         let mut node = self.nodes.first()?;
         let mut whole = true;
-        let mut rest = segments(asked.path)?;
+        let mut rest = segments(path)?;
         loop {
             offer(&node.prefix, &mut best);
             patterns.extend(node.patterns.as_deref());
@@ -304,7 +313,7 @@ impl CompiledHost {
         // Matching a pattern is dear: only those that could still be better are tried, the deepest first.
         for patterns in patterns.into_iter().rev() {
             let below = best;
-            patterns.each(asked.path, below, |place| {
+            patterns.each(path, below, |place| {
                 let met = self.met(place, asked);
                 if met {
                     best = place;
@@ -312,7 +321,6 @@ impl CompiledHost {
                 met
             });
         }
-        let rule = self.rules.get(best as usize)?;
-        Some((self.wished.routes.get(best as usize)?, rule.filters.as_ref()))
+        Some(best)
     }
 }

@@ -86,6 +86,13 @@ fn paths() {
         (&["/api/v1", "~/api/.*", "/"], "/api/v2", Some("~/api/.*")),
         (&["~/(?i)ADMIN"], "/admin", Some("~/(?i)ADMIN")),
         (&["~/a", "~/a"], "/a", Some("~/a")),
+        // Parameters of segments, which some servers do not look at.
+        (&["/foo", "/"], "/foo;x", Some("/foo")),
+        (&["/foo", "/"], "/;x/foo;y/bar", Some("/foo")),
+        (&["=/foo", "/"], "/foo;x=1", Some("=/foo")),
+        (&["~/fo+", "/"], "/foo;", Some("~/fo+")),
+        (&["/foo", "/"], "/foo%3Bx", Some("/")),
+        (&["/foo;x", "/foo", "/"], "/foo;x/y", Some("/foo;x")),
     ] {
         let parsed: Vec<PathMatch> = rules.iter().map(|text| rule(text)).collect();
         let got = host("a.b", &parsed, false);
@@ -288,8 +295,8 @@ fn ten_thousand_paths() {
 
 fn some_rule() -> impl Strategy<Value = PathMatch> {
     prop_oneof![
-        "(/[ab]{0,2}){0,4}/?|[ab%2f~./]{0,4}".prop_map(|path| PathMatch::Exact(path.into())),
-        "(/[ab]{0,2}){0,4}/?|[ab%2f~./]{0,4}".prop_map(|path| PathMatch::Prefix(path.into())),
+        "(/[ab;]{0,2}){0,4}/?|[ab%2f~./]{0,4}".prop_map(|path| PathMatch::Exact(path.into())),
+        "(/[ab;]{0,2}){0,4}/?|[ab%2f~./]{0,4}".prop_map(|path| PathMatch::Prefix(path.into())),
         "/[ab/]{0,3}(\\.\\*|[ab]\\+|\\[ab\\]|\\(a\\|/b\\)|a\\?)?[ab/]{0,2}"
             .prop_filter_map("no pattern", |text| text.parse().ok().map(PathMatch::Regex)),
     ]
@@ -333,7 +340,7 @@ proptest! {
             proptest::collection::vec((some_rule(), some_conditions()), 0..12),
             proptest::collection::vec((some_rule(), some_conditions()), 40..80),
         ],
-        raw in "(/[ab]{0,2}){1,5}/?",
+        raw in "(/[ab;]{0,2}){1,5}/?",
         post: bool,
         field in proptest::option::of("[12]{1,2}"),
         query in proptest::option::of("(x=[12]|y=1|x)(&y=2)?"),

@@ -65,6 +65,15 @@ async fn spellings() {
         ("http://a.test/x/../admin", "403+"),
         ("http://a.test//admin", "403+"),
         ("http://a.test/%61dmin", "403+"),
+        // To servers that do not look at the parameters of a segment.
+        ("/admin;", "403+"),
+        ("/admin;x=y", "403+"),
+        ("/admin;x/", "403+"),
+        ("/admin;x/y", "403+"),
+        ("/;x/admin", "403+"),
+        ("/;/;/admin;", "403+"),
+        ("/x;y/../admin;z", "403+"),
+        ("/%61dmin;x", "403+"),
         // What decodes to it elsewhere.
         ("/admin%2f", "400+"),
         ("/%2fadmin", "400+"),
