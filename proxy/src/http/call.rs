@@ -6,7 +6,7 @@ use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
 use bytes::{Bytes, BytesMut};
-use http::header::{CONNECTION, CONTENT_LENGTH};
+use http::header::CONTENT_LENGTH;
 use http::{StatusCode, Version};
 
 use super::body::{BodyError, Piece, RequestBody};
@@ -14,7 +14,6 @@ use super::exchange::Exchange;
 use super::headers;
 use super::output::Output;
 use crate::buffers;
-use crate::fields::Fields;
 use crate::h1::head::{Parser, Step};
 use crate::h1::{Decoded, Decoder, Fault, Limits, encode, request, response};
 use crate::http::frame::{Body, Frame, SizeHint};
@@ -152,7 +151,8 @@ impl Call {
                             head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS;
                         if !informational {
                             self.decoder = response::framing(&parts.method, &mut head)?;
-                            self.keep = head.version == Version::HTTP_11 && !says_close(&head.headers);
+                            self.keep = head.version == Version::HTTP_11
+                                && !headers::connection_says(&head.headers, b"close");
                             return Poll::Ready(Ok(head));
                         }
                         self.interim += 1;
@@ -242,13 +242,6 @@ impl Drop for Call {
     fn drop(&mut self) {
         buffers::give(&mut self.input);
     }
-}
-
-fn says_close(headers: &Fields) -> bool {
-    headers
-        .get_all(CONNECTION)
-        .flat_map(headers::tokens)
-        .any(|token| token.eq_ignore_ascii_case(b"close"))
 }
 
 impl Upload {

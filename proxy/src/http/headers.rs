@@ -31,6 +31,14 @@ pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
         .filter(|token| !token.is_empty())
 }
 
+/// Whether Connection says `option`, in lower case.
+pub(crate) fn connection_says(headers: &Fields, option: &[u8]) -> bool {
+    headers
+        .get_all(CONNECTION)
+        .flat_map(tokens)
+        .any(|token| token.eq_ignore_ascii_case(option))
+}
+
 fn is_hop_by_hop(name: &HeaderName) -> bool {
     matches!(
         name.as_str(),
@@ -97,10 +105,7 @@ pub(crate) fn wanted_upgrade(version: Version, headers: &Fields) -> Option<Heade
     if version != Version::HTTP_11 {
         return None;
     }
-    let asked = headers
-        .get_all(CONNECTION)
-        .flat_map(tokens)
-        .any(|token| token.eq_ignore_ascii_case(b"upgrade"));
+    let asked = connection_says(headers, b"upgrade");
     let mut values = headers.get_all(UPGRADE).flat_map(tokens);
     let forbidden = |token: &[u8]| {
         let name = token.split(|octet| *octet == b'/').next().unwrap_or(token);

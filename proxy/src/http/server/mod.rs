@@ -11,7 +11,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::BytesMut;
-use http::header::{CONNECTION, EXPECT};
+use http::header::EXPECT;
 use http::{Method, Version};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;
@@ -283,12 +283,7 @@ fn nothing() -> Parts {
 
 /// Whether the client wants the connection to go on (RFC 9112 section 9.3).
 fn wants_keep(version: Version, headers: &Fields) -> bool {
-    let says = |wanted: &[u8]| {
-        headers
-            .get_all(CONNECTION)
-            .flat_map(headers::tokens)
-            .any(|token| token.eq_ignore_ascii_case(wanted))
-    };
+    let says = |option| headers::connection_says(headers, option);
     if version == Version::HTTP_11 {
         !says(b"close")
     } else {

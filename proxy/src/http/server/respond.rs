@@ -79,7 +79,9 @@ pub(super) async fn respond(
     let framing = framing(asked, bodiless, &parts.headers, &body);
     let mut writer = Writer {
         framing,
-        keep: asked.keep && framing != Framing::UntilClose && !says_close(&parts.headers),
+        keep: asked.keep
+            && framing != Framing::UntilClose
+            && !headers::connection_says(&parts.headers, b"close"),
         state: State::Head,
     };
     let mut parts = Some(parts);
@@ -108,13 +110,6 @@ fn framing(asked: Asked, bodiless: bool, headers: &Fields, body: &Reply) -> Fram
         None if asked.version == Version::HTTP_11 => Framing::Chunked,
         None => Framing::UntilClose,
     }
-}
-
-fn says_close(headers: &Fields) -> bool {
-    headers
-        .get_all(CONNECTION)
-        .flat_map(headers::tokens)
-        .any(|token| token.eq_ignore_ascii_case(b"close"))
 }
 
 impl Writer {
