@@ -39,9 +39,9 @@ pub(crate) fn connection_says(headers: &Fields, option: &[u8]) -> bool {
         .any(|token| token.eq_ignore_ascii_case(option))
 }
 
-fn is_hop_by_hop(name: &HeaderName) -> bool {
+fn is_hop_by_hop(name: &str) -> bool {
     matches!(
-        name.as_str(),
+        name,
         "connection"
             | "keep-alive"
             | "proxy-connection"
@@ -60,7 +60,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut Fields) {
 
 /// Takes out the fields that `is_out`, and those that Connection names. One look at each name costs less than a search for
 /// each of those that might be there.
-fn condemn(headers: &mut Fields, is_out: impl Fn(&HeaderName) -> bool) {
+fn condemn(headers: &mut Fields, is_out: impl Fn(&str) -> bool) {
     let spared = |token: &&[u8]| {
         [
             &b"keep-alive"[..],
@@ -92,7 +92,7 @@ fn condemn(headers: &mut Fields, is_out: impl Fn(&HeaderName) -> bool) {
             named.contains(name)
         }
     };
-    headers.retain(|name, _| !is_out(name) && !is_named(name));
+    headers.retain(|name, _| !is_out(name.as_str()) && !is_named(name));
 }
 
 /// Names that Connection may have before they are sorted.
@@ -142,7 +142,7 @@ pub(crate) fn prepare_request(headers: &mut Fields, version: Version, forwarding
         .any(|token| token.eq_ignore_ascii_case(b"trailers"));
     condemn(headers, |name| {
         is_hop_by_hop(name)
-            || matches!(name.as_str(), "te" | "expect" | "http2-settings")
+            || matches!(name, "te" | "expect" | "http2-settings")
             || is_suspect(name, forwarding.trusted)
     });
     if trailers {
@@ -201,7 +201,7 @@ pub(crate) fn clean_trailers(trailers: &mut Fields) {
 /// As [`clean_trailers`], of a request: what its header section must not have is not smuggled in behind the body.
 pub(crate) fn clean_request_trailers(trailers: &mut Fields) {
     clean_trailers(trailers);
-    trailers.retain(|name, _| !is_suspect(name, false));
+    trailers.retain(|name, _| !is_suspect(name.as_str(), false));
 }
 
 /// Puts `ours` behind what a list says already.
@@ -256,8 +256,7 @@ impl Said {
 /// Whether a name is to be dropped: one with an underscore, which some servers read as a dash and so as a header that was
 /// removed; `Proxy`, which CGI programs take for their own setting (CVE-2016-5385); and, from peers that are not trusted,
 /// everything that claims to come from a proxy.
-fn is_suspect(name: &HeaderName, trusted: bool) -> bool {
-    let name = name.as_str();
+fn is_suspect(name: &str, trusted: bool) -> bool {
     name.bytes().any(|octet| matches!(octet, b'_' | b'"')) || name == "proxy" || (!trusted && is_claim(name))
 }
 
