@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Compression, Door, Invalid, PoolId};
+use super::{Compression, Door, ErrorPages, Invalid, PoolId, Prefix};
 
 /// What is done with the requests of a route before they go on, and with the answers before they go back.
 #[derive(Clone, Debug, Default, Eq, PartialEq, Serialize)]
@@ -16,6 +16,8 @@ pub struct Filters {
     pub https_only: bool,
     /// An answer of the box's own instead of the Service's.
     pub answer: Option<FixedAnswer>,
+    /// What the box says in answers of its own with an error status.
+    pub error_pages: Option<Arc<ErrorPages>>,
     /// Sent elsewhere.
     pub redirect: Option<Redirect>,
     /// Cross-origin sharing, answered by the box.
@@ -57,6 +59,7 @@ impl Filters {
             (self.door.forward_auth.is_some(), "asks a Service"),
             (self.https_only, "over TLS only"),
             (self.answer.is_some(), "answered by the box"),
+            (self.error_pages.is_some(), "error pages"),
             (self.redirect.is_some(), "redirected"),
             (
                 self.cors.is_some(),
@@ -112,8 +115,12 @@ pub struct Waits {
 pub struct FixedAnswer {
     /// From 200 to 599.
     pub status: u16,
-    /// May be empty.
+    /// May be empty: then the error page for this status stands there, if there is one.
     pub text: Arc<str>,
+    /// When the client may ask again.
+    pub retry_after: Option<Duration>,
+    /// Who is served as ever.
+    pub except: Vec<Prefix>,
 }
 
 /// A redirect: what is absent stays as it is in the request.

@@ -12,6 +12,7 @@ mod compression;
 mod condition;
 mod desired;
 mod door;
+mod error_page;
 mod filter;
 mod finding;
 mod host;
@@ -42,6 +43,7 @@ pub use compression::{Compression, Encoding, MediaRange, takes};
 pub use condition::{Conditions, FieldCondition, ValueMatch};
 pub use desired::{ClusterPart, Desired, NodeAddresses, TcpRoute};
 pub use door::{Basic, ConcurrentLimit, Door, ForwardAuth, Jwt, LimitBy, RateLimit};
+pub use error_page::{ErrorPage, ErrorPages, PageFor};
 pub use filter::{
     Cors, Filters, FixedAnswer, HeaderChanges, Mirror, Origin, PathTemplate, Redirect, TemplatePiece, Waits,
 };

@@ -3,13 +3,13 @@
 use std::sync::Arc;
 
 use sekisho_config::model::{
-    Action, Compression, Cors, Filters, FindingKind, HeaderChanges, Mirror, Origin, PathTemplate, Redirect,
-    Share, Waits,
+    Action, Compression, Cors, ErrorPages, Filters, FindingKind, FixedAnswer, HeaderChanges, Mirror, Origin,
+    PathTemplate, Redirect, Share, Waits,
 };
 
 use super::annotations::{self, Unreadable};
 use super::findings::Findings;
-use super::{backends, door};
+use super::{backends, door, named};
 use crate::world::{Backend, Ingress, Kind, PathType, World};
 
 /// The filters of all routes of an Ingress; `None` when it has none.
@@ -22,6 +22,7 @@ pub(super) fn of(
     findings: &mut Findings,
 ) -> Result<Option<Arc<Filters>>, Unreadable> {
     let door = door::of(world, ingress, findings)?;
+    let error_pages = error_pages(world, ingress, findings);
     let written = &ingress.annotations;
     let mut report = |place: String, message: &str| {
         findings.add(
@@ -49,7 +50,8 @@ pub(super) fn of(
     let filters = Filters {
         door,
         https_only: annotations::SSL_REDIRECT.of(written).unwrap_or_default(),
-        answer: annotations::MAINTENANCE.of(written),
+        answer: maintenance(ingress, &mut report),
+        error_pages,
         redirect: redirect(ingress),
         cors: cors(ingress, &mut report),
         rewrite_path: annotations::REWRITE_PATH.of(written),
@@ -83,6 +85,47 @@ pub(super) fn of(
         },
     };
     Ok((!filters.is_empty()).then(|| Arc::new(filters)))
+}
+
+/// Pages that cannot be read leave the words of the box.
+fn error_pages(world: &World, ingress: &Ingress, findings: &mut Findings) -> Option<Arc<ErrorPages>> {
+    let row = &annotations::ERROR_PAGES;
+    let content = named::content(row, world, ingress, "there are no pages", findings).ok()??;
+    let (pages, faults) = content.error_pages();
+    for fault in faults {
+        named::unusable(
+            row,
+            ingress,
+            &format!("ConfigMap {}: {fault}", content.name),
+            findings,
+        );
+    }
+    Some(Arc::clone(pages))
+}
+
+fn maintenance(ingress: &Ingress, report: &mut impl FnMut(String, &str)) -> Option<FixedAnswer> {
+    let written = &ingress.annotations;
+    let retry_after = annotations::MAINTENANCE_RETRY_AFTER.of(written);
+    let except = annotations::MAINTENANCE_EXCEPT.of(written);
+    let Some(answer) = annotations::MAINTENANCE.of(written) else {
+        for (there, place) in [
+            (
+                retry_after.is_some(),
+                annotations::MAINTENANCE_RETRY_AFTER.place(),
+            ),
+            (except.is_some(), annotations::MAINTENANCE_EXCEPT.place()),
+        ] {
+            if there {
+                report(place, "has no effect without sekisho.io/maintenance; write one");
+            }
+        }
+        return None;
+    };
+    Some(FixedAnswer {
+        retry_after,
+        except: except.unwrap_or_default(),
+        ..answer
+    })
 }
 
 /// A copy that cannot be made is a finding and takes nothing from the requests themselves.

@@ -5,7 +5,7 @@ use std::sync::{Arc, OnceLock};
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1 as core;
-use sekisho_config::model::{ClientCas, ObjectName, Secret, UserFault, Users};
+use sekisho_config::model::{ClientCas, ErrorPages, ObjectName, Secret, UserFault, Users};
 
 use super::parse::object_name;
 use super::{Kind, ParseError};
@@ -25,6 +25,8 @@ pub struct Content {
     users: OnceLock<(Arc<Users>, Vec<UserFault>)>,
     /// The same of `ca.crt` and `ca.crl`.
     client_cas: OnceLock<Result<Arc<ClientCas>, String>>,
+    /// The same of all entries as pages.
+    error_pages: OnceLock<(Arc<ErrorPages>, Vec<String>)>,
 }
 
 impl PartialEq for Content {
@@ -59,6 +61,14 @@ impl Content {
         )
     }
 
+    /// Every entry as an error page, and what is wrong with those that are none.
+    pub fn error_pages(&self) -> &(Arc<ErrorPages>, Vec<String>) {
+        self.error_pages.get_or_init(|| {
+            let (pages, faults) = ErrorPages::read(self.entries().map(|(key, value)| (&**key, value)));
+            (Arc::new(pages), faults)
+        })
+    }
+
     /// Every key with its value, in order.
     pub fn entries(&self) -> impl Iterator<Item = (&Arc<str>, &[u8])> {
         self.entries.iter().map(|(key, value)| (key, value.expose()))
@@ -82,6 +92,7 @@ impl Content {
                 .collect(),
             users: OnceLock::new(),
             client_cas: OnceLock::new(),
+            error_pages: OnceLock::new(),
         })
     }
 
@@ -97,6 +108,7 @@ impl Content {
                 .collect(),
             users: OnceLock::new(),
             client_cas: OnceLock::new(),
+            error_pages: OnceLock::new(),
         })
     }
 }

@@ -8,11 +8,12 @@ mod rewrite;
 #[cfg(test)]
 mod tests;
 
+use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION};
+use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sekisho_config::model::{Filters, Route};
 
@@ -37,6 +38,8 @@ pub(crate) struct Compiled {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Seen<'a> {
     pub(crate) method: &'a Method,
+    /// The client's address.
+    pub(crate) client: IpAddr,
     /// `http` or `https`, as the client sees it.
     pub(crate) scheme: &'a str,
     /// The host and port that it asks for, where it names one.
@@ -141,14 +144,39 @@ impl Compiled {
         if let Some(answer) = self.cors.as_ref().and_then(|cors| cors.preflight(seen)) {
             return Some(answer);
         }
+        self.fixed(seen.client)
+    }
+
+    /// Maintenance, for whom it is not served as ever.
+    fn fixed(&self, client: IpAddr) -> Option<Answer> {
         let fixed = self.wished.answer.as_ref()?;
+        if fixed.except.iter().any(|network| network.contains(client)) {
+            return None;
+        }
         let status = StatusCode::from_u16(fixed.status).ok()?;
-        let text = if fixed.text.is_empty() || status == StatusCode::NO_CONTENT {
-            String::new()
-        } else {
-            format!("{}\n", fixed.text)
+        let page = self.error_page(status).filter(|_| fixed.text.is_empty());
+        let mut answer = match page {
+            Some((content_type, text)) => Answer {
+                status,
+                headers: vec![(CONTENT_TYPE, content_type)],
+                text,
+            },
+            None if fixed.text.is_empty() || status == StatusCode::NO_CONTENT => Answer::text(status, ""),
+            None => Answer::text(status, &format!("{}\n", fixed.text)),
         };
-        Some(Answer::text(status, &text))
+        if let Some(after) = fixed.retry_after {
+            answer
+                .headers
+                .push((RETRY_AFTER, HeaderValue::from(after.as_secs())));
+        }
+        Some(answer)
+    }
+
+    /// The page for an error that the box answers, with its media type.
+    pub(crate) fn error_page(&self, status: StatusCode) -> Option<(HeaderValue, Bytes)> {
+        let page = self.wished.error_pages.as_ref()?.of(status.as_u16())?;
+        let body = Bytes::from_owner(Arc::clone(&page.body));
+        Some((HeaderValue::from_static(page.content_type), body))
     }
 
     /// Where the request is sent instead of a Service.

@@ -1,7 +1,7 @@
 use proptest::prelude::*;
 use sekisho_config::model::{
-    Action, Conditions, Cors, FixedAnswer, HeaderChanges, ObjectName, PathMatch, Redirect, RouteId,
-    Unavailable,
+    Action, Conditions, Cors, ErrorPages, FixedAnswer, HeaderChanges, ObjectName, PathMatch, Redirect,
+    RouteId, Unavailable,
 };
 
 use super::*;
@@ -52,6 +52,7 @@ fn lines(headers: &Fields) -> Vec<String> {
 fn seen<'a>(scheme: &'a str, host: &'a str, path: &'a str, headers: &'a Fields) -> Seen<'a> {
     Seen {
         method: &Method::GET,
+        client: "192.0.2.7".parse().unwrap(),
         scheme,
         host: Some(host),
         path,
@@ -209,24 +210,63 @@ fn over_tls_only() {
 
 #[test]
 fn maintenance() {
-    let filters = compiled(
-        "/",
-        Filters {
-            answer: Some(FixedAnswer {
-                status: 503,
-                text: "Back at noon".into(),
-            }),
-            ..Filters::default()
-        },
-    );
-    let headers = Fields::new();
-    let answer = filters
-        .first_answer(&seen("http", "a.b", "/x", &headers))
-        .unwrap();
-    assert_eq!(
-        (answer.status.as_u16(), &*answer.text),
-        (503, &b"Back at noon\n"[..])
-    );
+    let (pages, faults) = ErrorPages::read([("5xx.html", &b"<p>soon</p>"[..])]);
+    assert_eq!(faults, [""; 0]);
+    let answers = |text: &str, retry_after: Option<u64>, except: &str| {
+        let filters = compiled(
+            "/",
+            Filters {
+                answer: Some(FixedAnswer {
+                    status: 503,
+                    text: text.into(),
+                    retry_after: retry_after.map(Duration::from_secs),
+                    except: except
+                        .split_whitespace()
+                        .map(|network| network.parse().unwrap())
+                        .collect(),
+                }),
+                error_pages: Some(Arc::new(pages.clone())),
+                ..Filters::default()
+            },
+        );
+        let headers = Fields::new();
+        let answer = filters.first_answer(&seen("http", "a.b", "/x", &headers))?;
+        let fields: Vec<String> = answer
+            .headers
+            .iter()
+            .map(|(name, value)| format!("{name}: {}", value.to_str().unwrap()))
+            .collect();
+        Some(format!(
+            "{} {} {}",
+            answer.status.as_u16(),
+            fields.join(" "),
+            str::from_utf8(&answer.text).unwrap()
+        ))
+    };
+    let plain = "content-type: text/plain; charset=utf-8";
+    for (text, retry_after, except, want) in [
+        (
+            "Back at noon",
+            None,
+            "",
+            Some(format!("503 {plain} Back at noon\n")),
+        ),
+        (
+            "Back at noon",
+            Some(600),
+            "10.0.0.0/8",
+            Some(format!("503 {plain} retry-after: 600 Back at noon\n")),
+        ),
+        (
+            "",
+            None,
+            "",
+            Some("503 content-type: text/html; charset=utf-8 <p>soon</p>".to_owned()),
+        ),
+        ("", None, "10.0.0.0/8 192.0.2.0/24", None),
+    ] {
+        assert_eq!(answers(text, retry_after, except), want, "{text} {except}");
+    }
 }
 
 #[test]

@@ -18,6 +18,8 @@ use crate::metrics::Cell;
 pub(super) const METHODS: HeaderValue =
     HeaderValue::from_static("GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS");
 
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain");
+
 /// Why the box answers by itself.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Refusal {
@@ -242,7 +244,10 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
         return grpc::status_response(status, text, content_type, exchange);
     }
     let connect = exchange.method == Method::CONNECT;
-    let mut response = text_response(status, Bytes::from_static(text.as_bytes()), exchange);
+    let (content_type, content) = exchange
+        .error_page(status)
+        .unwrap_or_else(|| (PLAIN, Bytes::from_static(text.as_bytes())));
+    let mut response = own_response(status, content_type, content, exchange);
     let headers = response.headers_mut();
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
@@ -280,17 +285,26 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
 
 /// A whole answer in plain text.
 pub(crate) fn text_response(status: StatusCode, text: Bytes, exchange: Rc<Exchange>) -> Response<Reply> {
+    own_response(status, PLAIN, text, exchange)
+}
+
+fn own_response(
+    status: StatusCode,
+    content_type: HeaderValue,
+    content: Bytes,
+    exchange: Rc<Exchange>,
+) -> Response<Reply> {
     exchange.status.set(status.as_u16());
-    let length = HeaderValue::from(text.len());
-    let text = if exchange.method == Method::HEAD {
+    let length = HeaderValue::from(content.len());
+    let content = if exchange.method == Method::HEAD {
         Bytes::new()
     } else {
-        text
+        content
     };
-    let mut response = Response::new(Reply::full(text, exchange));
+    let mut response = Response::new(Reply::full(content, exchange));
     *response.status_mut() = status;
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/plain"));
+    headers.insert(CONTENT_TYPE, content_type);
     headers.insert(CONTENT_LENGTH, length);
     response
 }

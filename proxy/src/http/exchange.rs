@@ -6,6 +6,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Version};
 use sekisho_config::model::{Balance, LogFormat, ObjectName, Revision};
 use tokio::time::Instant;
@@ -242,6 +243,11 @@ impl Exchange {
     /// What the filters of the route say, where there are any.
     fn of_filters<T>(&self, ask: impl Fn(&filter::Compiled) -> Option<T>) -> Option<T> {
         self.target.borrow().as_ref()?.filters.as_deref().and_then(ask)
+    }
+
+    /// What stands instead of the box's own words for an error, with its media type.
+    pub(crate) fn error_page(&self, status: StatusCode) -> Option<(HeaderValue, Bytes)> {
+        self.of_filters(|filters| filters.error_page(status))
     }
 
     /// How the client is asked for a name and a password.

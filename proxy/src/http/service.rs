@@ -367,6 +367,7 @@ fn filtered(
     }
     let seen = filter::Seen {
         method: &parts.method,
+        client: exchange.address,
         scheme: if client.trusted && headers::forwarded_over_tls(&parts.headers) {
             "https"
         } else {

@@ -4,7 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sekisho_config::model::{
-    Action, Cors, Filters, FixedAnswer, HeaderChanges, PathMatch, Redirect, Share, VirtualHost, Waits,
+    Action, Cors, ErrorPages, Filters, FixedAnswer, HeaderChanges, PathMatch, Redirect, Share, VirtualHost,
+    Waits,
 };
 
 use crate::support::{Backend, HELLO, Plane, Then};
@@ -123,12 +124,15 @@ async fn answers_of_filters_reach_no_service() {
                 answer: Some(FixedAnswer {
                     status: 503,
                     text: "Back at noon".into(),
+                    retry_after: Some(Duration::from_secs(600)),
+                    except: vec!["10.0.0.0/8".parse().unwrap()],
                 }),
                 ..Filters::default()
             },
             "GET /x HTTP/1.1\r\nhost: a.test\r\n",
             &[
                 "HTTP/1.1 503",
+                "\r\nretry-after: 600\r\n",
                 "\r\ncontent-length: 13\r\n",
                 "\r\n\r\nBack at noon\n",
             ],
@@ -187,6 +191,77 @@ async fn an_encoded_slash_where_it_is_allowed() {
             .seen()
             .concat()
             .starts_with("GET /@scope%2Fname HTTP/1.1\r\n")
+    );
+}
+
+/// Pages stand for what the box says of its own accord, never for what a pod says.
+#[tokio::test(flavor = "multi_thread")]
+async fn error_pages() {
+    let (pages, _) = ErrorPages::read([
+        ("413.json", &br#"{"error": "large"}"#[..]),
+        ("5xx.html", b"<p>sorry</p>"),
+    ]);
+    let filters = Filters {
+        error_pages: Some(Arc::new(pages)),
+        max_body_bytes: Some(4),
+        ..Filters::default()
+    };
+    let backend = Backend::start(|_, request| {
+        let status = if request.starts_with("GET /own") {
+            "503 x"
+        } else {
+            "nonsense"
+        };
+        (
+            format!("HTTP/1.1 {status}\r\ncontent-length: 3\r\n\r\npod"),
+            Then::Close,
+        )
+    })
+    .await;
+    let plane = plane(&backend, None, filters).await;
+    for (request, status, content_type, body) in [
+        (
+            "GET / HTTP/1.1\r\n\r\n",
+            "502",
+            "text/html; charset=utf-8",
+            "<p>sorry</p>",
+        ),
+        ("HEAD / HTTP/1.1\r\n\r\n", "502", "text/html; charset=utf-8", ""),
+        (
+            "POST / HTTP/1.1\r\ncontent-length: 5\r\n\r\nabcde",
+            "413",
+            "application/json",
+            r#"{"error": "large"}"#,
+        ),
+        (
+            "GET /a%2fb HTTP/1.1\r\n\r\n",
+            "400",
+            "text/plain",
+            "The path is malformed or ambiguous.\n",
+        ),
+    ] {
+        let request = request.replacen("\r\n", "\r\nhost: a.test\r\nconnection: close\r\n", 1);
+        let answer = plane.raw(&request).await;
+        let (head, got) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{request}: {answer}"
+        );
+        assert!(
+            head.contains(&format!("\r\ncontent-type: {content_type}\r\n")),
+            "{request}: {answer}"
+        );
+        assert_eq!(got, body, "{request}");
+        let length = if body.is_empty() { 12 } else { body.len() };
+        assert!(
+            head.contains(&format!("\r\ncontent-length: {length}\r\n")),
+            "{request}: {answer}"
+        );
+    }
+    let answer = plane.fetch("a.test", "/own").await;
+    assert!(
+        answer.starts_with("HTTP/1.1 503") && answer.ends_with("pod"),
+        "{answer}"
     );
 }
 

@@ -45,7 +45,7 @@ pub(super) static ROWS: &[&dyn Row] = &[
 /// Most networks of one list.
 const MOST: usize = 1000;
 
-fn networks(value: &str) -> Result<Vec<Prefix>, String> {
+pub(super) fn networks(value: &str) -> Result<Vec<Prefix>, String> {
     let network = |text: &str| {
         let host = text.parse().map(Prefix::host);
         host.or_else(|_| text.parse::<Prefix>()).map_err(|_| {

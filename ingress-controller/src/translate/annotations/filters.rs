@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sekisho_config::model::{FixedAnswer, HostName, Origin, PathTemplate};
+use sekisho_config::model::{FixedAnswer, HostName, Origin, PathTemplate, Prefix};
 
+use super::named::{Named, config_map};
 use super::read::{boolean, duration, lines, list, methods, number, one_of, size};
-use super::{Annotation, Row};
+use super::{Annotation, Row, door};
 use crate::text::{is_object_name, printable};
 use crate::world::Kind;
 
@@ -21,6 +22,9 @@ pub(super) static ROWS: &[&dyn Row] = &[
     &REDIRECT_PATH,
     &REDIRECT_STATUS,
     &MAINTENANCE,
+    &MAINTENANCE_RETRY_AFTER,
+    &MAINTENANCE_EXCEPT,
+    &ERROR_PAGES,
     &REWRITE_PATH,
     &REWRITE_HOST,
     &REQUEST_HEADER_SET,
@@ -172,6 +176,8 @@ fn fixed(value: &str) -> Result<FixedAnswer, String> {
     Ok(FixedAnswer {
         status: u16::try_from(status).unwrap_or(503),
         text: text.trim().into(),
+        retry_after: None,
+        except: Vec::new(),
     })
 }
 
@@ -264,8 +270,32 @@ pub(in crate::translate) static MAINTENANCE: Annotation<FixedAnswer> = Annotatio
     name: "sekisho.io/maintenance",
     on: INGRESS,
     values: "a status from 200 to 599 and a text: `503 Back at noon`",
-    does: "the box answers so itself",
+    does: "the box answers so itself, see [maintenance](routing.md#maintenance)",
     read: fixed,
+};
+
+pub(in crate::translate) static MAINTENANCE_RETRY_AFTER: Annotation<Duration> = Annotation {
+    name: "sekisho.io/maintenance-retry-after",
+    on: INGRESS,
+    values: "a time from `1s`: `10m`",
+    does: "`Retry-After` of that answer",
+    read: |value| duration(value, Duration::from_secs(1), LONGEST_WAIT),
+};
+
+pub(in crate::translate) static MAINTENANCE_EXCEPT: Annotation<Vec<Prefix>> = Annotation {
+    name: "sekisho.io/maintenance-except",
+    on: INGRESS,
+    values: "networks, by commas: `10.0.0.0/8`",
+    does: "clients from there are served as ever",
+    read: door::networks,
+};
+
+pub(in crate::translate) static ERROR_PAGES: Annotation<Named> = Annotation {
+    name: "sekisho.io/error-pages",
+    on: INGRESS,
+    values: "name of a ConfigMap in the namespace of the Ingress",
+    does: "[pages](routing.md#error-pages) for errors that the box itself answers",
+    read: config_map,
 };
 
 pub(in crate::translate) static REWRITE_PATH: Annotation<PathTemplate> = Annotation {

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use sekisho_config::model::ObjectName;
 
-use super::{Annotation, door};
+use super::{Annotation, door, filters};
 use crate::text::{is_object_name, printable};
 use crate::world::{Annotations, Ingress, Kind, Reference};
 
@@ -14,6 +14,7 @@ static NAMED: &[&Annotation<Named>] = &[
     &door::JWT_JWKS_SECRET,
     &door::JWT_JWKS_CONFIG_MAP,
     &door::AUTH_BASIC_SECRET,
+    &filters::ERROR_PAGES,
 ];
 
 /// An object in the namespace of the Ingress.

@@ -1,3 +1,5 @@
+use std::time::Duration;
+
 use sekisho_config::model::{Action, Filters, HostPattern};
 
 use super::{context, ingress, lines, run, service};
@@ -142,4 +144,65 @@ fn a_share_that_leads_nowhere_is_not_given_to_others() {
     assert_eq!(weights, [75, 20, 5]);
     assert!(matches!(shares[2].action, Action::Unavailable(_)));
     assert!(findings[0].starts_with("backend_missing Ingress ns/i metadata.annotations[sekisho.io/split]"));
+}
+
+#[test]
+fn maintenance_has_details() {
+    let (filters, _, findings) = filters(
+        "sekisho.io/maintenance: '503', sekisho.io/maintenance-retry-after: 10m, sekisho.io/maintenance-except: '10.0.0.0/8, 192.0.2.7'",
+    );
+    assert_eq!(findings, [""; 0]);
+    let answer = filters.unwrap().answer.unwrap();
+    assert_eq!((answer.status, &*answer.text), (503, ""));
+    assert_eq!(answer.retry_after, Some(Duration::from_mins(10)));
+    assert_eq!(
+        answer.except,
+        ["10.0.0.0/8".parse().unwrap(), "192.0.2.7/32".parse().unwrap()]
+    );
+    for annotation in ["maintenance-retry-after: 10m", "maintenance-except: 10.0.0.0/8"] {
+        let (filters, _, findings) = self::filters(&format!("sekisho.io/{annotation}"));
+        assert_eq!(filters, None);
+        assert!(
+            findings[0].contains("has no effect without sekisho.io/maintenance"),
+            "{findings:?}"
+        );
+    }
+}
+
+#[test]
+fn error_pages_of_a_config_map() {
+    let named = |keys: &str| {
+        let map = format!(
+            "---\n{{apiVersion: v1, kind: ConfigMap, metadata: {{name: pages, namespace: ns}}, data: {{{keys}}}}}\n"
+        );
+        let manifests = service("web")
+            + &map
+            + &ingress("i", &[("a.b", "Prefix", "/", "web")]).replace(
+                "namespace: ns}",
+                "namespace: ns, annotations: {sekisho.io/error-pages: pages}}",
+            );
+        let (part, findings) = run(&manifests, &context());
+        let host = part.hosts.get(&"a.b".parse::<HostPattern>().unwrap()).unwrap();
+        let route = host.routes[0].clone();
+        assert!(matches!(route.action, Action::Forward(_)), "{route:?}");
+        (route.filters.as_deref().cloned(), lines(&findings))
+    };
+    let (filters, findings) = named("5xx.html: sorry, 404.json: '{}'");
+    assert_eq!(findings, [""; 0]);
+    let filters = filters.unwrap();
+    assert_eq!(filters.names(), ["error pages"]);
+    assert_eq!(&*filters.error_pages.unwrap().of(502).unwrap().body, b"sorry");
+    // What is no page is told, and takes nothing from the others.
+    let (filters, findings) = named("5xx.html: sorry, logo.png: x");
+    assert!(filters.unwrap().error_pages.unwrap().of(502).is_some());
+    assert!(
+        matches!(&findings[..], [line] if line.contains("error-pages]: ConfigMap ns/pages: logo.png: `logo` is not a status")),
+        "{findings:?}"
+    );
+    let (filters, _, findings) = self::filters("sekisho.io/error-pages: nowhere");
+    assert_eq!(filters, None);
+    assert!(
+        matches!(&findings[..], [line] if line.contains("there are no pages") && line.contains("create it")),
+        "{findings:?}"
+    );
 }
