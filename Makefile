@@ -37,12 +37,12 @@ test-lab: ## the appliance with BIRD 1.6 and 2, GoBGP, FRR, OpenBGPD and ExaBGP 
 	$(cargo) build --locked --workspace --bins
 	$(daemons) $(cargo) test --locked -p sekisho-tests --test interop -- $(CASES)
 
-lint: ## formatting, clippy without a warning, the lock file of fuzz/, and cargo-deny where it is installed
+lint: ## formatting, clippy without a warning, the lock file of fuzz/, and what cargo-deny finds where it is installed
 	$(cargo) fmt --all --check
 	$(cargo) clippy --locked --workspace --all-targets -- -D warnings
 	@cd fuzz && $(cargo) metadata --locked --format-version 1 >/dev/null || \
 	{ echo 'lint: fuzz/Cargo.lock is behind the workspace: run cargo metadata in fuzz/, and commit it'; exit 1; }
-	@if command -v cargo-deny >/dev/null; then cargo deny --all-features check; \
+	@if command -v cargo-deny >/dev/null; then tests/deny; \
 	else echo 'lint: cargo-deny is not installed: licences and advisories were not checked (cargo install --locked cargo-deny)'; fi
 
 bench: ## work per CPU second, latency and memory beside HAProxy, nginx, Envoy and Traefik
