@@ -118,6 +118,8 @@ cells! {
     MirrorUnfinished "sekisho_http_mirrored_total" "result" "unfinished" COUNTER "Copies of requests for another Service, by what became of them.";
     Buffered "sekisho_http_gathered_total" "result" "whole" COUNTER "Request bodies that were gathered before an endpoint was asked, and those for which there was no memory.";
     BufferFull "sekisho_http_gathered_total" "result" "no_memory" COUNTER "Request bodies that were gathered before an endpoint was asked, and those for which there was no memory.";
+    AnswerWhole "sekisho_http_gathered_answers_total" "result" "whole" COUNTER "Answers that were to be gathered before they went on: whole, or in part, for lack of room.";
+    AnswerPart "sekisho_http_gathered_answers_total" "result" "part" COUNTER "Answers that were to be gathered before they went on: whole, or in part, for lack of room.";
     HealthChecked "sekisho_health_checked_endpoints" "" "" GAUGE "Endpoints whose health is asked for, once for each different check.";
     HealthUnhealthy "sekisho_health_unhealthy_endpoints" "" "" GAUGE "Endpoints whose health check fails.";
     HealthProbeGood "sekisho_health_probes_total" "result" "good" COUNTER "Health probes by result.";
@@ -218,7 +220,7 @@ pub(crate) struct Metrics {
     snapshot: Arc<ArcSwap<Snapshot>>,
     /// Octets that answers which are being compressed need.
     pub(crate) compressing: Budget,
-    /// Octets of request bodies that are gathered or copied.
+    /// Octets of bodies that are gathered or copied.
     pub(crate) held: Budget,
     /// Copies of requests.
     pub(crate) mirroring: Budget,

@@ -492,7 +492,7 @@ pub const KEYS: &[Key] = &[
     key("http", "compression_memory", Kind::Size { min: 0, max: 1 << 40 }, Absent::Example, "\"64MiB\"", LIVE,
         "Memory of all answers that are being compressed; what would need more goes out as it is."),
     key("http", "buffer_memory", Kind::Size { min: 0, max: 1 << 40 }, Absent::Example, "\"64MiB\"", LIVE,
-        "Memory of all request bodies that are gathered (`sekisho.io/buffer-requests`, 503 beyond it) or copied (`sekisho.io/mirror-service`, no copy beyond it)."),
+        "Memory of all bodies that are gathered (`sekisho.io/buffer-requests`, 503 beyond it; `sekisho.io/buffer-responses`, passed on as they come beyond it) or copied (`sekisho.io/mirror-service`, no copy beyond it)."),
     key("http", "max_mirrored_requests", Kind::Integer { min: 0, max: 1_000_000 }, Absent::Example, "256", LIVE,
         "Copies of requests at a time (`sekisho.io/mirror-service`); further ones are not made."),
     key("http", "access_log", Kind::Bool, Absent::Example, "true", LIVE,

@@ -40,6 +40,8 @@ pub struct Filters {
     pub mirror: Option<Mirror>,
     /// Octets up to which a request body is gathered before an endpoint is asked; absent: it is passed on as it comes.
     pub buffer_requests: Option<u64>,
+    /// Octets up to which an answer is gathered before it goes on; absent: it is passed on as it comes.
+    pub buffer_responses: Option<u64>,
     /// Which answers are compressed, where that differs from the file.
     pub compression: Compression,
 }
@@ -74,6 +76,7 @@ impl Filters {
             (self.encoded_slash, "%2F may pass"),
             (self.mirror.is_some(), "mirrored"),
             (self.buffer_requests.is_some(), "request bodies gathered"),
+            (self.buffer_responses.is_some(), "answers gathered"),
             (
                 self.compression != Compression::default(),
                 "compression of its own",

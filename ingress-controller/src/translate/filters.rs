@@ -78,6 +78,7 @@ pub(super) fn of(
         encoded_slash: annotations::ALLOW_ENCODED_SLASH.of(written).unwrap_or_default(),
         mirror,
         buffer_requests: annotations::BUFFER_REQUESTS.of(written),
+        buffer_responses: annotations::BUFFER_RESPONSES.of(written),
         compression: Compression {
             encodings: annotations::COMPRESSION.of(written),
             min_bytes: annotations::COMPRESSION_MIN_BYTES.of(written),

@@ -122,6 +122,11 @@ impl Compiled {
         self.wished.buffer_requests
     }
 
+    /// Octets up to which an answer is gathered before it goes on.
+    pub(crate) fn buffer_responses(&self) -> Option<u64> {
+        self.wished.buffer_responses
+    }
+
     /// For one connection to an endpoint.
     pub(crate) fn connect_wait(&self) -> Option<Duration> {
         self.wished.waits.connect

@@ -12,6 +12,7 @@ use super::call::Call;
 use super::coded::Coded;
 use super::exchange::{Exchange, Fault};
 use super::forward::Mirror;
+use super::held::Held;
 use super::http2::StreamRequest;
 use super::http3::Http3Request;
 use super::respond::Respond;
@@ -321,7 +322,7 @@ impl Body for RequestBody {
 }
 
 /// The size of a body of which `count` octets more stand ahead.
-fn ahead(rest: SizeHint, count: u64) -> SizeHint {
+pub(super) fn ahead(rest: SizeHint, count: u64) -> SizeHint {
     let mut whole = SizeHint::new();
     if let Some(upper) = rest.upper() {
         whole.set_upper(upper.saturating_add(count));
@@ -343,6 +344,7 @@ enum Kind {
     Stream(Box<Download>),
     Switched(Box<Switched>),
     Coded(Box<Coded>),
+    Held(Box<Held>),
 }
 
 #[derive(Debug)]
@@ -385,9 +387,17 @@ impl Reply {
         }
     }
 
+    /// A body of which a part has come already.
+    pub(super) fn held(held: Held) -> Self {
+        Self {
+            kind: Kind::Held(Box::new(held)),
+            exchange: None,
+        }
+    }
+
     /// Whether it comes from an endpoint as it is, with something in it or not.
     pub(super) fn is_endpoints(&self) -> bool {
-        matches!(self.kind, Kind::Stream(_))
+        matches!(self.kind, Kind::Stream(_) | Kind::Held(_))
     }
 
     /// The body of an upgrade's answer; the exchange lives on in the tunnel.
@@ -572,8 +582,10 @@ impl Download {
 impl Body for Reply {
     fn poll_frame(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Piece> {
         let this = self.get_mut();
-        if let Kind::Coded(coded) = &mut this.kind {
-            return coded.poll(cx);
+        match &mut this.kind {
+            Kind::Coded(coded) => return coded.poll(cx),
+            Kind::Held(held) => return held.poll(cx),
+            _ => {}
         }
         let Some(exchange) = &this.exchange else {
             return Poll::Ready(None);
@@ -591,7 +603,7 @@ impl Body for Reply {
                     Ok(Frame::data(text))
                 }))
             }
-            Kind::Switched(_) | Kind::Coded(_) => Poll::Ready(None),
+            Kind::Switched(_) | Kind::Coded(_) | Kind::Held(_) => Poll::Ready(None),
             Kind::Stream(download) => {
                 let activity = &exchange.client.activity;
                 activity.pulled(std::mem::take(&mut download.handed));
@@ -627,6 +639,7 @@ impl Body for Reply {
             Kind::Full(text) => text.is_none(),
             Kind::Switched(_) => true,
             Kind::Coded(coded) => coded.is_over(),
+            Kind::Held(held) => held.is_over(),
             Kind::Stream(download) => download.first.is_none() && download.body.is_end_stream(),
         }
     }
@@ -636,6 +649,7 @@ impl Body for Reply {
             Kind::Full(text) => SizeHint::with_exact(text.as_ref().map_or(0, |text| text.len() as u64)),
             Kind::Switched(_) => SizeHint::with_exact(0),
             Kind::Coded(_) => SizeHint::new(),
+            Kind::Held(held) => held.size_hint(),
             Kind::Stream(download) => download.size_hint(),
         }
     }

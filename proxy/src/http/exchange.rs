@@ -290,6 +290,11 @@ impl Exchange {
         self.of_filters(filter::Compiled::buffer_requests)
     }
 
+    /// Up to how many octets an answer is gathered before it goes on, where that is wanted.
+    pub(crate) fn buffer_responses(&self) -> Option<u64> {
+        self.of_filters(filter::Compiled::buffer_responses)
+    }
+
     /// The request is now at this endpoint of the target.
     pub(crate) fn at(&self, target: &Rc<Target>, address: SocketAddr) {
         *self.endpoint.borrow_mut() = At::enter(target, address);

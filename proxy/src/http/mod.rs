@@ -13,6 +13,7 @@ mod forward;
 mod frame;
 mod grpc;
 pub(crate) mod headers;
+mod held;
 mod host;
 mod http2;
 pub(crate) mod http3;

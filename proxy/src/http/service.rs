@@ -18,7 +18,7 @@ use super::body::{ClientBody, Reply};
 use super::connection::Client;
 use super::exchange::{Exchange, Phase, Target};
 use super::respond::Respond;
-use super::{coded, forward, grpc, headers, host, http2};
+use super::{coded, forward, grpc, headers, held, host, http2};
 use crate::compress::{self, Coding};
 use crate::fields::Fields;
 use crate::h1::request::{MAX_METHOD, plain_length};
@@ -39,7 +39,7 @@ pub(crate) async fn serve(client: Rc<Client>, parts: request::Parts, body: Clien
     let version = parts.version;
     let mut response = match judge(&exchange, &snapshot, parts) {
         Ok(Judged::Forward(mut forward)) => match let_in(&mut forward, &snapshot, &exchange).await {
-            Ok(None) => forward::forward(*forward, body, &exchange).await,
+            Ok(None) => forwarded(*forward, body, &exchange).await,
             Ok(Some(answer)) => own(answer, &exchange),
             Err(refusal) => refuse(refusal, Rc::clone(&exchange)),
         },
@@ -67,6 +67,18 @@ pub(crate) async fn serve(client: Rc<Client>, parts: request::Parts, body: Clien
         response = coded::compress(response, encoding, &exchange);
     }
     response
+}
+
+/// What a Service answers, gathered where the route wants that.
+async fn forwarded(forward: forward::Forward, body: ClientBody, exchange: &Rc<Exchange>) -> Response<Reply> {
+    let response = forward::forward(forward, body, exchange).await;
+    let Some(most) = exchange.buffer_responses() else {
+        return response;
+    };
+    match held::hold(response, most, exchange).await {
+        Ok(response) => response,
+        Err(refusal) => refuse(refusal, Rc::clone(exchange)),
+    }
 }
 
 /// Answers a request that could not be read, or may not pass as it stands.

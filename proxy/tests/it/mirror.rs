@@ -1,4 +1,4 @@
-//! Copies of requests, and bodies that are gathered before a pod is asked.
+//! Copies of requests, and bodies that are gathered before they go on.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -8,7 +8,7 @@ use sekisho_config::model::{Filters, Http, Mirror, PoolId, Timeouts, VirtualHost
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
 
-use crate::support::{Backend, HELLO, Plane, Then, nowhere, quick, read_until, soon};
+use crate::support::{Backend, HELLO, Plane, Then, nowhere, quick, read_all, read_until, soon};
 
 async fn plane(
     backend: std::net::SocketAddr,
@@ -320,4 +320,110 @@ async fn what_is_whole_may_be_sent_again() {
         );
     }
     assert!(plane.metric("sekisho_http_retried_total", &[("reason", "reset")]) >= 1.0);
+}
+
+fn held(most: u64) -> Filters {
+    Filters {
+        buffer_responses: Some(most),
+        ..Filters::default()
+    }
+}
+
+/// The pod has said everything while the client has read nothing, which the kernel's buffers alone could not hold.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_slow_client_holds_up_no_pod() {
+    const SIZE: usize = 30_000_000;
+    let backend = Backend::start(|_, _| {
+        let body = "x".repeat(SIZE);
+        (
+            format!("HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n{SIZE:x}\r\n{body}\r\n0\r\n\r\n"),
+            Then::Keep,
+        )
+    })
+    .await;
+    let plane = plane(backend.address, (quick(), Http::default()), |_| held(1 << 25)).await;
+    let whole = [("result", "whole")];
+    let mut client = plane
+        .ask("GET / HTTP/1.1\r\nhost: a.test\r\nconnection: close\r\n\r\n")
+        .await;
+    soon("the answer", async {
+        while plane.metric("sekisho_http_gathered_answers_total", &whole) < 1.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    assert!(plane.metric("sekisho_http_held_bytes", &[("use", "requests")]) >= SIZE as f64);
+    let answer = read_all(&mut client).await;
+    assert!(
+        answer.contains(&format!("\r\ncontent-length: {SIZE}\r\n")),
+        "{answer:.300}"
+    );
+    assert_eq!(answer.split_once("\r\n\r\n").unwrap().1.len(), SIZE);
+    soon("the memory back", async {
+        while plane.metric("sekisho_http_held_bytes", &[("use", "requests")]) > 0.0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await;
+    let lines = plane.finish().await;
+    assert_eq!(
+        (&lines[0]["bytes_out"], &lines[0]["ended_by"]),
+        (&SIZE.into(), &serde_json::Value::Null)
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_are_gathered() {
+    let backend = Backend::start(|_, request| {
+        let path = request.split(' ').nth(1).unwrap();
+        let (head, body) = match path {
+            "/broken" => ("content-length: 9", "half"),
+            "/cut" => ("transfer-encoding: chunked", "4\r\nhalf\r\n"),
+            "/trailers" => ("transfer-encoding: chunked", "2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n"),
+            "/large" => (
+                "transfer-encoding: chunked",
+                "c\r\nfirst second\r\n6\r\n third\r\n0\r\n\r\n",
+            ),
+            "/known" => ("content-length: 12", "twelve bytes"),
+            "/none" => ("content-length: 0", ""),
+            _ => ("transfer-encoding: chunked", "5\r\nwhole\r\n0\r\n\r\n"),
+        };
+        (format!("HTTP/1.1 200 OK\r\n{head}\r\n\r\n{body}"), Then::Close)
+    })
+    .await;
+    let plane = plane(backend.address, (quick(), Http::default()), |_| held(10)).await;
+    let failed = "The service did not answer properly.\n";
+    for (path, status, fields, body) in [
+        ("/", 200, "content-length: 5", "whole"),
+        // Nothing of it was passed on: it is none.
+        ("/broken", 502, "content-type: text/plain", failed),
+        ("/cut", 502, "content-type: text/plain", failed),
+        (
+            "/trailers",
+            200,
+            "transfer-encoding: chunked",
+            "2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n",
+        ),
+        (
+            "/large",
+            200,
+            "transfer-encoding: chunked",
+            "c\r\nfirst second\r\n6\r\n third\r\n0\r\n\r\n",
+        ),
+        ("/known", 200, "content-length: 12", "twelve bytes"),
+        ("/none", 200, "content-length: 0", ""),
+    ] {
+        let answer = plane.fetch("a.test", path).await;
+        let (head, got) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(
+            head.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{path}: {answer}"
+        );
+        assert!(head.contains(&format!("\r\n{fields}")), "{path}: {answer}");
+        assert_eq!(got, body, "{path}");
+    }
+    assert_eq!(
+        plane.metric("sekisho_http_gathered_answers_total", &[("result", "part")]),
+        1.0
+    );
 }

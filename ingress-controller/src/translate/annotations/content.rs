@@ -20,6 +20,7 @@ pub(super) static ROWS: &[&dyn Row] = &[
     &MIRROR_PERCENT,
     &MIRROR_MAX_BODY_BYTES,
     &BUFFER_REQUESTS,
+    &BUFFER_RESPONSES,
 ];
 
 /// Most media types of one list.
@@ -147,5 +148,13 @@ pub(in crate::translate) static BUFFER_REQUESTS: Annotation<u64> = Annotation {
     on: INGRESS,
     values: "a size up to `64m`: `1m`",
     does: "request bodies up to this size are [gathered](http.md#gathered-bodies) before a pod is asked; a larger one is refused (413)",
+    read: |value| bounded_size(value, 64 << 20),
+};
+
+pub(in crate::translate) static BUFFER_RESPONSES: Annotation<u64> = Annotation {
+    name: "sekisho.io/buffer-responses",
+    on: INGRESS,
+    values: "a size up to `64m`: `1m`",
+    does: "answers up to this size are [gathered](http.md#gathered-bodies) before they go to the client; of a larger one so much",
     read: |value| bounded_size(value, 64 << 20),
 };

@@ -49,6 +49,7 @@ fn every_annotation_sets_its_filter_alone() {
         ("compression: 'zstd, br, gzip'", "compression of its own"),
         ("mirror-service: 'other:80'", "mirrored"),
         ("buffer-requests: 1m", "request bodies gathered"),
+        ("buffer-responses: 64m", "answers gathered"),
         ("compression: 'off'", "compression of its own"),
         ("compression-min-bytes: 2k", "compression of its own"),
         (
@@ -99,6 +100,7 @@ fn what_cannot_be_done_is_a_finding_and_nothing_else() {
         "mirror-max-body-bytes: 2m",
         "buffer-requests: '0'",
         "buffer-requests: 65m",
+        "buffer-responses: 65m",
         "compression: 'gzip, deflate'",
         "compression: 'gzip, gzip'",
         "compression: 'gzip, off'",
