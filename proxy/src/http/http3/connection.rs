@@ -26,8 +26,8 @@ use crate::proxy_protocol::Ends;
 use crate::start::Live;
 use crate::worker::Admitted;
 
-/// Between the word that no more requests are wanted and the last one that is taken: one round trip, within these.
-const WARNING: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
+/// Between two words of the end: one round trip, within these.
+const ROUND_TRIP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
 /// How long the acknowledgement of the last answers is awaited.
 const LINGER: Duration = Duration::from_secs(1);
 /// How long the first and the last words of the box may wait for the client.
@@ -120,8 +120,9 @@ enum Stage {
     Open,
     /// The client has been told; requests that are on their way are still taken, until then.
     Warned(Instant),
-    /// No more is taken. The box waits for acknowledgements since then, if it has nothing else to do.
-    Last(Instant),
+    /// No more is taken. The client will have heard so at `told`; the box waits for acknowledgements since `idle`, if it has nothing
+    /// else to do.
+    Last { told: Instant, idle: Instant },
 }
 
 /// Serves streams until the connection is to be closed in order (`Ok`), or has ended.
@@ -145,11 +146,13 @@ async fn serve(place: &Place, link: &Rc<Link>) -> Result<(), ConnectionError> {
         match stage {
             Stage::Open if enough => {
                 say_goaway(&mut control, NO_STREAM).await;
-                stage = Stage::Warned(now + connection.rtt().clamp(WARNING.0, WARNING.1));
+                stage = Stage::Warned(now + round_trip(connection));
             }
             Stage::Warned(until) if until <= now => {
                 say_goaway(&mut control, next_stream).await;
-                stage = Stage::Last(now);
+                // The end of a connection overtakes what is on its way.
+                let told = now + round_trip(connection);
+                stage = Stage::Last { told, idle: now };
             }
             _ => {}
         }
@@ -157,11 +160,11 @@ async fn serve(place: &Place, link: &Rc<Link>) -> Result<(), ConnectionError> {
             return Ok(());
         }
         let busy = activity.in_flight.load(Relaxed) > 0;
-        if let Stage::Last(since) = &mut stage {
+        if let Stage::Last { told, idle } = &mut stage {
             if busy {
-                *since = now;
+                *idle = now;
             }
-            if streams.is_empty() || now >= *since + LINGER {
+            if streams.is_empty() && now >= *told || now >= *idle + LINGER {
                 return Ok(());
             }
         }
@@ -179,7 +182,8 @@ async fn serve(place: &Place, link: &Rc<Link>) -> Result<(), ConnectionError> {
         let mut due = match stage {
             Stage::Open => old,
             Stage::Warned(until) => until,
-            Stage::Last(since) => since + LINGER,
+            Stage::Last { told, .. } if streams.is_empty() => told,
+            Stage::Last { idle, .. } => idle + LINGER,
         };
         if let Some((at, _)) = wait.filter(|(at, expired)| *at > now || *expired == Expired::Write) {
             due = due.min(at);
@@ -197,7 +201,7 @@ async fn serve(place: &Place, link: &Rc<Link>) -> Result<(), ConnectionError> {
             accepted = connection.accept_bi() => {
                 let (send, receive) = accepted?;
                 link.opened();
-                if matches!(stage, Stage::Last(_)) {
+                if matches!(stage, Stage::Last { .. }) {
                     reject(send, receive);
                 } else {
                     next_stream = u64::from(send.id()) + 4;
@@ -230,6 +234,11 @@ async fn greet(link: &Link) -> Result<Option<SendStream>, ConnectionError> {
             Ok(None)
         }
     }
+}
+
+/// How long a word takes to be heard of, about.
+fn round_trip(connection: &quinn::Connection) -> Duration {
+    connection.rtt().clamp(ROUND_TRIP.0, ROUND_TRIP.1)
 }
 
 async fn say_goaway(control: &mut SendStream, stream: u64) {
