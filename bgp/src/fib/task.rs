@@ -28,7 +28,7 @@ const RETRY_PERMISSION: Duration = Duration::from_secs(30);
 /// Operations that the kernel is given together.
 const BATCH: usize = 1024;
 /// So many times between two looks at the inbox.
-const BATCHES: usize = 4;
+const BATCHES: usize = 8;
 /// Where the kernel says whether a change of a nexthop object is told to listeners route by route.
 const COMPAT_MODE: &str = "/proc/sys/net/ipv4/nexthop_compat_mode";
 /// How long the way out may take.
@@ -249,37 +249,44 @@ impl Task {
         }
     }
 
-    /// Writes some batches. While the kernel works on one, in a thread of its own, the next one is planned: nothing new is taken
-    /// in meanwhile.
+    /// Writes some batches. The kernel works on one in a thread of its own; meanwhile what it said to the one before is taken in,
+    /// and the next one is planned. Nothing else is taken in.
     async fn write(&mut self, mut requests: Requests) -> Result<Requests, RequestError> {
         if !self.may_write() {
             return Ok(requests);
         }
         let mut ops = self.planner.next(BATCH);
-        for batches_left in (0..BATCHES).rev() {
-            if ops.is_empty() {
-                break;
-            }
+        let mut answered = Vec::new();
+        let mut batches_left = BATCHES;
+        while !ops.is_empty() {
+            batches_left -= 1;
             let ahead = batches_left > 0 && Planner::may_plan_ahead(&ops);
             let loopback = self.view.loopback();
             let flight = spawn_blocking(move || {
                 let answers = requests.apply(ops, loopback);
                 (requests, answers)
             });
+            self.answered(answered);
             ops = if ahead {
                 self.planner.next(BATCH)
             } else {
                 Vec::new()
             };
-            let (back, (answered, mut unanswered, error)) = flight.await.map_err(io::Error::other)?;
+            let (back, (answers, mut unanswered, error)) = flight.await.map_err(io::Error::other)?;
             requests = back;
-            self.answered(answered);
+            answered = answers;
             if let Some(error) = error {
+                self.answered(answered);
                 unanswered.append(&mut ops);
                 self.planner.unanswered(unanswered);
                 return self.gave_up(error).map(|()| requests);
             }
+            if ops.is_empty() && batches_left > 0 {
+                self.answered(std::mem::take(&mut answered));
+                ops = self.planner.next(BATCH);
+            }
         }
+        self.answered(answered);
         if self.planner.pending() == 0 {
             self.error = None;
         }

@@ -22,6 +22,7 @@ pub(super) use super::targets::Target;
 use super::targets::{TargetId, Targets};
 use crate::rib::{ForwardingId, Gateways, PrefixMap, Spot};
 pub(super) use failure::Failure;
+use next::Draw;
 use others::Others;
 use wishes::Wanted;
 
@@ -74,6 +75,7 @@ pub(super) struct Planner {
     objects: Objects,
     /// Prefixes to compare.
     dirty: VecDeque<Spot>,
+    draw: Draw,
     /// Places of what [`Self::next`] returned and nobody has answered yet, in its order, which is that of the answers.
     sent: VecDeque<Spot>,
     /// Prefixes whose way has been refused.
@@ -133,6 +135,7 @@ impl Planner {
             targets: Targets::default(),
             objects: Objects::default(),
             dirty: VecDeque::new(),
+            draw: Draw::default(),
             sent: VecDeque::new(),
             waiting: Vec::new(),
             lingering: VecDeque::new(),

@@ -6,6 +6,19 @@ use super::{Key, Op, Planner, Target};
 use crate::fib::targets::{TargetId, Wish};
 use crate::rib::{ForwardingId, Spot};
 
+/// A queue of more places than so is not looked at in order.
+const LONG: usize = 8192;
+/// So many neighbours are taken together.
+const RUN: usize = 64;
+
+/// Where the next places of a long queue are taken from.
+#[derive(Debug, Default)]
+pub(super) struct Draw {
+    state: u64,
+    at: usize,
+    left: usize,
+}
+
 /// What a look at a prefix says.
 enum Compared {
     Right,
@@ -30,7 +43,7 @@ impl Planner {
         }
         let mut ops = Vec::new();
         while ops.len() < limit
-            && let Some(place) = self.dirty.pop_front().or_else(|| self.next_expired())
+            && let Some(place) = self.next_dirty().or_else(|| self.next_expired())
         {
             match self.compare(place) {
                 Compared::Right => {}
@@ -70,6 +83,29 @@ impl Planner {
         flying
             .iter()
             .all(|op| matches!(op, Op::Replace(..) | Op::Delete(_)))
+    }
+
+    /// Out of a long queue come runs from anywhere: the kernel's trie grows level by level under a table that is written in order,
+    /// and copies what it has each time. Spread over the addresses it has its shape early; the runs keep neighbours together in
+    /// memory, for the way out.
+    fn next_dirty(&mut self) -> Option<Spot> {
+        let count = self.dirty.len();
+        if count <= LONG {
+            return self.dirty.pop_front();
+        }
+        let draw = &mut self.draw;
+        if draw.left == 0 || draw.at >= count {
+            // Knuth's MMIX generator; its upper half is the better one.
+            draw.state = draw
+                .state
+                .wrapping_mul(6_364_136_223_846_793_005)
+                .wrapping_add(1_442_695_040_888_963_407);
+            draw.at = usize::try_from(draw.state >> 32).unwrap_or_default() % count;
+            draw.left = RUN;
+        }
+        draw.left -= 1;
+        // What was behind it is in its place then.
+        self.dirty.swap_remove_front(draw.at)
     }
 
     fn wait(&mut self, place: Spot) {

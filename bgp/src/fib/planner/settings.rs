@@ -111,8 +111,7 @@ impl Planner {
             .copied()
             .collect();
         for key in there {
-            let left_over = self.others.left_over.remove(&key);
-            self.others.dirty.remove(&key);
+            let left_over = self.others.left_over.contains(&key);
             let target = self.others.installed.remove(&key);
             let place = self.install(key.prefix, target);
             let nobody = self
@@ -125,5 +124,7 @@ impl Planner {
                 self.touch(place);
             }
         }
+        self.others.left_over.retain(|key| key.table != table);
+        self.others.dirty.retain(|key| key.table != table);
     }
 }

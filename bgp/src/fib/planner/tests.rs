@@ -120,6 +120,31 @@ fn only_differences_are_sent() {
     );
 }
 
+/// A table that comes in order is written all over the addresses from the start, and each route once.
+#[test]
+fn a_large_table_is_not_written_in_order() {
+    const COUNT: u32 = 40_000;
+    let prefix_at = |at: u32| Prefix::new(IpAddr::from((0x1000_0000 + (at << 8)).to_be_bytes()), 24).unwrap();
+    let mut planner = inline();
+    (0..COUNT).for_each(|at| planner.route(prefix_at(at), way(1)));
+    let written: Vec<_> = carry_out(&mut planner, epoch())
+        .into_iter()
+        .map(|op| match op {
+            Op::Replace(key, _) => key.prefix,
+            op => panic!("{op:?}"),
+        })
+        .collect();
+    let all: BTreeSet<_> = written.iter().copied().collect();
+    assert_eq!(all, (0..COUNT).map(prefix_at).collect());
+    assert_eq!(written.len(), all.len());
+    // A fifth of them leave no sixteenth of the addresses out.
+    let early: BTreeSet<_> = written[..written.len() / 5].iter().copied().collect();
+    for part in 0..16 {
+        let (from, to) = (COUNT / 16 * part, COUNT / 16 * (part + 1));
+        assert!((from..to).any(|at| early.contains(&prefix_at(at))), "{part}");
+    }
+}
+
 #[test]
 fn nobody_lingers_where_another_leads_on() {
     let now = epoch();
