@@ -54,6 +54,15 @@ impl Wanted {
         counts.get(usize::from(length)).is_some_and(|count| *count > 0)
     }
 
+    /// Whether any of the family is shorter than this.
+    fn any_wider(&self, ipv4: bool, length: u8) -> bool {
+        let counts = match ipv4 {
+            true => &self.v4[..],
+            false => &self.v6,
+        };
+        counts.iter().take(length.into()).any(|count| *count > 0)
+    }
+
     fn changes(&mut self, prefix: &Prefix, was: bool, is: bool) {
         let counts = match prefix.is_ipv4() {
             true => &mut self.v4[..],
@@ -94,6 +103,7 @@ impl Planner {
     pub(in crate::fib) fn withdraw(&mut self, prefixes: Vec<Prefix>, now: Instant) {
         let round = self.linger_round.checked_add(1).unwrap_or(1);
         let mut lingering = Vec::with_capacity(prefixes.len());
+        let mut narrowest = [None; 2];
         for prefix in &prefixes {
             if let Some(place) = self.routes.find_next(prefix)
                 && self
@@ -103,14 +113,22 @@ impl Planner {
             {
                 self.wish(place, None, round);
                 lingering.push(place);
+                let [v4, v6] = &mut narrowest;
+                let narrowest = if prefix.is_ipv4() { v4 } else { v6 };
+                *narrowest = (*narrowest).max(Some(prefix.length()));
             }
         }
         drop(prefixes);
+        // Of a whole table that goes not each needs a look.
+        let [v4, v6] = narrowest;
+        let any_leads_on = v4.is_some_and(|length| self.wanted.any_wider(true, length))
+            || v6.is_some_and(|length| self.wanted.any_wider(false, length));
         lingering.retain(|place| {
             let may = |length| self.wanted.has(*place, length);
-            let leads_on = self
-                .routes
-                .any_around(*place, may, |wider| wider.wanted.is_some());
+            let leads_on = any_leads_on
+                && self
+                    .routes
+                    .any_around(*place, may, |wider| wider.wanted.is_some());
             if leads_on {
                 self.wish(*place, None, 0);
             }
