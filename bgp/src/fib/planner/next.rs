@@ -86,8 +86,7 @@ impl Planner {
     }
 
     /// Out of a long queue come runs from anywhere: the kernel's trie grows level by level under a table that is written in order,
-    /// and copies what it has each time. Spread over the addresses it has its shape early; the runs keep neighbours together in
-    /// memory, for the way out.
+    /// and copies what it has each time. Spread over the addresses it has its shape early; neighbours in a run share cache lines here.
     fn next_dirty(&mut self) -> Option<Spot> {
         let count = self.dirty.len();
         if count <= LONG {
