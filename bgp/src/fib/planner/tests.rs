@@ -586,21 +586,34 @@ proptest! {
                 Step::Objects(objects) => { set.nexthop_objects = objects; planner.configure(set); }
                 Step::Time => { now += LINGER; planner.expire(now); }
                 Step::Carry { limit, refuse } => {
+                    // As the task does: while one batch is on its way, the one before is answered and the next one planned.
+                    let mut flying: Vec<(Op, Outcome)> = vec![];
                     let mut ops = planner.next(limit);
-                    let ahead = if Planner::may_plan_ahead(&ops) { planner.next(limit) } else { vec![] };
-                    ops.extend(ahead);
-                    for (count, op) in ops.into_iter().enumerate() {
-                    if let (Op::DeleteObject(id), true) = (&op, set.install_routes && set.nexthop_objects) {
-                        let with_it = kernel.routes.iter().filter(|(key, target)| key.table == set.table && **target == Target::Object(*id));
-                        for (key, _) in with_it {
-                            prop_assert!(!routes.contains_key(&key.prefix), "{} is wanted and would go with {id}", key.prefix);
-                            let lingered = left.get(&key.prefix).is_none_or(|since| *since + LINGER <= now);
-                            prop_assert!(lingered || anew, "{} has not lingered", key.prefix);
+                    for number in 0..3 {
+                        let ahead = Planner::may_plan_ahead(&ops);
+                        let mut answers = vec![];
+                        for (count, op) in ops.drain(..).enumerate() {
+                            if let (Op::DeleteObject(id), true) = (&op, set.install_routes && set.nexthop_objects) {
+                                let with_it = kernel.routes.iter().filter(|(key, target)| key.table == set.table && **target == Target::Object(*id));
+                                for (key, _) in with_it {
+                                    prop_assert!(!routes.contains_key(&key.prefix), "{} is wanted and would go with {id}", key.prefix);
+                                    let lingered = left.get(&key.prefix).is_none_or(|since| *since + LINGER <= now);
+                                    prop_assert!(lingered || anew, "{} has not lingered", key.prefix);
+                                }
+                            }
+                            let outcome = if refuse && number == 0 && count == 0 { refused() } else { kernel.apply(&op) };
+                            answers.push((op, outcome));
+                        }
+                        flying.drain(..).for_each(|(op, outcome)| planner.answered(op, &outcome, now));
+                        flying = answers;
+                        if !ahead {
+                            break;
+                        }
+                        if number < 2 {
+                            ops = planner.next(limit);
                         }
                     }
-                    let outcome = if refuse && count == 0 { refused() } else { kernel.apply(&op) };
-                    planner.answered(op, &outcome, now);
-                    }
+                    flying.into_iter().for_each(|(op, outcome)| planner.answered(op, &outcome, now));
                 }
                 Step::Lose { limit } => {
                     let mut ops = planner.next(limit);

@@ -47,20 +47,17 @@ impl Default for Wanted {
 impl Wanted {
     /// Whether any of this length is, of the family that stands at this place.
     fn has(&self, place: Spot, length: u8) -> bool {
-        let counts = match place {
-            Spot::V4(_) => &self.v4[..],
-            Spot::V6(_) => &self.v6,
-        };
+        let counts = self.of(matches!(place, Spot::V4(_)));
         counts.get(usize::from(length)).is_some_and(|count| *count > 0)
     }
 
     /// Whether any of the family is shorter than this.
     fn any_wider(&self, ipv4: bool, length: u8) -> bool {
-        let counts = match ipv4 {
-            true => &self.v4[..],
-            false => &self.v6,
-        };
-        counts.iter().take(length.into()).any(|count| *count > 0)
+        self.of(ipv4).iter().take(length.into()).any(|count| *count > 0)
+    }
+
+    fn of(&self, ipv4: bool) -> &[u32] {
+        if ipv4 { &self.v4 } else { &self.v6 }
     }
 
     fn changes(&mut self, prefix: &Prefix, was: bool, is: bool) {
@@ -103,7 +100,7 @@ impl Planner {
     pub(in crate::fib) fn withdraw(&mut self, prefixes: Vec<Prefix>, now: Instant) {
         let round = self.linger_round.checked_add(1).unwrap_or(1);
         let mut lingering = Vec::with_capacity(prefixes.len());
-        let mut narrowest = [None; 2];
+        let (mut v4, mut v6) = (0, 0);
         for prefix in &prefixes {
             if let Some(place) = self.routes.find_next(prefix)
                 && self
@@ -113,16 +110,13 @@ impl Planner {
             {
                 self.wish(place, None, round);
                 lingering.push(place);
-                let [v4, v6] = &mut narrowest;
-                let narrowest = if prefix.is_ipv4() { v4 } else { v6 };
-                *narrowest = (*narrowest).max(Some(prefix.length()));
+                let narrowest = if prefix.is_ipv4() { &mut v4 } else { &mut v6 };
+                *narrowest = prefix.length().max(*narrowest);
             }
         }
         drop(prefixes);
         // Of a whole table that goes not each needs a look.
-        let [v4, v6] = narrowest;
-        let any_leads_on = v4.is_some_and(|length| self.wanted.any_wider(true, length))
-            || v6.is_some_and(|length| self.wanted.any_wider(false, length));
+        let any_leads_on = self.wanted.any_wider(true, v4) || self.wanted.any_wider(false, v6);
         lingering.retain(|place| {
             let may = |length| self.wanted.has(*place, length);
             let leads_on = any_leads_on
