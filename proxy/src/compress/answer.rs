@@ -91,19 +91,23 @@ fn suits(wish: Wish<'_>, status: StatusCode, fields: &Fields, length: Option<u64
     if length.is_some_and(|length| length == 0 || length < wish.min_bytes()) {
         return false;
     }
-    let Some(media_type) = fields.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()) else {
-        return false;
-    };
-    let media_type = media_type.split(';').next().unwrap_or_default().trim();
-    // Whoever sends events wants each of them to arrive by itself, and gRPC compresses its messages.
-    let stream = media_type.eq_ignore_ascii_case("text/event-stream")
-        || media_type
-            .get(..16)
-            .is_some_and(|begins| begins.eq_ignore_ascii_case("application/grpc"));
-    !stream
-        && wish.takes_type(media_type)
+    media_type(fields).is_some_and(|media_type| !is_stream(media_type) && wish.takes_type(media_type))
         && !no_transform(fields)
         && !DIGESTS.iter().any(|name| fields.contains_key(name))
+}
+
+/// The media type of an answer, without its parameters.
+pub(crate) fn media_type(fields: &Fields) -> Option<&str> {
+    let value = fields.get(CONTENT_TYPE)?.to_str().ok()?;
+    Some(value.split(';').next().unwrap_or_default().trim())
+}
+
+/// Whoever sends events wants each of them to arrive by itself, and gRPC has messages of its own.
+pub(crate) fn is_stream(media_type: &str) -> bool {
+    media_type.eq_ignore_ascii_case("text/event-stream")
+        || media_type
+            .get(..16)
+            .is_some_and(|begins| begins.eq_ignore_ascii_case("application/grpc"))
 }
 
 /// Says that the answer depends on `Accept-Encoding`, if that is not said.

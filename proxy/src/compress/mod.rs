@@ -8,7 +8,7 @@ mod encoder;
 use http::Version;
 use sekisho_config::model::{Compression, Encoding, Filters};
 
-pub(crate) use self::answer::{Change, judge};
+pub(crate) use self::answer::{Change, is_stream, judge, media_type};
 pub(crate) use self::encoder::Encoder;
 use crate::fields::Fields;
 

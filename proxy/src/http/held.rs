@@ -8,7 +8,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll};
 
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, CONTENT_TYPE, TRAILER};
+use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderValue, Method};
 
 use super::answer::Refusal;
@@ -16,6 +16,7 @@ use super::body::{BodyError, Piece, Reply, ahead};
 use super::exchange::Exchange;
 use super::frame::{Body, Frame, SizeHint};
 use crate::budget::Share;
+use crate::compress;
 use crate::message::Response;
 use crate::metrics::Cell;
 
@@ -37,11 +38,9 @@ pub(super) async fn hold(
     exchange: &Rc<Exchange>,
 ) -> Result<Response<Reply>, Refusal> {
     let (mut parts, mut body) = response.into_parts();
-    let is_stream = parts
-        .headers
-        .get(CONTENT_TYPE)
-        .is_some_and(|media| media.as_bytes().starts_with(b"text/event-stream"));
-    let pass = is_stream || exchange.grpc.is_some() || exchange.method == Method::HEAD;
+    let pass = compress::media_type(&parts.headers).is_some_and(compress::is_stream)
+        || exchange.grpc.is_some()
+        || exchange.method == Method::HEAD;
     if pass || !body.is_endpoints() || body.is_end_stream() || body.size_hint().lower() > most {
         return Ok(Response::from_parts(parts, body));
     }

@@ -1196,6 +1196,16 @@ async fn the_switch_is_live_and_touches_no_other_connection() {
     }
 }
 
+/// The lengths of the GOAWAY frames that a control stream brought: 8 where it names no stream that there could be, 1 a small one.
+async fn farewells(mut control: RecvStream) -> Vec<u8> {
+    let mut said = Vec::new();
+    while let Ok(Some(chunk)) = control.read_chunk(1 << 16, true).await {
+        said.extend_from_slice(&chunk.bytes);
+    }
+    let frames = said.windows(2).filter(|pair| pair[0] == 7);
+    frames.map(|pair| pair[1]).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_runs_is_finished_when_the_box_stops() {
     let (go, wait) = std::sync::mpsc::channel::<()>();
@@ -1219,6 +1229,7 @@ async fn what_runs_is_finished_when_the_box_stops() {
         }
     })
     .await;
+    let idle_control = soon("the control stream", idle.accept_uni()).await.unwrap();
     let stop = tokio::task::JoinSet::from_iter([plane.finish()]);
     // The idle connection ends at once; the busy one hears that it is to ask for nothing more, and has its answer.
     assert_eq!(
@@ -1227,22 +1238,14 @@ async fn what_runs_is_finished_when_the_box_stops() {
     );
     let late = endpoint("h3").0.connect(address, "a.test").unwrap();
     assert!(soon("a refusal", late).await.is_err());
-    let mut control = soon("the control stream", busy.accept_uni()).await.unwrap();
+    // Once for no stream that there could be, and once for the one behind the last.
+    assert_eq!(farewells(idle_control).await, [8, 1]);
+    let control = soon("the control stream", busy.accept_uni()).await.unwrap();
     go.send(()).unwrap();
     assert_eq!(heard(&mut receive).await, Said::Status(200, "hello".to_owned()));
     let end = closed(&soon("the end", busy.closed()).await);
     assert_eq!(end, Said::Closed(Code::NO_ERROR.0));
-    let mut said = Vec::new();
-    while let Ok(Some(chunk)) = control.read_chunk(1 << 16, true).await {
-        said.extend_from_slice(&chunk.bytes);
-    }
-    let frames: Vec<u8> = said
-        .windows(2)
-        .filter(|pair| pair[0] == 7)
-        .map(|pair| pair[1])
-        .collect();
-    // Once for no stream that there could be, and once for the one behind the last.
-    assert_eq!(frames, [8, 1], "{said:02x?}");
+    assert_eq!(farewells(control).await, [8, 1]);
     let lines = stop.join_all().await.remove(0);
     assert_eq!((lines.len(), &lines[0]["status"]), (1, &200.into()));
 }

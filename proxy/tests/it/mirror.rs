@@ -380,6 +380,10 @@ async fn answers_that_are_gathered() {
             "/broken" => ("content-length: 9", "half"),
             "/cut" => ("transfer-encoding: chunked", "4\r\nhalf\r\n"),
             "/trailers" => ("transfer-encoding: chunked", "2\r\nok\r\n0\r\nx-sum: 1\r\n\r\n"),
+            "/events" => (
+                "content-type: Text/Event-Stream\r\ntransfer-encoding: chunked",
+                "5\r\nwhole\r\n0\r\n\r\n",
+            ),
             "/large" => (
                 "transfer-encoding: chunked",
                 "c\r\nfirst second\r\n6\r\n third\r\n0\r\n\r\n",
@@ -409,6 +413,13 @@ async fn answers_that_are_gathered() {
             200,
             "transfer-encoding: chunked",
             "c\r\nfirst second\r\n6\r\n third\r\n0\r\n\r\n",
+        ),
+        // Each event by itself.
+        (
+            "/events",
+            200,
+            "transfer-encoding: chunked",
+            "5\r\nwhole\r\n0\r\n\r\n",
         ),
         ("/known", 200, "content-length: 12", "twelve bytes"),
         ("/none", 200, "content-length: 0", ""),
