@@ -31,7 +31,7 @@ pub(super) const LOCAL_TABLE: u32 = 255;
 
 /// A route that nothing replaces stays in the kernel so long after it is withdrawn: whoever sends packets by it must hear
 /// of the withdrawal first, or what is on its way leaves by the default route.
-pub(super) const LINGER: Duration = Duration::from_millis(200);
+pub(super) const LINGER: Duration = Duration::from_millis(100);
 
 /// One route of ours in the kernel: there is at most one for a prefix in a table.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
