@@ -9,7 +9,7 @@ mod report;
 
 use std::process::ExitCode;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use sekisho_tests::lab::{Netns, State, enter, join};
 
 use self::loads::{LOADS, Load};
@@ -18,6 +18,8 @@ use self::proxies::{Proxy, Scene};
 
 /// The host that most loads ask for.
 const HOST: &str = "bench.example.com";
+/// The load beside those of [`LOADS`].
+const IDLE: &str = "idle connections";
 /// The host whose backend speaks gRPC.
 const GRPC_HOST: &str = "grpc.example.com";
 
@@ -81,7 +83,16 @@ fn bench(state: &State) -> Result<()> {
     }
     let scene = Scene::new(state, &client, &the_box, &backend, plan.hosts)?;
     let loads: Vec<&Load> = LOADS.iter().filter(|load| named("LOADS", load.name)).collect();
+    ensure!(
+        !loads.is_empty() || named("LOADS", IDLE),
+        "LOADS names no load: it is a list separated by commas of {}, {IDLE}, or parts of these names",
+        LOADS.iter().map(|load| load.name).collect::<Vec<_>>().join(", ")
+    );
     let mut proxies = proxies::start(&scene, loads.iter().any(|load| load.many_hosts()))?;
+    ensure!(
+        !proxies.is_empty(),
+        "PROXIES names none that is here: it is a list separated by commas of sekisho, haproxy, nginx, envoy, traefik"
+    );
     let cores = std::thread::available_parallelism()?.get();
     println!(
         "{cores} cores, {} rounds of {} requests, {} hosts in the big tables\n",
@@ -158,7 +169,7 @@ fn latency(plan: &Plan, scene: &Scene<'_>, proxies: &mut [Proxy]) -> Result<()> 
 
 /// What an open connection costs that has had one request and waits for the next.
 fn idle(plan: &Plan, scene: &Scene<'_>, proxies: &mut [Proxy]) -> Result<()> {
-    if !named("LOADS", "idle connections") {
+    if !named("LOADS", IDLE) {
         return Ok(());
     }
     for tls in [false, true] {
