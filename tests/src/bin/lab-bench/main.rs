@@ -63,6 +63,12 @@ fn bench(state: &State) -> Result<()> {
         hosts: usize::try_from(number("HOSTS", 10_000)?)?,
         idle: usize::try_from(number("IDLE", 8_000)?)?,
     };
+    let loads: Vec<&Load> = LOADS.iter().filter(|load| named("LOADS", load.name)).collect();
+    ensure!(
+        !loads.is_empty() || named("LOADS", IDLE),
+        "LOADS names no load: it is a list separated by commas of {}, {IDLE}, or parts of these names",
+        LOADS.iter().map(|load| load.name).collect::<Vec<_>>().join(", ")
+    );
     let (client, the_box, backend) = (
         Netns::create("client")?,
         Netns::create("box")?,
@@ -82,17 +88,7 @@ fn bench(state: &State) -> Result<()> {
         netns.sysctl("ipv4/tcp_tw_reuse", "1")?;
     }
     let scene = Scene::new(state, &client, &the_box, &backend, plan.hosts)?;
-    let loads: Vec<&Load> = LOADS.iter().filter(|load| named("LOADS", load.name)).collect();
-    ensure!(
-        !loads.is_empty() || named("LOADS", IDLE),
-        "LOADS names no load: it is a list separated by commas of {}, {IDLE}, or parts of these names",
-        LOADS.iter().map(|load| load.name).collect::<Vec<_>>().join(", ")
-    );
     let mut proxies = proxies::start(&scene, loads.iter().any(|load| load.many_hosts()))?;
-    ensure!(
-        !proxies.is_empty(),
-        "PROXIES names none that is here: it is a list separated by commas of sekisho, haproxy, nginx, envoy, traefik"
-    );
     let cores = std::thread::available_parallelism()?.get();
     println!(
         "{cores} cores, {} rounds of {} requests, {} hosts in the big tables\n",

@@ -189,6 +189,11 @@ pub(crate) fn start(scene: &Scene<'_>, many: bool) -> Result<Vec<Proxy>> {
         proxy.grpc = client::serves_grpc(scene, &proxy);
         proxies.push(proxy);
     }
+    ensure!(
+        !proxies.is_empty(),
+        "PROXIES names none that is here: it is a list separated by commas of {}",
+        all.map(|(name, ..)| name).join(", ")
+    );
     Ok(proxies)
 }
 
