@@ -11,6 +11,8 @@
 //!   returns. Only a session that stands for long makes up for failures.
 //! - When the peer confirms a connection that would lose against another one whose OPEN is still to come, the machine
 //!   waits a moment for that OPEN. The RFC lets each side then keep a different connection, and both end.
+//! - After a restart of ours, an accepted connection is not confirmed while one that we dialed waits for its OPEN. To BIRD an incoming
+//!   connection that it sees when a session stands already is another restart, at which it lets go of the paths that it kept for us.
 //! - A second connection from a peer that can restart gracefully replaces the session, but only once it has sent an
 //!   acceptable OPEN: a port scan must not end a session.
 
@@ -124,6 +126,8 @@ struct Agreed {
     terms: Arc<Terms>,
     hold_until: Option<Instant>,
     keepalive_at: Option<Instant>,
+    /// In OpenConfirm: we have not confirmed; that comes at `keepalive_at` at the latest.
+    unconfirmed: bool,
     /// In OpenConfirm: the peer has confirmed, but another connection may win; no longer waited for than until then.
     confirmed_until: Option<Instant>,
 }
@@ -163,6 +167,10 @@ impl Link {
             Phase::OpenConfirm(agreed) => agreed.confirmed_until,
             _ => None,
         }
+    }
+
+    fn is_unconfirmed(&self) -> bool {
+        matches!(&self.phase, Phase::OpenConfirm(agreed) if agreed.unconfirmed)
     }
 
     fn established_for(&self, now: Instant) -> Option<Duration> {
@@ -257,6 +265,7 @@ impl Fsm {
             Event::DialFailed => {
                 if let Dialer::Dialing { .. } = self.dialer {
                     self.wait(now);
+                    self.confirm_overdue(now, out);
                 }
             }
             Event::Message(id, message) => self.message(now, id, message, out),
@@ -452,17 +461,43 @@ impl Fsm {
             }
         }
         let hold_until = now + terms.hold_time.unwrap_or(self.timers.open_hold);
-        let keepalive_at = terms.keepalive_time().map(|interval| now + self.jitter(interval));
         let terms = Arc::new(terms);
+        let waits = side == Side::Accepted && self.waits_for_dialed(now);
+        let latest = now + self.timers.collision_wait;
         if let Some(link) = self.link_mut(id) {
             out.push(Action::Agreed(id, Arc::clone(&terms)));
             link.phase = Phase::OpenConfirm(Agreed {
                 terms,
                 hold_until: Some(hold_until),
-                keepalive_at,
+                keepalive_at: Some(latest),
+                unconfirmed: true,
                 confirmed_until: None,
             });
-            out.push(Action::Send(id, Message::Keepalive));
+        }
+        if !waits {
+            self.keepalive(now, id, out);
+        }
+        self.confirm_overdue(now, out);
+    }
+
+    /// Whether a connection that we dialed is going to show first what the peer thinks of it.
+    fn waits_for_dialed(&self, now: Instant) -> bool {
+        let asked = |link: &Link| link.side == Side::Dialed && link.state() == State::OpenSent;
+        !self.has_stood
+            && self.identity.has_restarted(now)
+            && (matches!(self.dialer, Dialer::Dialing { .. }) || self.links.iter().any(asked))
+    }
+
+    /// Confirms what has waited for a connection that we dialed, once that one needs no waiting for.
+    fn confirm_overdue(&mut self, now: Instant, out: &mut Vec<Action>) {
+        if self.waits_for_dialed(now) {
+            return;
+        }
+        let unconfirmed = self.links.iter().find(|link| link.is_unconfirmed());
+        match unconfirmed.map(|link| (link.id, link.confirmed_until())) {
+            Some((id, None)) => self.keepalive(now, id, out),
+            Some((id, Some(_))) => self.establish(now, id, out),
+            None => {}
         }
     }
 
@@ -495,7 +530,7 @@ impl Fsm {
             .links
             .iter()
             .any(|link| link.id != id && link.state() == State::OpenSent && Some(link.side) == preferred);
-        if !rival {
+        if !rival && !link.is_some_and(Link::is_unconfirmed) {
             return self.establish(now, id, out);
         }
         let until = now + self.timers.collision_wait;
@@ -514,6 +549,13 @@ impl Fsm {
             .collect();
         for rival in rivals {
             self.close(rival, Some(Notification::cease(cease::COLLISION)), out);
+        }
+        if self
+            .links
+            .iter()
+            .any(|link| link.id == id && link.is_unconfirmed())
+        {
+            self.keepalive(now, id, out);
         }
         let Some(link) = self.link_mut(id) else {
             return;
@@ -569,6 +611,7 @@ impl Fsm {
         if let Some(id) = waiting.map(|link| link.id) {
             self.establish(now, id, out);
         }
+        self.confirm_overdue(now, out);
     }
 
     /// How many failures a session makes up for that stood so long. One that comes and goes makes up for none, and so
@@ -676,26 +719,15 @@ impl Fsm {
             _ => {}
         }
         let due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        let links: Vec<_> = self
-            .links
-            .iter()
-            .map(|link| {
-                let confirmed = due(link.confirmed_until());
-                (
-                    link.id,
-                    due(link.hold_until()),
-                    due(link.keepalive_at()),
-                    confirmed,
-                )
-            })
-            .collect();
-        for (id, silent, speak, confirmed) in links {
-            if confirmed {
+        let links: Vec<_> = self.links.iter().map(|link| link.id).collect();
+        for id in links {
+            if self.link_mut(id).is_some_and(|link| due(link.confirmed_until())) {
                 self.establish(now, id, out);
             }
-            if silent {
+            if self.link_mut(id).is_some_and(|link| due(link.hold_until())) {
                 self.refuse(now, id, Notification::hold_timer_expired(), out);
-            } else if speak {
+            }
+            if self.link_mut(id).is_some_and(|link| due(link.keepalive_at())) {
                 self.keepalive(now, id, out);
             }
         }
@@ -709,6 +741,7 @@ impl Fsm {
         let next = interval.map(|interval| now + self.jitter(interval));
         if let Some(agreed) = self.link_mut(id).and_then(Link::agreed_mut) {
             agreed.keepalive_at = next;
+            agreed.unconfirmed = false;
             out.push(Action::Send(id, Message::Keepalive));
         }
     }

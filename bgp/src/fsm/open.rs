@@ -136,8 +136,12 @@ impl Identity {
 
     /// The first OPENs of a process: what it has found, and whether it has restarted.
     pub(crate) fn first_open(&self, now: Instant) -> Open {
-        let restarted = self.restart.returned_until.is_some_and(|until| now < until);
-        self.open_saying(restarted, self.restart.preserved)
+        self.open_saying(self.has_restarted(now), self.restart.preserved)
+    }
+
+    /// Whether peers may still hold paths that an earlier process told them.
+    pub(crate) fn has_restarted(&self, now: Instant) -> bool {
+        self.restart.returned_until.is_some_and(|until| now < until)
     }
 
     /// Both families, route refresh, graceful restart (a family is listed if peers are asked to keep its paths), 4-octet AS,

@@ -578,6 +578,92 @@ fn a_confirmed_connection_waits_for_one_that_would_win() {
     assert_eq!(bench.elapsed(), Duration::from_secs(2));
 }
 
+/// To BIRD a connection that comes in when its own has led to a session is another restart of ours.
+#[test]
+fn after_a_restart_the_peer_takes_our_connection_before_its_own_is_confirmed() {
+    let collide = |connected: bool| {
+        let start = tokio::time::Instant::now().into_std();
+        let identity = Identity {
+            restart: Restart {
+                returned_until: Some(start + Duration::from_secs(30)),
+                ..Restart::receiver(120)
+            },
+            ..identity()
+        };
+        let mut bench = Bench::new(false);
+        bench.fsm = Fsm::new(identity, false, Timers::default(), 7);
+        bench.on(Event::Start);
+        if connected {
+            bench.on(Event::Connected(A, Side::Dialed));
+        }
+        bench.on(Event::Connected(B, Side::Accepted));
+        bench
+    };
+    let open = |link, peer| Event::Message(link, peer_open(peer, 90, true));
+    let alive = |link| Event::Message(link, Message::Keepalive);
+    // (dialed connection A is there, what comes in, what is done)
+    let cases: &[(bool, &[Event], &str)] = &[
+        (true, &[open(B, 99)], ""),
+        (true, &[open(B, 99), alive(B)], ""),
+        // Ours is 10.0.0.10: against 99 the accepted one stays, against 1 the dialed one.
+        (
+            true,
+            &[open(B, 99), open(A, 99)],
+            "6/7:1 close1 failed keepalive2",
+        ),
+        (
+            true,
+            &[open(B, 99), alive(B), open(A, 99)],
+            "6/7:1 close1 failed keepalive2 up2",
+        ),
+        (
+            true,
+            &[open(B, 1), alive(B), open(A, 1)],
+            "6/7:2 close2 keepalive1",
+        ),
+        (
+            true,
+            &[open(A, 99), open(B, 99)],
+            "keepalive1 6/7:1 close1 keepalive2",
+        ),
+        (
+            true,
+            &[open(B, 99), Event::Lost(A, String::new())],
+            "close1 failed keepalive2",
+        ),
+        (
+            true,
+            &[open(B, 99), alive(B), Event::Lost(A, String::new())],
+            "close1 failed keepalive2 up2",
+        ),
+        (false, &[open(B, 99), Event::DialFailed], "keepalive2"),
+        (
+            false,
+            &[open(B, 99), alive(B), Event::DialFailed],
+            "keepalive2 up2",
+        ),
+        (
+            false,
+            &[open(B, 1), Event::Connected(A, Side::Dialed), open(A, 1)],
+            "open1 6/7:2 close2 keepalive1",
+        ),
+    ];
+    for (connected, events, want) in cases {
+        let mut bench = collide(*connected);
+        let actions: Vec<_> = events.iter().flat_map(|event| bench.on(event.clone())).collect();
+        assert_eq!(sent(&actions).join(" "), *want, "{events:?}");
+    }
+    // A peer that says nothing on our connection is not waited for long.
+    let mut bench = collide(true);
+    bench.on(open(B, 99));
+    assert_eq!(sent(&bench.wake()).join(" "), "keepalive2");
+    assert_eq!(bench.elapsed(), Duration::from_secs(2));
+    let mut bench = collide(true);
+    bench.on(open(B, 99));
+    bench.on(alive(B));
+    assert_eq!(sent(&bench.wake()).join(" "), "6/7:1 close1 keepalive2 up2");
+}
+
 #[test]
 fn equal_identifiers_are_told_apart_by_as() {
     let mut bench = Bench::new(false);
