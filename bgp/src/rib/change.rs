@@ -157,7 +157,18 @@ impl Rib {
         gone: impl Fn(Family, bool) -> bool,
     ) {
         let places = self.places_of(peer);
-        // There may be a million of them: the lists are made as long as they get.
+        self.remove_at(&places, peer, changes, gone);
+    }
+
+    /// The same, of these places only.
+    pub(super) fn remove_at(
+        &mut self,
+        places: &[Spot],
+        peer: PeerId,
+        changes: &mut Changes,
+        gone: impl Fn(Family, bool) -> bool,
+    ) {
+        // There may be very many of them: the lists are made as long as they get.
         changes.changed.reserve(places.len());
         changes.fib.reserve(places.len());
         for place in places {
@@ -165,7 +176,7 @@ impl Rib {
                 Spot::V4(_) => Family::Ipv4Unicast,
                 Spot::V6(_) => Family::Ipv6Unicast,
             };
-            self.remove_paths(place, peer, changes, |path| gone(family, path.stale));
+            self.remove_paths(*place, peer, changes, |path| gone(family, path.stale));
         }
     }
 
@@ -338,27 +349,9 @@ impl Rib {
                 self.settle_all(&places, &mut changes);
             }
         }
-        let Changes {
-            mut changed, mut fib, ..
-        } = changes;
-        if !changed.is_sorted_by(|one, next| one < next) {
-            changed.sort_unstable();
-            changed.dedup();
-        }
-        // What came in order mostly goes in order, and to sort takes as much room again.
-        if !fib.is_sorted_by(|(one, _), (next, _)| one < next) {
-            // Stable: of several entries for one prefix the last is what holds.
-            fib.sort_by_key(|(prefix, _)| *prefix);
-            fib.dedup_by(|later, kept| {
-                let same = later.0 == kept.0;
-                if same {
-                    std::mem::swap(later, kept);
-                }
-                same
-            });
-        }
+        let Changes { changed, fib, .. } = changes;
         let ways = self.ways.tell();
-        Delta { changed, ways, fib }
+        Delta { changed, ways, fib }.in_order()
     }
 
     fn intern(&mut self, attributes: &Arc<Attributes>) -> Arc<Attributes> {

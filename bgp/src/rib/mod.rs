@@ -16,6 +16,7 @@ mod offer;
 mod owners;
 mod paths;
 mod peer;
+mod pieces;
 mod prefix_map;
 mod reach;
 mod recursion;
@@ -25,7 +26,7 @@ mod track;
 mod view;
 mod weights;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::sync::Arc;
 
@@ -40,6 +41,7 @@ pub use next_hops::{KernelRoute, KernelTarget, NextHops};
 pub use offer::Offer;
 pub use owners::Owners;
 pub use peer::{Counts, PeerId, PeerInfo};
+pub use pieces::Rest;
 pub(crate) use prefix_map::{PrefixMap, Spot};
 pub use track::Tracker;
 pub use view::{Relation, RouteCount, RouteQuery, RouteView};
@@ -48,7 +50,7 @@ pub(crate) use view::{as_path_text, communities_text};
 use crate::wire::{Attributes, Family, Update};
 use change::Changes;
 use forwarding::Ways;
-use hops::{HopId, Hops};
+use hops::Hops;
 use paths::Destination;
 use peer::{Peer, Peers};
 use sources::Sources;
@@ -84,15 +86,6 @@ pub struct Rib {
     attributes: HashSet<Arc<Attributes>>,
     attributes_swept: usize,
     owners: Owners,
-    unfinished: Unfinished,
-}
-
-/// What [`Rib::finish`] has to do.
-#[derive(Debug, Default)]
-struct Unfinished {
-    moved: BTreeSet<HopId>,
-    changes: Changes,
-    down: Option<(PeerId, Vec<Family>)>,
 }
 
 /// What one call changed.
@@ -113,7 +106,7 @@ impl Delta {
         self.changed.is_empty() && self.ways.is_empty() && self.fib.is_empty()
     }
 
-    /// This, and then the other, which must be about other prefixes as far as they are changed.
+    /// This, and then the other.
     fn then(mut self, later: Self) -> Self {
         let Self { changed, ways, fib } = later;
         if !ways.is_empty() {
@@ -123,6 +116,27 @@ impl Delta {
         }
         self.changed.extend(changed);
         self.fib.extend(fib);
+        self.in_order()
+    }
+
+    /// The lists as they are promised, whatever the order in which they were made.
+    fn in_order(mut self) -> Self {
+        if !self.changed.is_sorted_by(|one, next| one < next) {
+            self.changed.sort_unstable();
+            self.changed.dedup();
+        }
+        // What came in order mostly goes in order, and to sort takes as much room again.
+        if !self.fib.is_sorted_by(|(one, _), (next, _)| one < next) {
+            // Stable: of several entries for one prefix the last is what holds.
+            self.fib.sort_by_key(|(prefix, _)| *prefix);
+            self.fib.dedup_by(|later, kept| {
+                let same = later.0 == kept.0;
+                if same {
+                    std::mem::swap(later, kept);
+                }
+                same
+            });
+        }
         self
     }
 }
@@ -157,7 +171,6 @@ impl Rib {
             attributes: HashSet::default(),
             attributes_swept: 0,
             owners: Owners::default(),
-            unfinished: Unfinished::default(),
         }
     }
 
@@ -217,36 +230,6 @@ impl Rib {
         self.conclude(changes)
     }
 
-    /// The session is gone. Paths of the families in `keep` become stale (RFC 4724 section 4.2), all others are
-    /// withdrawn; so are those of `keep` that were already stale.
-    pub fn peer_down(&mut self, peer: PeerId, keep: &[Family]) -> Delta {
-        let first = self.begin_peer_down(peer, keep);
-        first.then(self.finish())
-    }
-
-    /// The same in two parts: what comes back is what the kernel needs to know at once, and costs nothing however many prefixes
-    /// there are; [`Self::finish`] must follow.
-    pub fn begin_peer_down(&mut self, peer: PeerId, keep: &[Family]) -> Delta {
-        self.unfinished.down = Some((peer, keep.to_vec()));
-        if !keep.is_empty() {
-            return Delta::default();
-        }
-        let doomed = self.hops.doom(&self.hops_of(peer));
-        self.ways.moved(&doomed, &self.hops);
-        Delta {
-            ways: self.ways.tell(),
-            ..Delta::default()
-        }
-    }
-
-    fn take_down(&mut self, peer: PeerId, keep: &[Family], changes: &mut Changes) {
-        self.remove_where(peer, changes, |family, stale| stale || !keep.contains(&family));
-        for family in keep {
-            self.mark_stale(peer, *family);
-        }
-        self.sweep_attributes();
-    }
-
     /// Marks the paths of one family stale while the session goes on (RFC 7313 section 4: beginning of a refresh).
     pub fn mark_stale(&mut self, peer: PeerId, family: Family) {
         for place in self.places_of(peer) {
@@ -278,15 +261,8 @@ impl Rib {
         self.conclude(changes)
     }
 
-    /// Withdraws everything of a peer and forgets it: it is no longer configured.
-    pub fn forget(&mut self, peer: PeerId) -> Delta {
-        let delta = self.peer_down(peer, &[]);
-        self.forgotten(peer);
-        delta
-    }
-
-    /// Forgets a peer whose paths are gone: the last of [`Self::begin_peer_down`] and [`Self::finish`].
-    pub fn forgotten(&mut self, peer: PeerId) {
+    /// Forgets a peer whose paths are gone.
+    pub fn forget(&mut self, peer: PeerId) {
         if let Some(gone) = self.peers.remove(peer) {
             self.names.remove(&gone.info.name);
         }

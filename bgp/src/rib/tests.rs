@@ -636,14 +636,15 @@ fn the_node_that_runs_the_pods_is_the_way_to_them() {
         Some("its next hop is not the node that runs the pods")
     );
     // The node is gone: at first the way leads to a backup, then the table has decided.
-    let first = rib.begin_peer_down(ids[2], &[]);
+    let (first, mut rest) = rib.begin_peer_down(ids[2], &[]);
     // One way is that of the block that shares, the other leads to the dead node alone.
     let [_, (_, Some(gateways))] = &first.ways[..] else {
         panic!("{first:?}")
     };
     assert_eq!((gateways.len(), gateways[0].via), (1, ip("10.0.0.1")));
     assert!(first.fib.is_empty(), "no prefix was looked at");
-    let delta = rib.finish();
+    let delta = rib.go_on(&mut rest).unwrap();
+    assert_eq!(rib.go_on(&mut rest), None, "few prefixes are one piece");
     assert_eq!(
         fib(&rib, &delta),
         [

@@ -34,7 +34,7 @@ use crate::bfd;
 use crate::fib;
 use crate::metrics::Metrics;
 use crate::policy::Floor;
-use crate::rib::{Delta, Local, NextHops as Kernel, Owners, Rib, Tracker};
+use crate::rib::{Delta, Local, NextHops as Kernel, Owners, Rest, Rib, Tracker};
 use crate::session::{Adverts, NextHops, Report, SessionKey, Wanted, vip_key};
 use crate::wire::{Families, Notification};
 use exports::Exports;
@@ -272,11 +272,8 @@ impl Speaker {
                 Ok(()) = self.next_hops.changed() => {
                     let next_hops = self.next_hops.borrow_and_update().clone();
                     self.raise_floor();
-                    // The kernel first: what leads elsewhere now is few, who goes that way may be many.
-                    let first = self.rib.begin_next_hops(next_hops);
-                    self.spread(first);
-                    let rest = self.rib.finish();
-                    self.spread(rest);
+                    let (first, rest) = self.rib.begin_next_hops(next_hops);
+                    self.spread_all(first, rest);
                     self.order_all();
                 }
                 // Before the reports: what a session says may have waited longer.
@@ -316,6 +313,15 @@ impl Speaker {
         self.pass_on(&delta.changed);
         if self.bgp.install_routes && !self.defers() {
             self.kernel.routes(delta.ways, delta.fib);
+        }
+    }
+
+    /// The kernel first: what leads elsewhere now is few, who goes that way may be many. Those in pieces, so that the kernel's task
+    /// has taken the first in while the table looks at the next.
+    fn spread_all(&mut self, first: Delta, mut rest: Rest) {
+        self.spread(first);
+        while let Some(piece) = self.rib.go_on(&mut rest) {
+            self.spread(piece);
         }
     }
 

@@ -79,7 +79,7 @@ impl Planner {
     /// When something is due: the next refused route, or the next that has lingered.
     pub(in crate::fib) fn deadline(&self) -> Option<Instant> {
         let refused = self.failed.values().map(|failure| failure.retry_at).min();
-        let lingering = self.lingering.front().map(|(until, ..)| *until);
+        let lingering = self.lingering.front().map(|round| round.until);
         [refused, lingering, self.objects.deadline()]
             .into_iter()
             .flatten()

@@ -33,6 +33,12 @@ pub(super) const LOCAL_TABLE: u32 = 255;
 /// of the withdrawal first, or what is on its way leaves by the default route.
 pub(super) const LINGER: Duration = Duration::from_millis(100);
 
+/// Of so many routes that are withdrawn at once it costs more to look at each than to let all of them linger; and more that follow in
+/// time linger with them, so that what leads to an object goes with it, and not one by one while the rest lingers.
+const MANY: usize = if cfg!(test) { 3 } else { 1 << 14 };
+/// The longest that others are let join them.
+const JOINING: Duration = Duration::from_secs(1);
+
 /// One route of ours in the kernel: there is at most one for a prefix in a table.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(super) struct Key {
@@ -80,8 +86,8 @@ pub(super) struct Planner {
     sent: VecDeque<Spot>,
     /// Prefixes whose way has been refused.
     waiting: Vec<Prefix>,
-    /// Withdrawn prefixes that linger, with the time at which they go and the number of the round.
-    lingering: VecDeque<(Instant, u16, Vec<Spot>)>,
+    /// Withdrawn prefixes that linger, in the order in which they go.
+    lingering: VecDeque<Round>,
     /// The round that was given last.
     linger_round: u16,
     /// Rounds that are over, with those of them that have not been looked at.
@@ -104,6 +110,22 @@ struct Stance {
     stopping: bool,
     /// The last round of lingering that is over.
     over: u16,
+}
+
+/// Withdrawn prefixes that linger together.
+#[derive(Debug)]
+struct Round {
+    number: u16,
+    began: Instant,
+    until: Instant,
+    places: Vec<Spot>,
+}
+
+impl Round {
+    /// Even when its time is over, as long as nobody has looked: whoever withdraws much is late himself.
+    fn takes_more(&self, now: Instant) -> bool {
+        self.places.len() >= MANY && now < self.began + JOINING
+    }
 }
 
 /// One learned prefix.

@@ -169,6 +169,58 @@ fn nobody_lingers_where_another_leads_on() {
     assert_eq!(carry_out(&mut planner, now), []);
 }
 
+/// What goes piece by piece goes as one, or the first piece is deleted route by route while the last lingers.
+#[test]
+fn many_that_follow_each_other_linger_together() {
+    let now = epoch();
+    let mut planner = Planner::new(settings(true));
+    planner.converged();
+    planner.way(way(1), gateways(1));
+    // Wider ones come last: they would lead on.
+    let mut prefixes: Vec<Prefix> = (0..8)
+        .map(|third| Prefix::new(IpAddr::from([10, 1, third, 0]), 24).unwrap())
+        .collect();
+    prefixes.push(prefix("10.1.0.0/16"));
+    prefixes.iter().for_each(|prefix| planner.route(*prefix, way(1)));
+    carry_out(&mut planner, now);
+    let mut at = now;
+    for (piece, late) in prefixes.chunks(4).zip([false, false, true]) {
+        at += if late { LINGER * 2 } else { LINGER * 3 / 4 };
+        if !late {
+            planner.expire(at);
+        }
+        assert_eq!(carry_out(&mut planner, at), []);
+        planner.withdraw(piece.to_vec(), at);
+    }
+    planner.way_gone(way(1));
+    planner.expire(at + LINGER / 2);
+    assert_eq!(carry_out(&mut planner, at), []);
+    assert_eq!(planner.deadline(), Some(at + LINGER));
+    planner.expire(at + LINGER);
+    let ops = carry_out(&mut planner, at);
+    assert!(
+        matches!(ops[..], [Op::DeleteObject(_), Op::DeleteObject(_)]),
+        "group, gateway: {ops:?}"
+    );
+    assert_eq!(planner.installed(), [0, 0, 0]);
+
+    // Nobody lingers for ever because others keep coming.
+    let (first, others) = prefixes.split_at(3);
+    let mut planner = inline();
+    prefixes.iter().for_each(|prefix| planner.route(*prefix, way(1)));
+    carry_out(&mut planner, now);
+    planner.withdraw(first.to_vec(), now);
+    let mut at = now;
+    while at < now + JOINING + LINGER {
+        planner.withdraw(others.to_vec(), at);
+        others.iter().for_each(|prefix| planner.route(*prefix, way(1)));
+        planner.expire(at);
+        carry_out(&mut planner, at);
+        at += LINGER / 2;
+    }
+    assert_eq!(planner.installed(), [others.len(), 0, 0]);
+}
+
 #[test]
 fn refusals_wait_longer_and_longer() {
     let mut now = epoch();

@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use sekisho_config::model::Prefix;
 
-use super::{LINGER, Planner, Route, Stance};
+use super::{LINGER, MANY, Planner, Round, Route, Stance};
 use crate::fib::targets::Wish;
 use crate::rib::{ForwardingId, Gateways, Spot};
 use crate::wire::{Families, Family};
@@ -51,11 +51,6 @@ impl Wanted {
         counts.get(usize::from(length)).is_some_and(|count| *count > 0)
     }
 
-    /// Whether any of the family is shorter than this.
-    fn any_wider(&self, ipv4: bool, length: u8) -> bool {
-        self.of(ipv4).iter().take(length.into()).any(|count| *count > 0)
-    }
-
     fn of(&self, ipv4: bool) -> &[u32] {
         if ipv4 { &self.v4 } else { &self.v6 }
     }
@@ -96,11 +91,15 @@ impl Planner {
         self.wish(place, Some(way), 0);
     }
 
-    /// Routes are wanted no more. Where another wanted one leads on they go at once, else in a moment.
+    /// Routes are wanted no more. Where another wanted one leads on they go at once, unless they are very many; else in a moment.
     pub(in crate::fib) fn withdraw(&mut self, prefixes: Vec<Prefix>, now: Instant) {
-        let round = self.linger_round.checked_add(1).unwrap_or(1);
-        let mut lingering = Vec::with_capacity(prefixes.len());
-        let (mut v4, mut v6) = (0, 0);
+        let joined = self.lingering.back().filter(|round| round.takes_more(now));
+        let number = match joined {
+            Some(round) => round.number,
+            None => self.linger_round.checked_add(1).unwrap_or(1),
+        };
+        let joins = joined.is_some();
+        let mut places = Vec::with_capacity(prefixes.len());
         for prefix in &prefixes {
             if let Some(place) = self.routes.find_next(prefix)
                 && self
@@ -108,43 +107,50 @@ impl Planner {
                     .value_mut(place)
                     .is_some_and(|route| route.wanted.is_some())
             {
-                self.wish(place, None, round);
-                lingering.push(place);
-                let narrowest = if prefix.is_ipv4() { &mut v4 } else { &mut v6 };
-                *narrowest = prefix.length().max(*narrowest);
+                self.wish(place, None, number);
+                places.push(place);
             }
         }
         drop(prefixes);
-        // Of a whole table that goes not each needs a look.
-        let any_leads_on = self.wanted.any_wider(true, v4) || self.wanted.any_wider(false, v6);
-        lingering.retain(|place| {
+        if !joins && places.len() < MANY {
+            self.part_from_led_on(&mut places);
+        }
+        if let Some(round) = self.lingering.back_mut().filter(|_| joins) {
+            round.until = now + LINGER;
+            round.places.append(&mut places);
+        } else if !places.is_empty() {
+            // A number that is given is over some time: none is far from the last that was.
+            self.linger_round = number;
+            self.lingering.push_back(Round {
+                number,
+                began: now,
+                until: now + LINGER,
+                places,
+            });
+        }
+    }
+
+    /// Those of which a wider route leads on do not linger.
+    fn part_from_led_on(&mut self, places: &mut Vec<Spot>) {
+        places.retain(|place| {
             let may = |length| self.wanted.has(*place, length);
-            let leads_on = any_leads_on
-                && self
-                    .routes
-                    .any_around(*place, may, |wider| wider.wanted.is_some());
+            let leads_on = self
+                .routes
+                .any_around(*place, may, |wider| wider.wanted.is_some());
             if leads_on {
                 self.wish(*place, None, 0);
             }
             !leads_on
         });
-        // A number that is given is over some time: none is far from the last that was.
-        if !lingering.is_empty() {
-            self.linger_round = round;
-            self.lingering.push_back((now + LINGER, round, lingering));
-        }
     }
 
     /// Lets those go whose time is over. They are looked at one by one later: when all routes that lead to an object go, it goes
     /// first, and they with it.
     pub(in crate::fib) fn expire(&mut self, now: Instant) {
-        while let Some((until, ..)) = self.lingering.front()
-            && *until <= now
-            && let Some((_, round, places)) = self.lingering.pop_front()
-        {
-            self.stance.over = round;
-            self.targets.expire(round);
-            self.expired.push_back((round, places.into_iter()));
+        while let Some(round) = self.lingering.pop_front_if(|round| round.until <= now) {
+            self.stance.over = round.number;
+            self.targets.expire(round.number);
+            self.expired.push_back((round.number, round.places.into_iter()));
         }
     }
 

@@ -209,7 +209,8 @@ impl Model {
             let delta = rib.update(id, &update_of(*path_id, *prefix, Some((*next_hop, attributes))));
             installed.take(delta);
         }
-        installed.take(rib.next_hops_changed(kernel_of(self.kernel)));
+        let changed = rib.begin_next_hops(kernel_of(self.kernel));
+        installed.take_pieces(&mut rib, changed);
         (rib, installed.routes())
     }
 }
@@ -247,6 +248,13 @@ impl Kernel {
         }
     }
 
+    fn take_pieces(&mut self, rib: &mut Rib, (first, mut rest): (Delta, Rest)) {
+        self.take(first);
+        while let Some(piece) = rib.go_on(&mut rest) {
+            self.take(piece);
+        }
+    }
+
     fn routes(&self) -> BTreeMap<Prefix, Gateways> {
         let routes = self.routes.iter();
         routes
@@ -271,14 +279,19 @@ proptest! {
         for step in &steps {
             model.apply(step);
             let mut told = Vec::new();
-            let delta = match step {
+            let mut rest = None;
+            let mut begin = |(first, others): (Delta, Rest)| {
+                rest = Some(others);
+                first
+            };
+            let first = match step {
                 Step::Announce { peer, path_id, prefix, next_hop, attributes } =>
                     rib.update(ids[peer], &update_of(*path_id, *prefix, Some((*next_hop, attributes)))),
                 Step::Withdraw { peer, path_id, prefix } => rib.update(ids[peer], &update_of(*path_id, *prefix, None)),
-                Step::Down { peer, keep: true } => rib.peer_down(ids[peer], &[Family::Ipv4Unicast]),
-                Step::Down { peer, keep: false } => rib.peer_down(ids[peer], &[]),
+                Step::Down { peer, keep: true } => begin(rib.begin_peer_down(ids[peer], &[Family::Ipv4Unicast])),
+                Step::Down { peer, keep: false } => begin(rib.begin_peer_down(ids[peer], &[])),
                 Step::Sweep { peer } => rib.update(ids[peer], &end_of_rib(Family::Ipv4Unicast)),
-                Step::Kernel(number) => rib.next_hops_changed(kernel_of(*number)),
+                Step::Kernel(number) => begin(rib.begin_next_hops(kernel_of(*number))),
                 Step::Owners(pairs) => rib.set_owners(owners_of(pairs)),
                 Step::Local(number) => rib.configure(local_of(*number, kernel_fallback)),
                 Step::Track(indices) => {
@@ -287,8 +300,12 @@ proptest! {
                     Delta::default()
                 }
             };
-            told.extend(tracker.changed(&delta, &rib));
-            installed.take(delta);
+            let mut next = Some(first);
+            while let Some(delta) = next {
+                told.extend(tracker.changed(&delta, &rib));
+                installed.take(delta);
+                next = rest.as_mut().and_then(|rest| rib.go_on(rest));
+            }
             for (address, reach) in told {
                 match reach {
                     Some(reach) => prop_assert!(answers.insert(address, reach.clone()) != Some(reach), "only news"),
@@ -315,7 +332,9 @@ proptest! {
             prop_assert_eq!(rib.counts(*id).used, used.iter().filter(|view| view.used).count());
         }
         for id in ids.into_values() {
-            installed.take(rib.forget(id));
+            let gone = rib.begin_peer_down(id, &[]);
+            installed.take_pieces(&mut rib, gone);
+            rib.forget(id);
         }
         prop_assert!(installed.routes.is_empty() && installed.ways.is_empty(), "nothing is left behind");
         prop_assert_eq!((rib.hops.len(), rib.ways.len(), rib.table.iter().count(), rib.sources.iter().count()), (0, 0, 0, 0));

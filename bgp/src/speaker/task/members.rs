@@ -219,11 +219,9 @@ impl Speaker {
             self.untold_peers.insert(peer.wanted.name, false);
         }
         if let Some(id) = peer.id {
-            let first = self.rib.begin_peer_down(id, &[]);
-            self.spread(first);
-            let rest = self.rib.finish();
-            self.rib.forgotten(id);
-            self.spread(rest);
+            let (first, rest) = self.rib.begin_peer_down(id, &[]);
+            self.spread_all(first, rest);
+            self.rib.forget(id);
             self.exports.forget(id);
         }
     }

@@ -213,10 +213,8 @@ impl Speaker {
         });
         peer.long_lived.clone_from(&terms.long_lived);
         peer.long_lived_since = None;
-        let first = self.rib.begin_peer_down(id, &keep);
-        self.spread(first);
-        let rest = self.rib.finish();
-        self.spread(rest);
+        let (first, rest) = self.rib.begin_peer_down(id, &keep);
+        self.spread_all(first, rest);
         if let Some(peer) = self.peers.get(&address) {
             show_counts(peer, self.rib.counts(id));
         }
