@@ -11,6 +11,9 @@ use super::body::{BadBody, Decoded};
 use super::head::{Limits, Parser, Step};
 use crate::fields::Fields;
 
+/// Octets of one chunk, as of a whole body (Content-Length).
+const MAX_SIZE: u64 = i64::MAX.cast_unsigned();
+
 /// Octets of one chunk extension, and of all extensions of a body.
 const MAX_EXTENSION: u32 = 1024;
 const MAX_EXTENSIONS: u32 = 16 * 1024;
@@ -144,7 +147,8 @@ impl Chunks {
         self.state = match (&self.state, octet) {
             (State::Size { value, digits }, octet) if octet.is_ascii_hexdigit() => {
                 let digit = char::from(octet).to_digit(16).unwrap_or(0);
-                if *digits >= 16 {
+                // Sixteen digits may still be a number that others read as a negative one.
+                if *digits >= 16 || *value > MAX_SIZE >> 4 {
                     return Err(BadBody::ChunkSize);
                 }
                 State::Size {

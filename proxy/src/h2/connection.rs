@@ -353,8 +353,11 @@ impl Connection {
         self.guard.provoked()
     }
 
-    /// Resets a stream for a fault of the client.
+    /// Resets a stream for a fault of the client, who may have ended it himself.
     fn fail(&mut self, key: Key, reason: Reason) -> Result<(), Fault> {
+        if self.streams.get(key).is_none_or(|stream| !stream.is_open()) {
+            return self.refuse(key.id, reason);
+        }
         self.reset(key, reason);
         self.guard.provoked()
     }

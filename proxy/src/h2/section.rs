@@ -213,6 +213,7 @@ mod tests {
             (with(&[("content-length", "12"), ("content-length", "12")]), good),
             (with(&[("content-length", "12"), ("content-length", "13")]), None),
             (vec![BASE[0], BASE[1], BASE[3]], Some("GET /")),
+            (vec![BASE[0], BASE[1], BASE[2], (":path", "/a#b")], None),
             (vec![(":method", "CONNECT"), BASE[2]], Some("CONNECT a")),
             (vec![(":method", "CONNECT")], None),
             (vec![(":method", "CONNECT"), BASE[2], BASE[3]], None),

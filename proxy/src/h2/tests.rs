@@ -184,6 +184,24 @@ fn late_frames() {
         assert_eq!(say(&mut core, late), want, "{late:?}");
         assert_eq!(said(&mut core).pop(), told, "{late:?}");
     }
+    // The client has reset it, and nobody has looked yet.
+    for (late, want, told) in [
+        (&data(0), Ok(()), Some(reset(1, Reason::STREAM_CLOSED))),
+        (&trailers, Err(Fault::CLOSED), None),
+        (&window(1), Ok(()), None),
+        (&rst, Ok(()), None),
+    ] {
+        let mut core = begun();
+        say(&mut core, &post(1)).unwrap();
+        core.next_request().unwrap();
+        say(&mut core, &rst).unwrap();
+        said(&mut core);
+        assert_eq!(say(&mut core, late), want, "{late:?}");
+        assert_eq!(said(&mut core).pop(), told, "{late:?}");
+        // Once is enough.
+        assert_eq!(say(&mut core, &data(0)), Ok(()), "{late:?}");
+        assert_eq!(said(&mut core).pop().is_some(), told.is_none(), "{late:?}");
+    }
     // The client has said all, and we have not.
     for late in [&data(0), &trailers] {
         let mut core = begun();

@@ -1,12 +1,13 @@
 //! One client connection: handshake, protocol, time-outs, end.
 
-use std::cell::OnceCell;
+use std::cell::{OnceCell, RefCell};
 use std::net::SocketAddr;
 use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
+use bytes::BytesMut;
 use http::{HeaderValue, StatusCode};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
@@ -50,8 +51,8 @@ pub(crate) struct Client {
     alt_svc: Option<Arc<AltSvc>>,
     /// What was said of HTTP/3 last.
     alt_svc_said: OnceCell<Box<HeaderValue>>,
-    /// `None`: it stands for another one.
-    _admitted: Option<Admitted>,
+    /// `None`: another one stands for it, or it for another one.
+    admitted: RefCell<Option<Admitted>>,
 }
 
 /// What TLS says of a connection.
@@ -107,7 +108,7 @@ impl Client {
             http1,
             alt_svc,
             alt_svc_said: OnceCell::new(),
-            _admitted: Some(admitted),
+            admitted: RefCell::new(Some(admitted)),
         })
     }
 
@@ -127,6 +128,15 @@ impl Client {
 
     /// What is known of it, without the connection itself: for copies of its requests, which may outlive it.
     pub(crate) fn shadow(&self) -> Rc<Self> {
+        self.without_connection(None)
+    }
+
+    /// The same once it turns out that HTTP/2 is spoken on it.
+    fn over_http2(&self) -> Rc<Self> {
+        self.without_connection(self.admitted.take())
+    }
+
+    fn without_connection(&self, admitted: Option<Admitted>) -> Rc<Self> {
         Rc::new(Self {
             worker: Rc::clone(&self.worker),
             live: Arc::clone(&self.live),
@@ -141,7 +151,7 @@ impl Client {
             http1: None,
             alt_svc: None,
             alt_svc_said: OnceCell::new(),
-            _admitted: None,
+            admitted: RefCell::new(admitted),
         })
     }
 
@@ -200,7 +210,14 @@ impl Future for Run {
                     Some(begun) => *this = begun,
                     None => return Poll::Ready(()),
                 },
-                Self::Http1(serving) => return Pin::new(serving).poll(cx),
+                Self::Http1(serving) => match ready!(Pin::new(&mut *serving).poll(cx)) {
+                    Some((stream, first)) => {
+                        let client = serving.client.over_http2();
+                        let io = ClientIo::new(stream, Arc::clone(&client.activity));
+                        *this = Self::Http2(Box::pin(serve_http2(client, io, first)));
+                    }
+                    None => return Poll::Ready(()),
+                },
                 Self::Http2(serving) => return serving.as_mut().poll(cx),
             }
         }
@@ -265,7 +282,10 @@ async fn begin(
     let client = Client::new(worker, live, made);
     Some(match (http1, stream) {
         (Some(conn), _) => Run::Http1(serve_http1(client, conn)),
-        (None, stream) => Run::Http2(Box::pin(serve_http2(client, ClientIo::new(stream?, activity)))),
+        (None, stream) => {
+            let io = ClientIo::new(stream?, activity);
+            Run::Http2(Box::pin(serve_http2(client, io, BytesMut::new())))
+        }
     })
 }
 

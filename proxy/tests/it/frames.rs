@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio_rustls::client::TlsStream;
 
 use crate::support::{Plane, soon};
 use crate::tls::connect;
@@ -92,9 +91,13 @@ pub(crate) enum Said {
     Closed,
 }
 
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<T: AsyncRead + AsyncWrite + Unpin + Send> Stream for T {}
+
 /// The connection.
 pub(crate) struct Raw {
-    pub(crate) stream: TlsStream<TcpStream>,
+    stream: Box<dyn Stream>,
     answered: Vec<u32>,
 }
 
@@ -103,7 +106,15 @@ impl Raw {
     pub(crate) async fn silent(plane: &Plane) -> Self {
         let (stream, _) = connect(plane, Some("a.test"), &["h2"], &rustls::version::TLS13).await;
         Self {
-            stream,
+            stream: Box::new(stream),
+            answered: Vec::new(),
+        }
+    }
+
+    /// In the clear; nothing was said.
+    pub(crate) async fn clear(plane: &Plane) -> Self {
+        Self {
+            stream: Box::new(TcpStream::connect(plane.http()).await.unwrap()),
             answered: Vec::new(),
         }
     }

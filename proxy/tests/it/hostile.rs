@@ -56,7 +56,7 @@ async fn what_is_refused() {
         ("\u{16}\u{3}\u{1}\u{2}\u{0}\u{1}", "400"),
         ("GET / HTTP/2.0\r\nhost: a.test\r\n\r\n", "505"),
         ("GET / HTTP/1.2\r\nhost: a.test\r\n\r\n", "505"),
-        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "505"),
+        ("PRI * HTTP/2.1\r\n\r\nSM\r\n\r\n", "505"),
         (
             "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: 5,5\r\n\r\nabcde",
             "400",

@@ -768,6 +768,39 @@ async fn what_does_not_come_to_its_end_in_time() {
     assert_eq!(said.last(), Some(&Said::GoAway(0)), "{said:?}");
 }
 
+/// Prior knowledge (RFC 9113 section 3.3).
+#[tokio::test(flavor = "multi_thread")]
+async fn in_the_clear_for_who_knows_it() {
+    let (plane, backend) = plane().await;
+    let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+    let begin = [&preface[..], &frame(SETTINGS, 0, 0, &[]), &get(1)].concat();
+    // However it is cut into pieces.
+    for at in [1, 3, 15, 16, 17, 18, preface.len(), preface.len() + 5, begin.len()] {
+        let mut raw = Raw::clear(&plane).await;
+        let (first, rest) = begin.split_at(at);
+        raw.send(first).await;
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        raw.send(rest).await;
+        assert_eq!(raw.verdict().await, Said::Status(1, 200), "cut at {at}");
+        raw.send(&get(3)).await;
+        raw.until(|said| matches!(said, Said::Status(3, 200))).await;
+    }
+    let asked = backend.seen().pop().unwrap();
+    assert!(asked.contains("x-forwarded-proto: http\r\n"), "{asked}");
+    // Only as the first that is said, and only whole.
+    for (octets, want) in [
+        (&b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], "505"),
+        (b"PRI * HTTP/2.1\r\n\r\n", "505"),
+        (b"PRI / HTTP/2.0\r\n\r\n", "505"),
+    ] {
+        let answer = plane.raw(octets).await;
+        assert!(answer.contains(&format!("HTTP/1.1 {want} ")), "{answer}");
+    }
+    let mut raw = Raw::clear(&plane).await;
+    raw.send(b"PRI * HTTP/2.0\r\n\r\nXX\r\n\r\n").await;
+    assert_eq!(raw.verdict().await, Said::GoAway(PROTOCOL));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_not_http2_is_closed() {
     let (plane, _backend) = plane().await;

@@ -33,10 +33,12 @@ impl Connection {
             return self.refuse(header.stream, Reason::STREAM_CLOSED);
         };
         let end = header.has(frame::END_STREAM);
+        let late = self.streams.is_late(header.stream);
         let wrong = self.streams.get_mut(key).and_then(|stream| {
             let data = range.len() as u64;
             if stream.reset.is_some() {
-                return Some(None);
+                // Reset by us, or by the client itself.
+                return Some((!late).then_some(Reason::STREAM_CLOSED));
             }
             if stream.received {
                 return Some(Some(Reason::STREAM_CLOSED));
@@ -203,7 +205,12 @@ impl Connection {
             return Ok(());
         };
         if stream.reset.is_some() {
-            return Ok(());
+            // Reset by us, or by the client itself.
+            return if self.streams.is_late(id) {
+                Ok(())
+            } else {
+                Err(Fault::CLOSED)
+            };
         }
         if stream.received {
             return self.fail(key, Reason::STREAM_CLOSED);

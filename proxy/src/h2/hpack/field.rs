@@ -59,6 +59,8 @@ impl Name {
             // RFC 9113 section 8.3.1: never empty, and in origin form but for OPTIONS *. A query without a path gets an
             // answer that says so.
             Self::Path => match value.first() {
+                // A fragment would be left out without a word.
+                _ if value.contains(&b'#') => None,
                 Some(b'/' | b'?') => PathAndQuery::from_maybe_shared(value).ok().map(Field::Path),
                 Some(b'*') if value.len() == 1 => Some(Field::Path(PathAndQuery::from_static("*"))),
                 _ => None,

@@ -16,6 +16,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::BytesMut;
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::time::{Instant, sleep_until};
@@ -43,8 +44,8 @@ const FAREWELL: Duration = Duration::from_secs(1);
 /// How often a turn reads before the streams have theirs.
 const READS: u8 = 8;
 
-/// Serves a connection whose client has chosen HTTP/2, from the preface to its end.
-pub(crate) async fn serve_http2(client: Rc<Client>, io: ClientIo) {
+/// Serves a connection whose client has chosen HTTP/2, from the preface to its end. `first`: what was read of it.
+pub(crate) async fn serve_http2(client: Rc<Client>, io: ClientIo, first: BytesMut) {
     let http = &client.live.http;
     let header_bytes = u32::try_from(http.max_header_bytes).unwrap_or(u32::MAX);
     let shared = Shared::new(Connection::new(Settings {
@@ -57,7 +58,7 @@ pub(crate) async fn serve_http2(client: Rc<Client>, io: ClientIo) {
             resets: http.max_resets,
         },
     }));
-    run(&client, &shared, Wire::new(io)).await;
+    run(&client, &shared, Wire::new(io, first)).await;
     // Bodies of requests may be in the hands of others still.
     shared.with(Connection::lost);
 }

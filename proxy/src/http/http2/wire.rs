@@ -28,6 +28,8 @@ thread_local! {
 pub(super) struct Wire {
     io: ClientIo,
     input: BytesMut,
+    /// What was read before nobody has looked at.
+    unread: bool,
     /// Octets come faster than they are taken.
     streaming: bool,
     /// The stream holds octets itself (TLS).
@@ -52,10 +54,11 @@ pub(super) enum Read {
 }
 
 impl Wire {
-    pub(super) fn new(io: ClientIo) -> Self {
+    pub(super) fn new(io: ClientIo, input: BytesMut) -> Self {
         Self {
             io,
-            input: BytesMut::new(),
+            unread: !input.is_empty(),
+            input,
             streaming: false,
             unflushed: false,
             stalls: false,
@@ -77,6 +80,12 @@ impl Wire {
         // Who does not read the answers gets no further ones.
         if core.is_full() {
             return Read::Full;
+        }
+        if std::mem::take(&mut self.unread) {
+            return match core.receive(&mut self.input, now) {
+                Ok(()) => Read::Some,
+                Err(fault) => Read::Fault(fault),
+            };
         }
         match buffers::poll_fill(&mut self.io, cx, &mut self.input, self.streaming) {
             Poll::Ready(Ok(1..)) => {

@@ -36,6 +36,9 @@ use crate::{buffers, clock};
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 
+/// How the preface of HTTP/2 begins (RFC 9113 section 3.4); nothing of HTTP/1 does.
+const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
+
 /// How an exchange, or a wait, ends.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum End {
@@ -47,12 +50,15 @@ enum End {
     Drop,
     /// It is reset.
     Abort,
+    /// The client speaks HTTP/2 on it.
+    Http2,
 }
 
-/// A connection being served: a future that ends with it. Written by hand, since tens of thousands of them wait most of
+/// A connection being served: a future that ends with it, or gives it back, with what was read from it, where the client knows that
+/// HTTP/2 is spoken here (RFC 9113 section 3.3). Written by hand, since tens of thousands of them wait most of
 /// the time, and what the compiler makes of an `async` block has room for all that it could ever do.
 pub(crate) struct Serving {
-    client: Rc<Client>,
+    pub(super) client: Rc<Client>,
     conn: Rc<Conn>,
     /// When the wait for a request began: on a fresh connection, with its handshake.
     since: Instant,
@@ -79,25 +85,34 @@ pub(super) fn serve_http1(client: Rc<Client>, conn: Rc<Conn>) -> Serving {
 }
 
 impl Future for Serving {
-    type Output = ();
+    type Output = Option<(ClientStream, BytesMut)>;
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         clock::turn();
         let this = self.get_mut();
         loop {
             let end = match &mut this.doing {
                 Doing::Waits => ready!(poll_idle(cx, &this.client, &this.conn, this.since, this.fresh)),
                 Doing::Exchange(exchange) => ready!(exchange.as_mut().poll(cx)),
-                Doing::Closing(closing) => return closing.as_mut().poll(cx),
+                Doing::Closing(closing) => {
+                    ready!(closing.as_mut().poll(cx));
+                    return Poll::Ready(None);
+                }
             };
             match (end, &this.doing) {
                 (End::Keep, Doing::Waits) => {
                     // The header's time runs from its first octet; on a fresh connection, from the handshake.
-                    if !std::mem::take(&mut this.fresh) {
+                    let first = std::mem::take(&mut this.fresh);
+                    if !first {
                         this.since = clock::now();
                     }
                     let (client, conn) = (Rc::clone(&this.client), Rc::clone(&this.conn));
-                    this.doing = Doing::Exchange(Box::pin(exchange(client, conn, this.since)));
+                    this.doing = Doing::Exchange(Box::pin(exchange(client, conn, this.since, first)));
+                }
+                (End::Http2, _) => {
+                    let io = &mut *this.conn.io();
+                    let input = std::mem::take(&mut io.input);
+                    return Poll::Ready(io.stream.take().map(|stream| (stream, input)));
                 }
                 (End::Keep, _) => {
                     this.doing = Doing::Waits;
@@ -106,7 +121,7 @@ impl Future for Serving {
                 }
                 (end, _) => {
                     let Some((stream, unread)) = leave(&this.client, &this.conn, end) else {
-                        return Poll::Ready(());
+                        return Poll::Ready(None);
                     };
                     let (client, conn) = (Rc::clone(&this.client), Rc::clone(&this.conn));
                     this.doing = Doing::Closing(Box::pin(close(client, conn, stream, unread)));
@@ -169,6 +184,7 @@ fn poll_read(
     conn: &Conn,
     parser: &mut Parser,
     due: Instant,
+    first: bool,
 ) -> Poll<Read> {
     let io = &mut *conn.io();
     let http = &client.live.http;
@@ -180,8 +196,13 @@ fn poll_read(
     if client.worker.cut.is_given() {
         return Poll::Ready(Read::Ended(End::Abort));
     }
+    // In TLS the client chooses by ALPN.
+    let may_be_http2 = first && client.tls.is_none() && !client.not_tls;
     loop {
         if !io.input.is_empty() {
+            if may_be_http2 && io.input.starts_with(HTTP2) {
+                return Poll::Ready(Read::Ended(End::Http2));
+            }
             match request::advance(parser, &io.input, &limits) {
                 Ok(Step::Partial) => {}
                 Ok(Step::Complete(length)) => {
@@ -211,10 +232,10 @@ fn poll_read(
 }
 
 /// One request and its answer.
-async fn exchange(client: Rc<Client>, conn: Rc<Conn>, since: Instant) -> End {
+async fn exchange(client: Rc<Client>, conn: Rc<Conn>, since: Instant, first: bool) -> End {
     let mut parser = Parser::default();
     let due = since + client.live.timeouts.request_header;
-    let read = poll_fn(|cx| poll_read(cx, &client, &conn, &mut parser, due)).await;
+    let read = poll_fn(|cx| poll_read(cx, &client, &conn, &mut parser, due, first)).await;
     let (head, refusal) = match read {
         Read::Head(head) if client.not_tls => {
             conn.io().body = Decoder::until_close();
@@ -301,7 +322,7 @@ fn leave(client: &Client, conn: &Conn, end: End) -> Option<(ClientStream, bool)>
             stream.abort();
             return None;
         }
-        End::Keep | End::Close => {}
+        End::Keep | End::Close | End::Http2 => {}
     }
     let unread = !first.is_empty() || !conn.io().body.is_done();
     // Where everything that came was read, the close of the socket says FIN and no RST.

@@ -507,6 +507,7 @@ async fn chunks() {
         (GET, "HTTP/1.1 200 OK|Transfer-Encoding: chunked||2\nok\n0\n\n", Fin, "HTTP/1.1 200 OK||✂"),
         (GET, "HTTP/1.1 200 OK|Transfer-Encoding: chunked||2;\n|ok|0||", Fin, "HTTP/1.1 200 OK||✂"),
         (GET, "HTTP/1.1 200 OK|Transfer-Encoding: chunked||fffffffffffffffff|ok|0||", Fin, "HTTP/1.1 200 OK||✂"),
+        (GET, "HTTP/1.1 200 OK|Transfer-Encoding: chunked||ffffffffffffffff|ok|0||", Fin, "HTTP/1.1 200 OK||✂"),
         (GET, "HTTP/1.1 200 OK|Transfer-Encoding: chunked||<html>", Fin, "HTTP/1.1 200 OK||✂"),
         (GET, "HTTP/1.1 200 OK|Transfer-Encoding: chunked||3|ok|0||", Fin, "HTTP/1.1 200 OK||3|ok\r|✂"),
         ("GET / HTTP/1.0", "HTTP/1.1 200 OK|Transfer-Encoding: chunked||2|ok|0|X-Sum: 1||", Keep, "HTTP/1.0 200 OK||ok^"),

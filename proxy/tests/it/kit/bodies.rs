@@ -194,6 +194,8 @@ async fn broken_chunks() {
         "3#|abc|0||",
         "00000000000000003|abc|0||",
         "10000000000000003|abc|0||",
+        "8000000000000000|abc|0||",
+        "ffffffffffffffff|abc|0||",
         "fffffffffffffffff|abc|0||",
         "100000000000000000000003|abc|0||",
         "3\nabc|0||",

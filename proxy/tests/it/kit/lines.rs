@@ -100,7 +100,7 @@ async fn request_lines() {
             ("GET / HTTP/2.0|Host: a.test||", "505"),
             ("GET / HTTP/3.0|Host: a.test||", "505"),
             ("GET / HTTP/9.9|Host: a.test||", "505"),
-            ("PRI * HTTP/2.0||SM||", "505"),
+            ("PRI * HTTP/2.1||SM||", "505"),
             ("GET / HTTP/1.0|Host: a.test||", "GET / HTTP/1.1|host: a.test||^"),
         ],
     )
