@@ -93,7 +93,9 @@ fn meddle(stream: &[u8], piece: usize, mut deeds: u8) {
 }
 
 fuzz_target!(|octets: &[u8]| {
-    let [piece, deeds, stream @ ..] = octets else { return };
+    let [piece, deeds, stream @ ..] = octets else {
+        return;
+    };
     let piece = usize::from(*piece).max(1);
     assert_eq!(read(stream, usize::MAX), read(stream, piece));
     meddle(stream, piece, *deeds);

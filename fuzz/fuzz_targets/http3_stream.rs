@@ -31,7 +31,12 @@ fn request(stream: &[u8], piece: usize) -> (Vec<String>, Vec<u8>, String) {
                         assert!(!head.parts.method.as_str().is_empty());
                         assert!(head.parts.uri.path().len() <= LIMITS.path);
                     }
-                    let read = read.map(|head| format!("{} {} {:?}", head.parts.method, head.parts.uri, head.parts.headers));
+                    let read = read.map(|head| {
+                        format!(
+                            "{} {} {:?}",
+                            head.parts.method, head.parts.uri, head.parts.headers
+                        )
+                    });
                     sections.push(format!("{read:?} {:?}", fields::trailers(&section, &LIMITS)));
                 }
                 Err(fault) => return (sections, body, format!("{fault:?}")),
@@ -43,7 +48,9 @@ fn request(stream: &[u8], piece: usize) -> (Vec<String>, Vec<u8>, String) {
 }
 
 fn feed<E>(stream: &[u8], piece: usize, mut take: impl FnMut(&[u8]) -> Result<u32, E>) -> Result<u32, E> {
-    stream.chunks(piece).try_fold(0, |sum, piece| take(piece).map(|count| sum + count))
+    stream
+        .chunks(piece)
+        .try_fold(0, |sum, piece| take(piece).map(|count| sum + count))
 }
 
 fuzz_target!(|octets: &[u8]| {
