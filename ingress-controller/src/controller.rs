@@ -1,5 +1,6 @@
 //! The room's own task: takes what the source publishes, translates it and hands it on.
 
+use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -10,11 +11,12 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::addresses;
+use crate::key_sets::{Fetcher, Known};
 use crate::metrics::{Metrics, register_view};
 use crate::pod_networks::PodNetworks;
 use crate::source::{Cluster, Connect, Directory, Published};
 use crate::status::writer::Writer;
-use crate::translate::{Context, Translation, retain_shared, translate};
+use crate::translate::{Context, Translation, key_set_urls, retain_shared, translate};
 use crate::view::{Health, SourceView};
 use crate::world::{Kind, World};
 
@@ -134,6 +136,17 @@ pub(crate) fn begin(
     let (published_sender, published) = watch::channel(0);
     let (translated_sender, translated) = watch::channel(Arc::new(Translated::default()));
     let (pod_networks_sender, pod_networks) = watch::channel(Vec::new());
+    let (key_sets_wanted, wanted) = watch::channel(None);
+    let (known_sender, key_sets) = watch::channel(Known::default());
+    let fetcher = Fetcher {
+        wanted,
+        context: context.clone(),
+        known: known_sender,
+        state_dir: state_dir.clone(),
+        metrics: metrics.clone(),
+        stop: stop.clone(),
+    };
+    tasks.spawn(fetcher.run());
     let location = match &source.kind {
         SourceKind::Manifests(path) | SourceKind::Kubeconfig(path) => path.display().to_string(),
         SourceKind::InCluster => "in-cluster".to_owned(),
@@ -189,6 +202,8 @@ pub(crate) fn begin(
     let controller = Controller {
         views,
         context,
+        key_sets,
+        key_sets_wanted,
         state_dir,
         events,
         translated: translated_sender,
@@ -217,6 +232,8 @@ pub(crate) struct Translated {
 struct Controller {
     views: watch::Receiver<Option<Published>>,
     context: watch::Receiver<Context>,
+    key_sets: watch::Receiver<Known>,
+    key_sets_wanted: watch::Sender<Option<BTreeSet<Arc<str>>>>,
     state_dir: PathBuf,
     events: mpsc::Sender<Event>,
     translated: watch::Sender<Arc<Translated>>,
@@ -246,15 +263,17 @@ impl Controller {
             let previous = last.as_ref().map(|(translated, _)| translated.clone());
             let mut world = published.world;
             world.allocations = allocations.clone();
+            world.key_sets = self.key_sets.borrow_and_update().clone();
             let begin = Instant::now();
             let work = tokio::task::spawn_blocking(move || {
                 let (mut translation, findings) = translate(&world, &context);
+                let urls = key_set_urls(&world, &context);
                 if let Some(previous) = previous {
                     translation.part = retain_shared(&previous.translation.part, translation.part);
                 }
-                (world, translation, findings)
+                (world, translation, findings, urls)
             });
-            let (world, translation, mut findings) = match work.await {
+            let (world, translation, mut findings, urls) = match work.await {
                 Ok(done) => done,
                 Err(error) => {
                     // A panic is a bug, and the last good translation outlives it.
@@ -262,6 +281,11 @@ impl Controller {
                     continue;
                 }
             };
+            self.key_sets_wanted.send_if_modified(|wanted| {
+                let differs = wanted.as_ref() != Some(&urls);
+                *wanted = Some(urls);
+                differs
+            });
             // Under steady change translation takes half of one core at most, however large the world is.
             earliest = Instant::now() + begin.elapsed();
             self.metrics
@@ -319,6 +343,7 @@ impl Controller {
         tokio::select! {
             view = self.views.changed() => view.ok(),
             context = self.context.changed() => context.ok(),
+            known = self.key_sets.changed() => known.ok(),
         }
     }
 

@@ -12,6 +12,7 @@
 pub mod addresses;
 mod backoff;
 mod controller;
+mod key_sets;
 mod metrics;
 mod pod_networks;
 mod source;
@@ -23,9 +24,11 @@ mod tests;
 mod text;
 pub mod translate;
 mod view;
+mod whole_file;
 pub mod world;
 
 pub use controller::{Event, Handle, Inputs, StartError, start};
+pub use key_sets::{KeySet, Known as KnownKeySets};
 pub use source::check_directory;
 pub use translate::{Context, Translation, retain_shared, translate};
 pub use view::{KindView, SourceView};

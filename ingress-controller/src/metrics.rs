@@ -22,6 +22,7 @@ pub(crate) struct Metrics {
     pub(crate) findings: IntGaugeVec,
     pub(crate) status_writes: IntCounterVec,
     pub(crate) status_pending: IntGauge,
+    key_set_fetches: IntCounterVec,
     pub(crate) changes: IntCounter,
 }
 
@@ -71,6 +72,13 @@ impl Metrics {
                 "sekisho_source_status_pending",
                 "Statuses that are to be written",
             )?,
+            key_set_fetches: IntCounterVec::new(
+                Opts::new(
+                    "sekisho_key_set_fetches_total",
+                    "Key sets for tokens that were asked for, by result",
+                ),
+                &["result"],
+            )?,
             changes: IntCounter::new("sekisho_source_changes_total", "Changes of objects that arrived")?,
         };
         registry.register(Box::new(metrics.errors.clone()))?;
@@ -81,11 +89,20 @@ impl Metrics {
         registry.register(Box::new(metrics.findings.clone()))?;
         registry.register(Box::new(metrics.status_writes.clone()))?;
         registry.register(Box::new(metrics.status_pending.clone()))?;
+        registry.register(Box::new(metrics.key_set_fetches.clone()))?;
+        for result in ["done", "failed"] {
+            metrics.key_set_fetches.with_label_values(&[result]).reset();
+        }
         registry.register(Box::new(metrics.changes.clone()))?;
         for kind in FindingKind::ALL {
             metrics.findings.with_label_values(&[kind.as_str()]).set(0);
         }
         Ok(metrics)
+    }
+
+    pub(crate) fn key_set_fetched(&self, done: bool) {
+        let result = if done { "done" } else { "failed" };
+        self.key_set_fetches.with_label_values(&[result]).inc();
     }
 
     pub(crate) fn found(&self, findings: &[Finding]) {

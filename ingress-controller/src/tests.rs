@@ -34,6 +34,7 @@ pub(crate) fn context() -> Context {
             proxy_protocol_from: Vec::new(),
         },
         acme: false,
+        key_sets: None,
         nodes: true,
     }
 }

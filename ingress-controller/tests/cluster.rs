@@ -75,6 +75,7 @@ async fn lab() -> Option<Lab> {
             proxy_protocol_from: Vec::new(),
         },
         acme: false,
+        key_sets: None,
     };
     let inputs = Inputs {
         source: Source {

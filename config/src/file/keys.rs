@@ -165,6 +165,12 @@ pub const SECTIONS: &[Section] = &[
         false,
         "Spans for an OpenTelemetry collector. Without this section none are made.",
     ),
+    section(
+        "key_sets",
+        false,
+        false,
+        "From where key sets for tokens may be fetched (`sekisho.io/jwt-jwks-url`). Without this section none is.",
+    ),
     section("timeouts", false, false, "Every wait of the data plane."),
 ];
 
@@ -511,6 +517,13 @@ pub const KEYS: &[Key] = &[
         "Of requests one in so many is recorded. What a `traceparent` from `trusted_proxies` says goes before it."),
     key("tracing", "ca_file", Kind::Text("path"), Absent::Means("the public roots"), "\"/etc/sekisho/collector-ca.pem\"", LIVE,
         "PEM file with the roots that the collector's certificate is checked with."),
+
+    key("key_sets", "from", Kind::List("https URLs"), Absent::Required, "[\"https://id.example.com/realms/\"]", LIVE,
+        "What may be fetched: these URLs, and all that begin with one that ends with `/`. Whoever may write an Ingress can have the box ask there."),
+    key("key_sets", "refresh", duration(1000, 24 * HOUR), Absent::Example, "\"10m\"", LIVE,
+        "How often each key set is fetched."),
+    key("key_sets", "ca_file", Kind::Text("path"), Absent::Means("the public roots"), "\"/etc/sekisho/id-ca.pem\"", LIVE,
+        "PEM file with the roots that certificates there are checked with."),
 
     key("timeouts", "proxy_protocol", duration(10, 5 * MINUTE), Absent::Example, "\"5s\"", LIVE,
         "PROXY header, from accept to its last octet."),

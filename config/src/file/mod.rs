@@ -9,6 +9,7 @@
 mod acme;
 mod bgp;
 mod fault;
+mod key_sets;
 mod keys;
 mod observe;
 mod pass_on;
@@ -130,6 +131,9 @@ fn settings(
     let tracing = document
         .section("tracing")
         .map(|table| observe::tracing(&table, log, load));
+    let key_sets = document
+        .section("key_sets")
+        .map(|table| key_sets::read(&table, log, load));
 
     if !log.has_syntax_faults() {
         process::check_sockets(&appliance, &listen, bgp.as_ref(), log);
@@ -160,6 +164,7 @@ fn settings(
         timeouts,
         access_log,
         tracing: tracing.map_or(Some(None), |tracing| tracing.map(|tracing| Some(tracing.into())))?,
+        key_sets: key_sets.map_or(Some(None), |sets| sets.map(|sets| Some(sets.into())))?,
     })
 }
 

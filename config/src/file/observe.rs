@@ -34,38 +34,45 @@ pub(super) fn tracing(
     load: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
 ) -> Option<Tracing> {
     let otlp = table.text("otlp", collector);
-    let ca_file = match table.path_of("ca_file") {
-        None => None,
-        Some(at) => match load(&at.value).map(String::from_utf8) {
-            Ok(Ok(pem))
-                if pem.len() <= LONGEST
-                    && CertificateDer::pem_slice_iter(pem.as_bytes()).any(|found| found.is_ok()) =>
-            {
-                Some(Arc::from(pem))
-            }
-            Ok(_) => {
-                log.fault(
-                    &at.place,
-                    "no certificate in PEM form in this file",
-                    "name a file with the root certificate that the collector's ends in",
-                );
-                None
-            }
-            Err(error) => {
-                log.fault(
-                    &at.place,
-                    format!("the file cannot be read: {error}"),
-                    "correct the path or the permissions",
-                );
-                None
-            }
-        },
-    };
+    let ca_file = roots(table, log, load);
     Some(Tracing {
         otlp: otlp?.value,
         sample_one_in: table.number("sample_one_in").map_or(100, |at| at.value),
         ca_file,
     })
+}
+
+/// The file with roots that `ca_file` names.
+pub(super) fn roots(
+    table: &Table<'_>,
+    log: &Log,
+    load: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Option<Arc<str>> {
+    let at = table.path_of("ca_file")?;
+    match load(&at.value).map(String::from_utf8) {
+        Ok(Ok(pem))
+            if pem.len() <= LONGEST
+                && CertificateDer::pem_slice_iter(pem.as_bytes()).any(|found| found.is_ok()) =>
+        {
+            Some(Arc::from(pem))
+        }
+        Ok(_) => {
+            log.fault(
+                &at.place,
+                "no certificate in PEM form in this file",
+                "name a file with the root certificate that those of the other side end in",
+            );
+            None
+        }
+        Err(error) => {
+            log.fault(
+                &at.place,
+                format!("the file cannot be read: {error}"),
+                "correct the path or the permissions",
+            );
+            None
+        }
+    }
 }
 
 /// The collector's base URL; `/v1/traces` is added to it.

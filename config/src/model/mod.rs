@@ -66,8 +66,8 @@ pub use prefix::Prefix;
 pub use route::{Action, PathMatch, Route, Share, Unavailable, VirtualHost};
 pub use secret::Secret;
 pub use settings::{
-    AccessLog, Acme, Appliance, Http, Listen, LogFormat, Routing, Settings, Source, SourceKind, Timeouts,
-    Tracing,
+    AccessLog, Acme, Appliance, Http, KeySets, Listen, LogFormat, Routing, Settings, Source, SourceKind,
+    Timeouts, Tracing, is_https_url,
 };
 pub use upstream::{ProxyProtocol, Roots, Trust, Upstream, UpstreamProtocol, UpstreamTls};
 pub use vip::{AddressPool, AggregateWhen, AnnounceTo, Announcement, Vip, VipPurpose, Withhold};

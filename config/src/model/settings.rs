@@ -28,6 +28,8 @@ pub struct Settings {
     pub access_log: AccessLog,
     /// `[tracing]`
     pub tracing: Option<Arc<Tracing>>,
+    /// `[key_sets]`
+    pub key_sets: Option<Arc<KeySets>>,
 }
 
 /// `[appliance]`: the process itself. A change needs a restart.
@@ -236,6 +238,49 @@ pub struct Tracing {
     pub sample_one_in: u64,
     /// Roots to check the collector's certificate with instead of the system's, PEM.
     pub ca_file: Option<Arc<str>>,
+}
+
+/// `[key_sets]`: from where key sets for tokens may be fetched.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct KeySets {
+    /// URLs, and, of those that end with a slash, all that begin so.
+    pub from: Vec<Arc<str>>,
+    /// How often each is fetched.
+    pub refresh: Duration,
+    /// Roots to check certificates with instead of the system's, PEM.
+    pub ca_file: Option<Arc<str>>,
+}
+
+/// Whether this is an absolute https URL with a path, without user, fragment or dot segments: what begins alike leads to the same place.
+pub fn is_https_url(text: &str) -> bool {
+    let uri: Option<http::Uri> = text.parse().ok();
+    let authority = |uri: &http::Uri| {
+        let authority = uri.authority()?;
+        (!authority.host().is_empty() && !authority.as_str().contains('@')).then_some(())
+    };
+    let dots = |path: &str| {
+        path.split('/').any(|segment| {
+            let segment = segment.to_ascii_lowercase().replace("%2e", ".");
+            segment == "." || segment == ".."
+        })
+    };
+    text.len() <= 2048
+        && text.is_ascii()
+        && !text.contains(['#', '\\'])
+        && text.starts_with("https://")
+        && text
+            .strip_prefix("https://")
+            .is_some_and(|rest| rest.contains('/'))
+        && uri.is_some_and(|uri| authority(&uri).is_some() && !dots(uri.path()))
+}
+
+impl KeySets {
+    /// Whether this may be fetched.
+    pub fn allows(&self, url: &str) -> bool {
+        self.from
+            .iter()
+            .any(|from| url == &**from || from.ends_with('/') && url.starts_with(&**from))
+    }
 }
 
 /// `[timeouts]`: every wait of the data plane.

@@ -1,13 +1,14 @@
 //! The addresses given before, kept in the state directory so that a restart gives the same ones.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{self, Read, Write};
+use std::io;
 use std::net::IpAddr;
 use std::path::Path;
 
 use imbl::OrdMap;
 use sekisho_config::model::ObjectName;
+
+use crate::whole_file;
 
 const FILE: &str = "addresses.json";
 const LARGEST_FILE_BYTES: u64 = 8 * 1024 * 1024;
@@ -17,13 +18,9 @@ const LARGEST_FILE_BYTES: u64 = 8 * 1024 * 1024;
 /// # Errors
 /// When the file exists and cannot be read or is not ours.
 pub(crate) fn load(state_dir: &Path) -> io::Result<OrdMap<ObjectName, Vec<IpAddr>>> {
-    let file = match File::open(state_dir.join(FILE)) {
-        Ok(file) => file,
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(OrdMap::new()),
-        Err(error) => return Err(error),
+    let Some(text) = whole_file::read(state_dir, FILE, LARGEST_FILE_BYTES)? else {
+        return Ok(OrdMap::new());
     };
-    let mut text = Vec::new();
-    file.take(LARGEST_FILE_BYTES).read_to_end(&mut text)?;
     let saved: BTreeMap<String, Vec<IpAddr>> = serde_json::from_slice(&text).map_err(io::Error::other)?;
     Ok(saved
         .into_iter()
@@ -39,22 +36,18 @@ pub(crate) fn load(state_dir: &Path) -> io::Result<OrdMap<ObjectName, Vec<IpAddr
 /// # Errors
 /// When the directory cannot be written.
 pub(crate) fn save(state_dir: &Path, allocations: &OrdMap<ObjectName, Vec<IpAddr>>) -> io::Result<()> {
-    fs::create_dir_all(state_dir)?;
     let saved: BTreeMap<String, &Vec<IpAddr>> = allocations
         .iter()
         .map(|(name, addresses)| (name.to_string(), addresses))
         .collect();
     let text = serde_json::to_vec_pretty(&saved).map_err(io::Error::other)?;
-    let partial = state_dir.join(format!("{FILE}.partial"));
-    let mut file = File::create(&partial)?;
-    file.write_all(&text)?;
-    file.sync_all()?;
-    fs::rename(&partial, state_dir.join(FILE))?;
-    File::open(state_dir)?.sync_all()
+    whole_file::write(state_dir, FILE, &text)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     #[test]

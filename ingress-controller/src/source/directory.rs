@@ -13,9 +13,10 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 
 use super::Published;
+use crate::key_sets::as_if_fetched;
 use crate::metrics::Metrics;
 use crate::text::printable;
-use crate::translate::{Context, translate};
+use crate::translate::{Context, key_set_urls, translate};
 use crate::view::Health;
 use files::Files;
 
@@ -166,6 +167,7 @@ pub fn check_directory(path: &Path, context: &Context) -> Vec<Finding> {
     let outcome = files.scan(path);
     let mut world = crate::world::World::default();
     files.fill(&mut world);
+    world.key_sets = as_if_fetched(key_set_urls(&world, context), context.key_sets.as_deref());
     let mut findings = files.findings(outcome.error.as_deref(), path);
     findings.extend(translate(&world, context).1);
     findings

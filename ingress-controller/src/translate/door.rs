@@ -186,9 +186,7 @@ fn key_set(
             .map(|octets| std::str::from_utf8(octets).unwrap_or_default());
         let keys = match text {
             None => Err("it has no key `jwks`; put a JSON Web Key Set there".to_owned()),
-            Some(_) if found.is_some() => {
-                Err("the keys stand in another annotation as well; take one of them out".to_owned())
-            }
+            Some(_) if found.is_some() => Err(TWICE.to_owned()),
             Some(text) => annotations::key_set(text),
         };
         match keys {
@@ -200,8 +198,39 @@ fn key_set(
             }
         }
     }
+    let row = &annotations::JWT_JWKS_URL;
+    if let Some(url) = row.strictly_of(&ingress.annotations)? {
+        let mut say = |message: &str| {
+            findings.add(
+                FindingKind::ReferenceUnusable,
+                (Kind::Ingress, &ingress.name),
+                row.place(),
+                message,
+            );
+        };
+        if found.is_some() {
+            say(&format!("{CLOSED}: {TWICE}"));
+            return Err(Unreadable(row.name));
+        }
+        let known = world.key_sets.get(&url).cloned().unwrap_or_default();
+        match (known.keys, known.error) {
+            (Some(keys), None) => found = Some(keys),
+            (Some(keys), Some(error)) => {
+                say(&format!("the keys of before stay in use: {url}: {error}"));
+                found = Some(keys);
+            }
+            (None, error) => {
+                let why = error.as_deref().unwrap_or("it has not been fetched yet");
+                say(&format!("{CLOSED}: {url}: {why}"));
+                return Err(Unreadable(row.name));
+            }
+        }
+    }
     Ok(found)
 }
+
+/// Why keys are refused that would not be the only ones.
+const TWICE: &str = "the keys stand in another annotation as well; take one of them out";
 
 fn jwt(world: &World, ingress: &Ingress, findings: &mut Findings) -> Result<Option<Jwt>, Unreadable> {
     let written = &ingress.annotations;

@@ -24,11 +24,13 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use sekisho_config::model::{
-    AddressPool, ClusterPart, Finding, Listen, NodeAddresses, NodeName, ObjectName, Settings, SourceKind,
+    AddressPool, ClusterPart, Finding, KeySets, Listen, NodeAddresses, NodeName, ObjectName, Settings,
+    SourceKind,
 };
 
 pub use annotations::reference as annotation_reference;
-pub(crate) use named::{References, TOO_MANY as TOO_MANY_REFERENCES, references};
+pub(crate) use annotations::usable_key_set;
+pub(crate) use named::{References, TOO_MANY as TOO_MANY_REFERENCES, key_set_urls, references};
 
 use crate::status::Wanted;
 use crate::world::World;
@@ -52,6 +54,8 @@ pub struct Context {
     pub listen: Listen,
     /// Whether there is an `[acme]` section.
     pub acme: bool,
+    /// `[key_sets]`
+    pub key_sets: Option<Arc<KeySets>>,
     /// Whether routes are learned by BGP, so that it matters which node runs a pod. Counts at the start.
     pub nodes: bool,
 }
@@ -66,6 +70,7 @@ impl From<&Settings> for Context {
             vips: settings.vips.clone(),
             listen: settings.listen.clone(),
             acme: settings.acme.is_some(),
+            key_sets: settings.key_sets.clone(),
             nodes: settings.bgp.is_some(),
         }
     }

@@ -15,6 +15,9 @@ const MOST_OF_NAMESPACE: usize = 200;
 /// and of all: the source watches each of them.
 const MOST: usize = 2000;
 
+/// URLs of key sets at most.
+const MOST_URLS: usize = 200;
+
 /// Why an object is not watched.
 pub(crate) const TOO_MANY: &str = "annotations name more objects than are watched: 200 of a namespace, 2000 of all, those of the \
      oldest Ingresses first; let several Ingresses name the same one";
@@ -45,6 +48,19 @@ pub(crate) fn references(world: &World, context: &Context) -> References {
             } else {
                 found.beyond.insert(reference);
             }
+        }
+    }
+    found
+}
+
+/// The URLs of key sets that our Ingresses name, those of the oldest first where they are too many.
+pub(crate) fn key_set_urls(world: &World, context: &Context) -> BTreeSet<Arc<str>> {
+    let mut found = BTreeSet::new();
+    for ingress in class::quietly_ours(world, context) {
+        if let Ok(Some(url)) = annotations::JWT_JWKS_URL.strictly_of(&ingress.annotations)
+            && found.len() < MOST_URLS
+        {
+            found.insert(url);
         }
     }
     found

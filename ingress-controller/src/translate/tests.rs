@@ -33,6 +33,7 @@ pub(super) fn context() -> Context {
             proxy_protocol_from: Vec::new(),
         },
         acme: false,
+        key_sets: None,
         nodes: true,
     }
 }

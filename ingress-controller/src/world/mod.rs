@@ -12,6 +12,8 @@ use imbl::{OrdMap, OrdSet};
 use sekisho_config::model::ObjectName;
 use serde::Serialize;
 
+use crate::key_sets::Known;
+
 pub use content::{Content, SECRET_KEYS};
 pub use facts::{
     AddressType, Annotations, Backend, EndpointSlice, Ingress, IngressClass, Node, PathType, Protocol, Rule,
@@ -180,6 +182,8 @@ pub struct World {
     pub contents: OrdMap<Reference, Arc<Content>>,
     /// Those of which a cluster has not said yet whether they exist, and why.
     pub unheard: OrdMap<Reference, Arc<str>>,
+    /// What is known of the key sets that annotations name by URL.
+    pub key_sets: Known,
     /// Addresses that were given to Services before, by us: kept as long as they are possible.
     pub allocations: OrdMap<ObjectName, Vec<IpAddr>>,
     /// Names of the slices of each Service.

@@ -775,7 +775,17 @@ async fn in_the_clear_for_who_knows_it() {
     let preface = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
     let begin = [&preface[..], &frame(SETTINGS, 0, 0, &[]), &get(1)].concat();
     // However it is cut into pieces.
-    for at in [1, 3, 15, 16, 17, 18, preface.len(), preface.len() + 5, begin.len()] {
+    for at in [
+        1,
+        3,
+        15,
+        16,
+        17,
+        18,
+        preface.len(),
+        preface.len() + 5,
+        begin.len(),
+    ] {
         let mut raw = Raw::clear(&plane).await;
         let (first, rest) = begin.split_at(at);
         raw.send(first).await;
@@ -789,7 +799,10 @@ async fn in_the_clear_for_who_knows_it() {
     assert!(asked.contains("x-forwarded-proto: http\r\n"), "{asked}");
     // Only as the first that is said, and only whole.
     for (octets, want) in [
-        (&b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..], "505"),
+        (
+            &b"GET / HTTP/1.1\r\nhost: a.test\r\n\r\nPRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"[..],
+            "505",
+        ),
         (b"PRI * HTTP/2.1\r\n\r\n", "505"),
         (b"PRI / HTTP/2.0\r\n\r\n", "505"),
     ] {

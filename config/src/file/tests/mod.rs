@@ -23,7 +23,9 @@ const CA: &str = "-----BEGIN CERTIFICATE-----\nMAA=\n-----END CERTIFICATE-----\n
 fn load(path: &Path) -> io::Result<Vec<u8>> {
     match path.to_str() {
         Some("/proc/sys/kernel/hostname") => Ok(b"box-7\n".to_vec()),
-        Some("/etc/sekisho/acme-ca.pem" | "/etc/sekisho/collector-ca.pem") => Ok(CA.as_bytes().to_vec()),
+        Some("/etc/sekisho/acme-ca.pem" | "/etc/sekisho/collector-ca.pem" | "/etc/sekisho/id-ca.pem") => {
+            Ok(CA.as_bytes().to_vec())
+        }
         Some("/etc/sekisho/eab.key") => Ok(b"aGVsbG8\n".to_vec()),
         Some("/etc/sekisho/bgp.password") => Ok(b"hunter2\n".to_vec()),
         Some("/etc/sekisho/tor-1.ao") => Ok(b"hunter2\n".to_vec()),

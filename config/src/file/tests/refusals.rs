@@ -29,11 +29,11 @@ hold_time = "9s"
 zzzzzzz = 1
 "#].concat(),
             &[
-            r"box.toml:1: x: unknown key outside of any section; the sections are [appliance], [listen], [source], [bgp], [[vips]], [acme], [http], [access_log], [tracing], [timeouts]",
+            r"box.toml:1: x: unknown key outside of any section; the sections are [appliance], [listen], [source], [bgp], [[vips]], [acme], [http], [access_log], [tracing], [key_sets], [timeouts]",
             r"box.toml:2: asn: unknown key outside of any section; `asn` belongs in [bgp]",
             r"box.toml:3: bpg: unknown section; did you mean [bgp]?",
             r"box.toml:4: sauce: unknown section; did you mean [source]?",
-            r"box.toml:5: nothing-like-it: unknown section; the sections are [appliance], [listen], [source], [bgp], [[vips]], [acme], [http], [access_log], [tracing], [timeouts]",
+            r"box.toml:5: nothing-like-it: unknown section; the sections are [appliance], [listen], [source], [bgp], [[vips]], [acme], [http], [access_log], [tracing], [key_sets], [timeouts]",
             r#"box.toml:6: source: neither manifests nor kubeconfig is written; write manifests = "/etc/sekisho/manifests" or kubeconfig = "/etc/sekisho/kubeconfig""#,
             r"box.toml:7: source.manifest: unknown key; did you mean `manifests`?",
             r"box.toml:8: source.hold_time: unknown key; `hold_time` belongs in [bgp]",
@@ -77,7 +77,7 @@ source.x.y = 1
 bgp.peers = [{asn = 1}, 2]
 "#].concat(),
             &[
-            r"box.toml:1: a\u{a}b: unknown key outside of any section; the sections are [appliance], [listen], [source], [bgp], [[vips]], [acme], [http], [access_log], [tracing], [timeouts]",
+            r"box.toml:1: a\u{a}b: unknown key outside of any section; the sections are [appliance], [listen], [source], [bgp], [[vips]], [acme], [http], [access_log], [tracing], [key_sets], [timeouts]",
             r"box.toml:3: source.x: unknown key; the keys of [source] are manifests, kubeconfig, ingress_class, routing, allow_loopback_endpoints",
             r"box.toml:4: bgp.peers[1]: a whole number where a table is expected; write [[bgp.peers]] for each",
             r"box.toml:4: bgp.asn: missing; write for example: asn = 64512",

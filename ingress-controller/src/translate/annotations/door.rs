@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sekisho_config::model::{LimitBy, Prefix};
+use sekisho_config::model::{LimitBy, Prefix, is_https_url};
 
 use super::filters::field_name;
 use super::named::{Named, config_map, secret};
@@ -33,6 +33,7 @@ pub(super) static ROWS: &[&dyn Row] = &[
     &JWT_JWKS,
     &JWT_JWKS_SECRET,
     &JWT_JWKS_CONFIG_MAP,
+    &JWT_JWKS_URL,
     &JWT_ISSUER,
     &JWT_AUDIENCES,
     &JWT_LEEWAY,
@@ -264,31 +265,51 @@ pub(in crate::translate) static AUTH_BASIC_USER_HEADER: Annotation<Arc<str>> = A
 
 /// A JSON Web Key Set with public keys of the kinds that are known.
 pub(in crate::translate) fn key_set(value: &str) -> Result<Arc<str>, String> {
-    let bad = |why: &str| format!("it {why}; write a JSON Web Key Set: {{\"keys\": [...]}}");
-    let set: serde_json::Value = serde_json::from_str(value).map_err(|_| bad("is not JSON"))?;
-    let keys = set
-        .get("keys")
-        .and_then(serde_json::Value::as_array)
-        .filter(|keys| (1..=64).contains(&keys.len()))
-        .ok_or_else(|| bad("holds no list of 1 to 64 keys"))?;
-    let has = |key: &serde_json::Value, field: &str| key.get(field).is_some_and(serde_json::Value::is_string);
-    for key in keys {
-        if key.get("d").is_some() || key.get("k").is_some() {
-            return Err(bad(
-                "holds a private key or a secret, which everybody who may read Ingresses can see: replace that key",
-            ));
-        }
-        let whole = match key.get("kty").and_then(serde_json::Value::as_str) {
-            Some("RSA") => has(key, "n") && has(key, "e"),
-            Some("EC") => has(key, "crv") && has(key, "x") && has(key, "y"),
-            Some("OKP") => has(key, "crv") && has(key, "x"),
-            _ => return Err(bad("holds a key that is neither RSA, EC nor OKP")),
-        };
-        if !whole {
-            return Err(bad("holds a key that lacks a part"));
-        }
+    let keys = keys_of(value)?;
+    match keys.iter().find_map(unusable) {
+        Some(why) => Err(bad_key_set(why)),
+        None => Ok(value.into()),
     }
-    Ok(value.into())
+}
+
+/// The same of one that others have made: of its keys those that are known (RFC 7517 section 5).
+pub(crate) fn usable_key_set(value: &str) -> Result<Arc<str>, String> {
+    let (good, bad): (Vec<_>, Vec<_>) = keys_of(value)?
+        .into_iter()
+        .partition(|key| unusable(key).is_none());
+    match bad.iter().find_map(unusable) {
+        Some(why) if good.is_empty() => Err(bad_key_set(why)),
+        _ => Ok(serde_json::json!({ "keys": good }).to_string().into()),
+    }
+}
+
+fn bad_key_set(why: &str) -> String {
+    format!("it {why}; write a JSON Web Key Set: {{\"keys\": [...]}}")
+}
+
+fn keys_of(value: &str) -> Result<Vec<serde_json::Value>, String> {
+    let set: serde_json::Value = serde_json::from_str(value).map_err(|_| bad_key_set("is not JSON"))?;
+    let keys = set.get("keys").and_then(serde_json::Value::as_array);
+    let keys = keys.filter(|keys| (1..=64).contains(&keys.len()));
+    keys.cloned()
+        .ok_or_else(|| bad_key_set("holds no list of 1 to 64 keys"))
+}
+
+/// Why a key cannot be used.
+fn unusable(key: &serde_json::Value) -> Option<&'static str> {
+    let has = |field: &str| key.get(field).is_some_and(serde_json::Value::is_string);
+    if key.get("d").is_some() || key.get("k").is_some() {
+        return Some(
+            "holds a private key or a secret, which everybody who may read Ingresses can see: replace that key",
+        );
+    }
+    let whole = match key.get("kty").and_then(serde_json::Value::as_str) {
+        Some("RSA") => has("n") && has("e"),
+        Some("EC") => has("crv") && has("x") && has("y"),
+        Some("OKP") => has("crv") && has("x"),
+        _ => return Some("holds a key that is neither RSA, EC nor OKP"),
+    };
+    (!whole).then_some("holds a key that lacks a part")
 }
 
 /// A claim, and the field in which it goes on.
@@ -342,6 +363,22 @@ pub(in crate::translate) static JWT_JWKS_CONFIG_MAP: Annotation<Named> = Annotat
     values: "name of a ConfigMap of the namespace, with the key `jwks`",
     does: "the same",
     read: config_map,
+};
+
+pub(in crate::translate) static JWT_JWKS_URL: Annotation<Arc<str>> = Annotation {
+    name: "sekisho.io/jwt-jwks-url",
+    on: INGRESS,
+    values: "an https URL that `key_sets.from` of the box's file allows",
+    does: "the same, with the key set [fetched](access-control.md#key-sets) from there again and again",
+    read: |value| {
+        if is_https_url(value) {
+            return Ok(value.into());
+        }
+        Err(format!(
+            "`{}` is not an https URL; write one, for example https://id.example.com/keys",
+            printable(value)
+        ))
+    },
 };
 
 pub(in crate::translate) static JWT_ISSUER: Annotation<Arc<str>> = Annotation {

@@ -24,6 +24,7 @@ use crate::text::printable;
 use crate::world::{Annotations, Kind};
 
 pub(super) use content::*;
+pub(crate) use door::usable_key_set;
 pub(super) use door::*;
 pub(super) use filters::*;
 pub(super) use named::{Named, named};

@@ -2,7 +2,8 @@ use std::time::Duration;
 
 use sekisho_config::model::{Action, Door, HostPattern, LimitBy};
 
-use super::{context, ingress, lines, run, service};
+use super::{context, ingress, lines, run, service, world};
+use crate::translate::translate;
 
 /// An Ingress with these annotations and one path, and what becomes of it.
 fn door(annotations: &str) -> (Door, Action, Vec<String>) {
@@ -408,5 +409,66 @@ fn keys_from_an_object() {
             );
             assert!(!findings.concat().contains("hunter2"), "{findings:?}");
         }
+    }
+}
+
+#[test]
+fn keys_from_a_url() {
+    let url = "https://id.example.com/keys";
+    let keys = r#"{"keys":[{"crv":"Ed25519","kty":"OKP","x":"AQAB"}]}"#;
+    let set = |keys: Option<&str>, error: Option<&str>| crate::KeySet {
+        keys: keys.map(Into::into),
+        error: error.map(Into::into),
+    };
+    let named = format!("sekisho.io/jwt-jwks-url: '{url}'");
+    let both = format!("{named}, sekisho.io/jwt-jwks: '{keys}'");
+    let bad = "sekisho.io/jwt-jwks-url: http://id.example.com/keys".to_owned();
+    for (known, annotations, open, want) in [
+        (Some(set(Some(keys), None)), &named, true, ""),
+        (
+            Some(set(Some(keys), Some("it is away"))),
+            &named,
+            true,
+            "the keys of before stay in use: https://id.example.com/keys: it is away",
+        ),
+        (
+            Some(set(None, Some("it is away"))),
+            &named,
+            false,
+            "the paths answer 503: https://id.example.com/keys: it is away",
+        ),
+        (None, &named, false, "it has not been fetched yet"),
+        (
+            Some(set(Some(keys), None)),
+            &both,
+            false,
+            "in another annotation as well",
+        ),
+        (None, &bad, false, "is not an https URL"),
+    ] {
+        let manifests = service("web")
+            + &ingress("i", &[("a.b", "Prefix", "/", "web")]).replace(
+                "namespace: ns}",
+                &format!("namespace: ns, annotations: {{{annotations}}}}}"),
+            );
+        let mut world = world(&manifests);
+        let wanted = crate::translate::key_set_urls(&world, &context());
+        assert_eq!(wanted.contains(url), *annotations != bad, "{annotations}");
+        if let Some(known) = known {
+            world.key_sets.insert(url.into(), known);
+        }
+        let (translation, findings) = translate(&world, &context());
+        let host = &translation.part.hosts[&"a.b".parse::<HostPattern>().unwrap()];
+        let route = &host.routes[0];
+        assert_eq!(matches!(route.action, Action::Forward(_)), open, "{annotations}");
+        let door = route.filters.as_deref().cloned().unwrap_or_default().door;
+        assert_eq!(
+            door.jwt.map(|jwt| jwt.keys.contains("AQAB")),
+            open.then_some(true),
+            "{annotations}"
+        );
+        let findings = lines(&findings);
+        assert_eq!(findings.is_empty(), want.is_empty(), "{findings:?}");
+        assert!(findings.concat().contains(want), "{want}: {findings:?}");
     }
 }
