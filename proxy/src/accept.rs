@@ -3,19 +3,20 @@
 
 use std::future::poll_fn;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::task::Poll;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use futures::FutureExt;
-use tokio::net::{TcpListener, TcpStream};
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::alt_svc::AltSvc;
 use crate::metrics::Cell;
+use crate::stream::Stream;
 use crate::worker::{Flavour, Worker};
 use crate::{http, l4};
 
@@ -26,13 +27,18 @@ const ERROR_PAUSE: (Duration, Duration) = (Duration::from_millis(10), Duration::
 /// Accepts on one socket until `close` or the stop of the box, then takes what the kernel has already let in.
 pub(crate) async fn run(
     worker: Rc<Worker>,
-    socket: std::net::TcpListener,
+    socket: TcpListener,
     address: SocketAddr,
     flavour: Flavour,
     alt_svc: Arc<AltSvc>,
     close: CancellationToken,
 ) {
-    let listener = match TcpListener::from_std(socket) {
+    #[expect(
+        deprecated,
+        reason = "a listener of std has one descriptor for as long as it lives, which is all that the unsafe successor asks for"
+    )]
+    let watched = AsyncFd::with_interest(socket, Interest::READABLE);
+    let listener = match watched {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(listener = %address, %error, "a listening socket cannot be watched");
@@ -41,6 +47,7 @@ pub(crate) async fn run(
     };
     // A listener on one address need not ask where each connection came to.
     let local = listener
+        .get_ref()
         .local_addr()
         .ok()
         .filter(|local| !local.ip().is_unspecified());
@@ -67,7 +74,7 @@ pub(crate) async fn run(
             }
         }
         // Whether to stop is asked when nothing waits: a look at the tokens takes a lock that all workers share.
-        let accepted = poll_fn(|cx| match listener.poll_accept(cx) {
+        let accepted = poll_fn(|cx| match poll_accept(&listener, cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             Poll::Pending => stop.as_mut().poll(cx).map(|()| None),
         });
@@ -102,11 +109,24 @@ pub(crate) async fn run(
         }
     }
     // Connections that are complete in the kernel would be reset by the close of the socket.
-    while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
+    while let Ok((stream, peer)) = listener.get_ref().accept() {
         if worker.is_full() {
             break;
         };
         begin(&worker, stream, peer, place);
+    }
+}
+
+/// The next connection. It is not watched yet.
+fn poll_accept(
+    listener: &AsyncFd<TcpListener>,
+    cx: &mut Context<'_>,
+) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+    loop {
+        let mut ready = ready!(listener.poll_read_ready(cx))?;
+        if let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) {
+            return Poll::Ready(accepted);
+        }
     }
 }
 
@@ -138,6 +158,7 @@ fn begin(worker: &Rc<Worker>, stream: TcpStream, peer: SocketAddr, place: &Place
         return;
     };
     let this = Rc::clone(worker);
+    let stream = Stream::fresh(stream);
     match flavour {
         Flavour::Http => {
             worker

@@ -15,6 +15,7 @@ use crate::metrics::Cell;
 use crate::moment::Moment;
 use crate::proxy_protocol;
 use crate::snapshot::{CompiledEndpoint, CompiledPool, InFlight, ListenerKind, Place};
+use crate::stream::Stream;
 use crate::tunnel::{self, Abort, End};
 use crate::upstream::{self, ConnectError};
 use crate::wire::Wire;
@@ -23,7 +24,7 @@ use crate::worker::{Admitted, Worker};
 /// Serves one TCP connection that came to `listener`.
 pub(crate) async fn run(
     worker: Rc<Worker>,
-    mut client: TcpStream,
+    mut client: Stream,
     peer: SocketAddr,
     listener: SocketAddr,
     _admitted: Admitted,

@@ -329,7 +329,7 @@ impl Upstreams {
             _ => Vec::new(),
         };
         let secured = within(limit, wire, async {
-            let stream = Stream(open(dial.address, &greeting).await?);
+            let stream = Stream::watched(open(dial.address, &greeting).await?);
             dial.transport.secure(stream).await.inspect_err(|error| {
                 self.counters.inc(Cell::UpstreamTlsFailed);
                 tracing::debug!(endpoint = %dial.address, %error, "a TLS handshake with an endpoint failed");

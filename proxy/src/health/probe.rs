@@ -94,8 +94,11 @@ async fn ask(
         return Ok(());
     }
     let stream = match check.port {
-        Some(_) => EndpointStream::Plain(Stream(stream)),
-        None => transport.secure(Stream(stream)).await.map_err(nonsense)?,
+        Some(_) => EndpointStream::Plain(Stream::watched(stream)),
+        None => transport
+            .secure(Stream::watched(stream))
+            .await
+            .map_err(nonsense)?,
     };
     match &check.probe {
         Probe::Tcp => Ok(()),

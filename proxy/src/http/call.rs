@@ -218,10 +218,11 @@ impl Call {
         cx: &mut Context<'_>,
         pipe: &mut Pipe,
     ) -> Poll<Result<usize, BodyError>> {
-        let (Some(EndpointStream::Plain(stream)), Some(left)) = (&self.stream, self.decoder.left()) else {
+        let (Some(EndpointStream::Plain(stream)), Some(left)) = (&mut self.stream, self.decoder.left())
+        else {
             return Poll::Ready(Err(BodyError::Length));
         };
-        let count = ready!(pipe.poll_in(cx, &stream.0, left))?;
+        let count = ready!(pipe.poll_in(cx, stream.watch()?, left))?;
         if count == 0 {
             self.keep = false;
             self.decoder.end()?;

@@ -9,7 +9,6 @@ use std::task::{Context, Poll, ready};
 
 use bytes::BytesMut;
 use http::{HeaderValue, StatusCode};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::server::TlsStream;
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
@@ -182,7 +181,7 @@ impl Client {
 /// TLS, what is to be said of HTTP/3.
 pub(crate) fn run(
     worker: Rc<Worker>,
-    stream: TcpStream,
+    stream: Stream,
     peer: SocketAddr,
     local: Option<SocketAddr>,
     tls: Option<Arc<AltSvc>>,
@@ -226,7 +225,7 @@ impl Future for Run {
 
 async fn begin(
     worker: Rc<Worker>,
-    mut stream: TcpStream,
+    mut stream: Stream,
     peer: SocketAddr,
     local: Option<SocketAddr>,
     tls: Option<Arc<AltSvc>>,
@@ -262,7 +261,7 @@ async fn begin(
             }
             (ClientStream::Tls(stream), Some(tls))
         }
-        Opened::Plain(stream) => (ClientStream::Plain(Stream(stream)), None),
+        Opened::Plain(stream) => (ClientStream::Plain(stream), None),
     };
     let activity = Activity::new(!http2);
     let (http1, stream) = if http2 {
@@ -293,7 +292,7 @@ async fn begin(
 enum Opened {
     Tls(Box<TlsStream<Stream>>),
     /// With a letter: that is no TLS, but perhaps HTTP.
-    Plain(TcpStream),
+    Plain(Stream),
 }
 
 /// The handshake, with the settings of the host that the client asks for where any host has some of its own.
@@ -313,14 +312,14 @@ async fn accept(worker: &Worker, stream: Stream) -> std::io::Result<TlsStream<St
     begun.into_stream(config).await
 }
 
-async fn handshake(worker: &Worker, stream: TcpStream, live: &Live) -> Option<Opened> {
+async fn handshake(worker: &Worker, mut stream: Stream, live: &Live) -> Option<Opened> {
     let shaken = timeout(live.timeouts.tls_handshake, async {
         let mut first = [0];
-        stream.peek(&mut first).await?;
+        stream.watch()?.peek(&mut first).await?;
         if first.iter().all(u8::is_ascii_alphabetic) {
             return Ok(Opened::Plain(stream));
         }
-        let stream = accept(worker, Stream(stream)).await?;
+        let stream = accept(worker, stream).await?;
         Ok::<_, std::io::Error>(Opened::Tls(Box::new(stream)))
     });
     let (cell, opened) = match shaken.await {

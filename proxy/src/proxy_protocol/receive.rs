@@ -11,6 +11,7 @@ use tokio::time::timeout;
 use super::{LONGEST, LONGEST_V1, Said, parse};
 use crate::metrics::{Cell, Counters};
 use crate::start::Live;
+use crate::stream::Stream;
 
 /// The two ends of a client's connection: as the socket says, or as the PROXY header does.
 #[derive(Clone, Copy, Debug)]
@@ -26,7 +27,7 @@ pub(crate) struct Ends {
 ///
 /// Cancel-safe: no.
 pub(crate) async fn receive(
-    stream: &mut TcpStream,
+    stream: &mut Stream,
     peer: SocketAddr,
     local: Option<SocketAddr>,
     live: &Live,
@@ -36,13 +37,16 @@ pub(crate) async fn receive(
     let own = Ends {
         client: plain(peer),
         // A connection that is already gone has no address; it is found to be gone at the first read.
-        server: plain(local.unwrap_or_else(|| stream.local_addr().unwrap_or(peer))),
+        server: plain(local.or_else(|| stream.local_address()).unwrap_or(peer)),
     };
     if !is_listed(&live.proxy_protocol_from, own.client) {
         return Some(own);
     }
     // In a box of its own: of connections that send none it takes no room.
-    let said = Box::pin(read(stream, live.timeouts.proxy_protocol)).await;
+    let said = match stream.watch() {
+        Ok(stream) => Box::pin(read(stream, live.timeouts.proxy_protocol)).await,
+        Err(_) => Err(Missed::Malformed),
+    };
     counters.inc(match said {
         Ok(Said::Proxied { .. }) => Cell::ProxyProtocolOk,
         Ok(Said::Own) => Cell::ProxyProtocolLocal,

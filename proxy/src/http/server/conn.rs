@@ -117,6 +117,11 @@ impl Io {
         }
     }
 
+    /// Whether a change of the connection wakes its task.
+    pub(super) fn is_watched(&self) -> bool {
+        !matches!(&self.stream, Some(ClientStream::Plain(stream)) if !stream.is_watched())
+    }
+
     /// Notices that the client has gone, and sends what waits. Ready when it has gone.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>, half_close_is_end: bool) -> Poll<()> {
         if matches!(self.poll_drain(cx), Poll::Ready(Err(_))) {
@@ -147,7 +152,7 @@ impl Io {
         if let (Poll::Ready(Ok(())), Some(pipe), ClientStream::Plain(stream)) =
             (&drained, &mut self.pipe, stream)
         {
-            let (some, emptied) = pipe.poll_out(cx, &stream.0);
+            let (some, emptied) = pipe.poll_out(cx, stream.watch()?);
             if some {
                 self.stalled = None;
             }

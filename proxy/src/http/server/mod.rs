@@ -36,6 +36,9 @@ use crate::{buffers, clock};
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 
+/// How long the answer to the first request of a connection may take before it is looked whether the client is still there.
+const UNWATCHED: Duration = Duration::from_millis(20);
+
 /// How the preface of HTTP/2 begins (RFC 9113 section 3.4); nothing of HTTP/1 does.
 const HTTP2: &[u8] = b"PRI * HTTP/2.0\r\n";
 
@@ -279,6 +282,7 @@ async fn answer(client: &Rc<Client>, conn: &Rc<Conn>, parts: Parts) -> Option<Re
     let body = ClientBody::Http1(Http1Body(Rc::clone(conn)));
     let mut serving = pin!(serve(Rc::clone(client), parts, body));
     let half_close_is_end = client.live.http.abort_on_half_close;
+    let watch_at = clock::now() + UNWATCHED;
     poll_fn(|cx| {
         if let Poll::Ready(response) = serving.as_mut().poll(cx) {
             return Poll::Ready(Some(response));
@@ -288,6 +292,10 @@ async fn answer(client: &Rc<Client>, conn: &Rc<Conn>, parts: Parts) -> Option<Re
             return Poll::Ready(None);
         }
         let io = &mut *conn.io();
+        // A connection for one quick request is never watched.
+        if !io.is_watched() {
+            ready!(conn.alarm.poll(cx, watch_at));
+        }
         ready!(io.poll_gone(cx, half_close_is_end));
         Poll::Ready(None)
     })
