@@ -10,8 +10,11 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use nix::sys::socket::getsockopt;
+use nix::{getsockopt_impl, libc, sockopt_impl};
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
+use tokio::task::coop::poll_proceed;
 use tokio_util::sync::CancellationToken;
 
 use crate::http::alt_svc::AltSvc;
@@ -33,12 +36,7 @@ pub(crate) async fn run(
     alt_svc: Arc<AltSvc>,
     close: CancellationToken,
 ) {
-    #[expect(
-        deprecated,
-        reason = "a listener of std has one descriptor for as long as it lives, which is all that the unsafe successor asks for"
-    )]
-    let watched = AsyncFd::with_interest(socket, Interest::READABLE);
-    let listener = match watched {
+    let mut listener = match Listener::new(socket) {
         Ok(listener) => listener,
         Err(error) => {
             tracing::error!(listener = %address, %error, "a listening socket cannot be watched");
@@ -47,6 +45,7 @@ pub(crate) async fn run(
     };
     // A listener on one address need not ask where each connection came to.
     let local = listener
+        .socket
         .get_ref()
         .local_addr()
         .ok()
@@ -74,7 +73,7 @@ pub(crate) async fn run(
             }
         }
         // Whether to stop is asked when nothing waits: a look at the tokens takes a lock that all workers share.
-        let accepted = poll_fn(|cx| match poll_accept(&listener, cx) {
+        let accepted = poll_fn(|cx| match listener.poll_accept(cx) {
             Poll::Ready(accepted) => Poll::Ready(Some(accepted)),
             Poll::Pending => stop.as_mut().poll(cx).map(|()| None),
         });
@@ -109,7 +108,7 @@ pub(crate) async fn run(
         }
     }
     // Connections that are complete in the kernel would be reset by the close of the socket.
-    while let Ok((stream, peer)) = listener.get_ref().accept() {
+    while let Ok((stream, peer)) = listener.socket.get_ref().accept() {
         if worker.is_full() {
             break;
         };
@@ -117,17 +116,69 @@ pub(crate) async fn run(
     }
 }
 
-/// The next connection. It is not watched yet.
-fn poll_accept(
-    listener: &AsyncFd<TcpListener>,
-    cx: &mut Context<'_>,
-) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
-    loop {
-        let mut ready = ready!(listener.poll_read_ready(cx))?;
-        if let Ok(accepted) = ready.try_io(|listener| listener.get_ref().accept()) {
-            return Poll::Ready(accepted);
+/// A listening socket. It asks how many connections wait: an accept4(2) that finds none costs the system as much as half of one that
+/// does, since it makes the new socket and its file first.
+struct Listener {
+    socket: AsyncFd<TcpListener>,
+    /// So many connections wait at least.
+    waiting: u32,
+    /// The system has said such a number, and means 0 where it says 0.
+    counts: bool,
+}
+
+sockopt_impl!(
+    /// What the system knows of a connection, and how many wait behind a listening socket.
+    TcpInfo,
+    GetOnly,
+    libc::IPPROTO_TCP,
+    libc::TCP_INFO,
+    libc::tcp_info
+);
+
+impl Listener {
+    fn new(socket: TcpListener) -> io::Result<Self> {
+        #[expect(
+            deprecated,
+            reason = "a listener of std has one descriptor for as long as it lives, which is all that the unsafe successor asks for"
+        )]
+        let socket = AsyncFd::with_interest(socket, Interest::READABLE)?;
+        Ok(Self {
+            socket,
+            waiting: 0,
+            counts: false,
+        })
+    }
+
+    /// The next connection. It is not watched yet.
+    fn poll_accept(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<(TcpStream, SocketAddr)>> {
+        let turn = ready!(poll_proceed(cx));
+        loop {
+            if self.waiting > 0 {
+                turn.made_progress();
+                let accepted = self.socket.get_ref().accept();
+                match &accepted {
+                    Ok(_) => self.waiting -= 1,
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                        self.waiting = 0;
+                        continue;
+                    }
+                    // Perhaps it waits still.
+                    Err(_) => {}
+                }
+                return Poll::Ready(accepted);
+            }
+            // First forgotten, then counted: what comes after the count is told.
+            ready!(self.socket.poll_read_ready(cx))?.clear_ready();
+            let count = count(self.socket.get_ref());
+            self.counts |= count > 0;
+            self.waiting = if self.counts { count } else { u32::MAX };
         }
     }
+}
+
+/// How many connections wait: of a listening socket that is where others have their segments without ACK (tcp_get_info() of the kernel).
+fn count(socket: &TcpListener) -> u32 {
+    getsockopt(socket, TcpInfo).map_or(0, |info| info.tcpi_unacked)
 }
 
 /// Where connections come to.
@@ -186,4 +237,39 @@ fn is_of_one_connection(error: &io::Error) -> bool {
     matches!(error.kind(), ConnectionAborted | ConnectionRefused | ConnectionReset | Interrupted | PermissionDenied)
         // EPROTO: the connection died in the queue.
         || error.raw_os_error() == Some(71)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net;
+
+    use futures::FutureExt;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn every_connection_is_accepted_and_none_is_asked_for_in_vain() {
+        let socket = TcpListener::bind("127.0.0.1:0").unwrap();
+        socket.set_nonblocking(true).unwrap();
+        let address = socket.local_addr().unwrap();
+        let mut listener = Listener::new(socket).unwrap();
+        for burst in [1, 5, 0, 2, 100] {
+            let clients: Vec<_> = (0..burst)
+                .map(|_| net::TcpStream::connect(address).unwrap())
+                .collect();
+            let mut peers: Vec<_> = clients
+                .iter()
+                .map(|client| client.local_addr().unwrap())
+                .collect();
+            let mut accepted = Vec::new();
+            while accepted.len() < burst {
+                accepted.push(poll_fn(|cx| listener.poll_accept(cx)).await.unwrap().1);
+            }
+            peers.sort_unstable();
+            accepted.sort_unstable();
+            assert_eq!(accepted, peers);
+            assert_eq!((listener.waiting, count(listener.socket.get_ref())), (0, 0));
+            assert!(poll_fn(|cx| listener.poll_accept(cx)).now_or_never().is_none());
+        }
+    }
 }
