@@ -12,7 +12,7 @@ use crate::fsm::LinkId;
 use crate::wire::{Frame, Negotiated, WireError, frame};
 
 /// Octets read in one turn; also the most that is decoded before somebody else has a turn.
-const READ_SIZE: usize = 16 * 1024;
+const READ_SIZE: usize = 8 * 1024;
 
 /// Octets that may wait to be written before no more UPDATEs are made.
 const WRITE_MARK: usize = 64 * 1024;
