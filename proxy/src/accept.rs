@@ -116,8 +116,7 @@ pub(crate) async fn run(
     }
 }
 
-/// A listening socket. It asks how many connections wait: an accept4(2) that finds none costs the system as much as half of one that
-/// does, since it makes the new socket and its file first.
+/// A listening socket. It asks how many connections wait: the system makes the new socket and its file before it finds that none does.
 struct Listener {
     socket: AsyncFd<TcpListener>,
     /// So many connections wait at least.

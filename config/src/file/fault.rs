@@ -71,6 +71,15 @@ pub(super) fn quote(text: &str) -> String {
     format!("`{}`", printable(&short))
 }
 
+/// A URL as messages quote it: its user part may be a password.
+pub(super) fn quote_url(text: &str) -> String {
+    if text.contains('@') {
+        "the value".to_owned()
+    } else {
+        quote(text)
+    }
+}
+
 /// Where a value stands in the file.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(super) struct Place {

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::fault::{Log, quote};
+use super::fault::{Log, quote_url};
 use super::observe::roots;
 use super::table::Table;
 use crate::model::{Invalid, KeySets};
@@ -32,11 +32,8 @@ fn url(text: &str) -> Result<Arc<str>, Invalid> {
     if crate::model::is_https_url(text) && !text.contains('?') {
         return Ok(text.into());
     }
-    // A user part may be a password.
-    let shown = if text.contains('@') {
-        "the value".to_owned()
-    } else {
-        quote(text)
-    };
-    Err(Invalid::new(format!("{shown} is not an https URL"), HELP))
+    Err(Invalid::new(
+        format!("{} is not an https URL", quote_url(text)),
+        HELP,
+    ))
 }

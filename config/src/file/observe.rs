@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::fault::{Log, quote};
+use super::fault::{Log, quote_url};
 use super::table::Table;
 use crate::model::{AccessLog, Invalid, LogFormat, Tracing};
 
@@ -90,11 +90,8 @@ fn collector(text: &str) -> Result<Arc<str>, Invalid> {
     if fits && text.len() <= 2048 && text.is_ascii() {
         return Ok(text.into());
     }
-    // A user part may be a password.
-    let shown = if text.contains('@') {
-        "the value".to_owned()
-    } else {
-        quote(text)
-    };
-    Err(Invalid::new(format!("{shown} is not a URL of a collector"), HELP))
+    Err(Invalid::new(
+        format!("{} is not a URL of a collector", quote_url(text)),
+        HELP,
+    ))
 }

@@ -337,3 +337,47 @@ impl Default for Timeouts {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_may_be_fetched() {
+        for (url, want) in [
+            ("https://id.example.com/keys", true),
+            ("https://id.example.com:8443/a/keys?x=y", true),
+            ("https://[2001:db8::1]/keys", true),
+            ("http://id.example.com/keys", false),
+            ("https://id.example.com", false),
+            ("https:///keys", false),
+            ("https://user@id.example.com/keys", false),
+            ("https://id.example.com/a/../keys", false),
+            ("https://id.example.com/a/%2E./keys", false),
+            ("https://id.example.com/a\\..\\keys", false),
+            ("https://id.example.com/keys#x", false),
+            ("/keys", false),
+        ] {
+            assert_eq!(is_https_url(url), want, "{url}");
+        }
+        let sets = KeySets {
+            from: vec![
+                "https://a.example/realms/".into(),
+                "https://b.example/keys".into(),
+            ],
+            refresh: Duration::from_mins(10),
+            ca_file: None,
+        };
+        for (url, want) in [
+            ("https://a.example/realms/", true),
+            ("https://a.example/realms/shop/keys", true),
+            ("https://a.example/realms", false),
+            ("https://a.example/other", false),
+            ("https://a.example.evil/realms/x", false),
+            ("https://b.example/keys", true),
+            ("https://b.example/keys/more", false),
+        ] {
+            assert_eq!(sets.allows(url), want, "{url}");
+        }
+    }
+}

@@ -220,7 +220,9 @@ fn key_set(
                 found = Some(keys);
             }
             (None, error) => {
-                let why = error.as_deref().unwrap_or("it has not been fetched yet");
+                let why = error.as_deref().unwrap_or(
+                    "it has not been fetched yet, or annotations name more URLs than the 200 that are",
+                );
                 say(&format!("{CLOSED}: {url}: {why}"));
                 return Err(Unreadable(row.name));
             }
