@@ -36,7 +36,8 @@ use crate::{buffers, clock};
 const LINGER: Duration = Duration::from_secs(2);
 const LINGER_BYTES: usize = 1024 * 1024;
 
-/// How long the answer to the first request of a connection may take before it is looked whether the client is still there.
+/// How long the answer to the first request of a connection may take before it is looked whether the client is still there; alarms
+/// are late by a tenth of a second at most.
 const UNWATCHED: Duration = Duration::from_millis(20);
 
 /// How the preface of HTTP/2 begins (RFC 9113 section 3.4); nothing of HTTP/1 does.
