@@ -14,6 +14,7 @@ use crate::injector::network;
 const RTM_NEWROUTE: u16 = 24;
 const RTM_GETROUTE: u16 = 26;
 const RTM_NEWNEXTHOP: u16 = 104;
+const RTM_DELNEXTHOP: u16 = 105;
 const REQUEST: u16 = 1;
 const ACK: u16 = 4;
 const CREATE: u16 = 0x400;
@@ -75,6 +76,15 @@ impl Kernel {
         attribute(6, &via.octets(), &mut body);
         let mut out = Vec::new();
         self.message(RTM_NEWNEXTHOP, REQUEST | CREATE | ACK, &body, &mut out);
+        self.exchange(&out)
+    }
+
+    /// Removes one, and the routes that lead there.
+    pub(crate) fn nexthop_gone(&mut self, id: u32) -> Result<()> {
+        let mut body = vec![0, 0, 0, 0, 0, 0, 0, 0];
+        attribute(1, &id.to_ne_bytes(), &mut body);
+        let mut out = Vec::new();
+        self.message(RTM_DELNEXTHOP, REQUEST | ACK, &body, &mut out);
         self.exchange(&out)
     }
 

@@ -11,8 +11,10 @@ mod kernel;
 mod speakers;
 mod withdrawal;
 
+use std::cell::Cell;
 use std::net::Ipv4Addr;
 use std::process::ExitCode;
+use std::rc::Rc;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
@@ -247,17 +249,33 @@ impl Bench {
         let all = u64::from(self.routes);
         let the_box = self.the_box.clone();
         let samples = self.samples();
-        // To count them costs the kernel a walk over all of them: only when it looks as if there were nothing to wait for any more.
+        // To count them costs the kernel a walk over all of them, beside whoever changes them: only when it looks as if there were
+        // nothing to wait for any more, and a quarter of the time at most.
+        let sent = Rc::new(Cell::new(now()));
         let check = |wanted: u64| {
+            let sent = Rc::clone(&sent);
             let (the_box, samples) = (the_box.clone(), samples.clone());
             let mut asked = Kernel::open(&the_box)?;
+            let mut next = now();
+            let mut looks_done = None;
             anyhow::Ok(move |_: &Speaker| {
                 for sample in &samples {
                     let there = asked.way(*sample)?.is_some();
                     ensure!(there == (wanted > 0), "{sample} is there: {there}");
                 }
+                let took = *looks_done.get_or_insert_with(|| sent.get().elapsed());
+                let began = now();
+                ensure!(began >= next, "they are counted in a moment");
                 let count = kernel::prefixes(&the_box)?.saturating_sub(before);
+                next = now() + 3 * began.elapsed();
                 ensure!(count == wanted, "{count} prefixes in the kernel");
+                println!(
+                    "{}: packets to all of {} addresses {} after {:.3} s",
+                    kind.name(),
+                    samples.len(),
+                    if wanted > 0 { "have a way" } else { "have none" },
+                    took.as_secs_f64()
+                );
                 Ok(())
             })
         };
@@ -265,14 +283,20 @@ impl Bench {
             kind,
             "… into the kernel",
             &speaker,
-            || injector.send(&octets),
+            || {
+                sent.set(now());
+                injector.send(&octets)
+            },
             check(all)?,
         )?;
         self.step(
             kind,
             "… out of it, the peer goes",
             &speaker,
-            || injector.cease(),
+            || {
+                sent.set(now());
+                injector.cease()
+            },
             check(0)?,
         )
     }
@@ -355,6 +379,14 @@ impl Bench {
                 start.elapsed().as_secs_f64(),
                 thread_cpu()? - cpu
             );
+            if object {
+                let start = now();
+                kernel.nexthop_gone(7)?;
+                println!(
+                    "kernel alone, the object and all that leads there goes: {:.2} s",
+                    start.elapsed().as_secs_f64()
+                );
+            }
         }
         Ok(())
     }
