@@ -21,6 +21,7 @@ use rustls::crypto::aws_lc_rs;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject;
+use sekisho_config::chain;
 
 use crate::failure::{Failure, FailureKind};
 
@@ -170,20 +171,7 @@ impl HttpClient for Noting {
 
 /// The chain of causes in one line; the outermost, `client error (Connect)`, helps nobody.
 fn words(error: &hyper_util::client::legacy::Error) -> String {
-    let mut parts = Vec::new();
-    let mut source = error.source();
-    while let Some(inner) = source {
-        let text = inner.to_string();
-        if parts.last().is_none_or(|last: &String| !last.contains(&text)) {
-            parts.push(text);
-        }
-        source = inner.source();
-    }
-    let why = if parts.is_empty() {
-        error.to_string()
-    } else {
-        parts.join(": ")
-    };
+    let why = error.source().map_or_else(|| error.to_string(), chain);
     if why.contains("UnknownIssuer") {
         format!("{why}; if the CA is private, set acme.ca_file to its root certificate")
     } else {

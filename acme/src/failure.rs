@@ -2,6 +2,7 @@
 
 use instant_acme::{Error, Identifier, Problem};
 use jiff::Timestamp;
+use sekisho_config::chain;
 use sekisho_config::model::HostPattern;
 
 /// Text of a CA goes into logs and views; this much of it.
@@ -166,16 +167,7 @@ impl Failure {
                 ),
             ),
             Error::Other(other) => {
-                let mut text = other.to_string();
-                let mut source = other.source();
-                while let Some(inner) = source {
-                    let inner_text = inner.to_string();
-                    if !text.ends_with(&inner_text) {
-                        text = format!("{text}: {inner_text}");
-                    }
-                    source = inner.source();
-                }
-                let text = plain(&text);
+                let text = plain(&chain(&**other));
                 Self::new(FailureKind::Unreachable, format!("{what}: {text}"))
             }
             Error::Crypto | Error::KeyRejected => Self::new(

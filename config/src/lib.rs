@@ -7,5 +7,8 @@
 //!
 //! It does no network I/O, knows no Kubernetes type, holds no lock and starts no task.
 
+mod chain;
 pub mod file;
 pub mod model;
+
+pub use chain::chain;

@@ -1,6 +1,5 @@
 //! Asks for one key set.
 
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +13,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
+use sekisho_config::chain;
 use tokio::time::timeout;
 
 use crate::translate::usable_key_set;
@@ -81,27 +81,13 @@ impl Client {
             HeaderValue::from_static("application/jwk-set+json, application/json"),
         );
         fields.insert(USER_AGENT, HeaderValue::from_static("sekisho"));
-        let answer = self.0.request(request).await.map_err(|error| words(&error))?;
+        let answer = self.0.request(request).await.map_err(|error| chain(&error))?;
         if answer.status() != StatusCode::OK {
             return Err(format!("the answer is {}", answer.status()));
         }
         let body = Limited::new(answer.into_body(), LARGEST).collect().await;
-        let body = body.map_err(|error| words(&*error))?.to_bytes();
+        let body = body.map_err(|error| chain(&*error))?.to_bytes();
         let text = std::str::from_utf8(&body).map_err(|_| "the answer is no text".to_owned())?;
         usable_key_set(text)
     }
-}
-
-/// An error with all that stands behind it: that of hyper alone says next to nothing.
-fn words(error: &(dyn Error + 'static)) -> String {
-    let mut words = error.to_string();
-    let mut next = error.source();
-    while let Some(source) = next {
-        let source_words = source.to_string();
-        if !words.contains(&source_words) {
-            words = format!("{words}: {source_words}");
-        }
-        next = source.source();
-    }
-    words
 }

@@ -12,6 +12,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::TokioExecutor;
 use rustls::{ClientConfig, RootCertStore};
+use sekisho_config::chain;
 use sekisho_config::model::Tracing;
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
@@ -151,7 +152,7 @@ impl Export {
         let answer = client
             .request(request)
             .await
-            .map_err(|error| Refused::Again(format!("{error}")))?;
+            .map_err(|error| Refused::Again(chain(&error)))?;
         let status = answer.status();
         // Read to its end, so that the connection can be used again.
         let _ = Limited::new(answer.into_body(), LARGEST_ANSWER).collect().await;

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use kube::core::Status;
+use sekisho_config::chain;
 
 use crate::world::Kind;
 
@@ -29,7 +30,7 @@ impl Fault {
             other => Self {
                 message: format!(
                     "{verb} failed: {}; check that the API server is up and reachable",
-                    chain(other)
+                    bounded(&chain(other))
                 ),
                 gone: false,
                 stale: true,
@@ -80,21 +81,6 @@ impl Fault {
             retry_after: Duration::ZERO,
         }
     }
-}
-
-/// The error with its causes; the outermost alone often says nothing.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        let inner = error.to_string();
-        if !text.contains(&inner) {
-            text.push_str(": ");
-            text.push_str(&inner);
-        }
-        cause = error.source();
-    }
-    bounded(&text)
 }
 
 fn bounded(text: &str) -> String {
