@@ -21,7 +21,7 @@ mod tests {
 
     #[derive(Debug, thiserror::Error)]
     #[error("{0}")]
-    struct Caused(&'static str, #[source] Option<Box<Caused>>);
+    struct Caused(&'static str, #[source] Option<Box<Self>>);
 
     #[test]
     fn causes_stand_once() {

@@ -489,6 +489,8 @@ pub const KEYS: &[Key] = &[
         "Whether a client that closes its sending side before it has its answer is taken to have left."),
     key("http", "sticky_key_file", Kind::Text("path"), Absent::Means("a key of the box's own"), "\"/etc/sekisho/sticky.key\"", LIVE,
         "File with the key of the cookies by which clients stay with a pod (`sekisho.io/affinity`), 16 octets or more. Boxes with the same key understand each other's cookies. Without it each box keeps a key of its own in `state_dir`."),
+    key("http", "error_pages", Kind::List("paths"), Absent::Means("the box's own words"), "[\"/etc/sekisho/5xx.html\", \"/etc/sekisho/404.html\"]", LIVE,
+        "Files with the [pages](routing.md#error-pages) for errors that the box itself answers, where an Ingress has none for the status. Their names say for which: `503.html`, `4xx.json`, `5xx.txt`; 64 KiB at most. They are read again when the configuration is."),
     key("http", "compression", Kind::List("`\"zstd\"`, `\"br\"`, `\"gzip\"`"), Absent::Means("nothing is compressed"), "[\"zstd\", \"br\", \"gzip\"]", LIVE,
         "Codings in which answers are compressed for clients that take them, the preferred one first; `sekisho.io/compression` says otherwise for an Ingress."),
     key("http", "compression_min_bytes", Kind::Size { min: 0, max: 1 << 30 }, Absent::Example, "\"1KiB\"", LIVE,

@@ -8,8 +8,8 @@ use super::bgp;
 use super::fault::{At, Log, Place, quote};
 use super::table::{Table, host_address, listen_address};
 use crate::model::{
-    Appliance, Compression, Encoding, Http, Invalid, Listen, MediaRange, Prefix, Routing, Secret, Source,
-    SourceKind, Timeouts,
+    Appliance, Compression, Encoding, ErrorPages, Http, Invalid, Listen, MediaRange, Prefix, Routing, Secret,
+    Source, SourceKind, Timeouts,
 };
 
 /// Octets that fit in `sun_path` with its closing NUL (unix(7)).
@@ -359,6 +359,31 @@ fn sticky_key(read: &io::Result<Vec<u8>>) -> Result<Secret, Invalid> {
     }
 }
 
+/// The pages that `error_pages` names.
+fn error_pages(
+    table: &Table<'_>,
+    log: &Log,
+    load: &dyn Fn(&Path) -> io::Result<Vec<u8>>,
+) -> Option<Arc<ErrorPages>> {
+    let mut pages = ErrorPages::default();
+    for at in table.paths("error_pages")?.value {
+        let name = at.value.file_name().unwrap_or_default().to_string_lossy();
+        match load(&at.value) {
+            Ok(body) => {
+                if let Err(invalid) = pages.add(&name, &body) {
+                    log.invalid(&at.place, &invalid);
+                }
+            }
+            Err(error) => log.fault(
+                &at.place,
+                format!("the file cannot be read: {error}"),
+                "correct the path or the permissions",
+            ),
+        }
+    }
+    Some(Arc::new(pages))
+}
+
 pub(super) fn http(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Result<Vec<u8>>) -> Http {
     let default = Http::default();
     Http {
@@ -420,6 +445,7 @@ pub(super) fn http(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Res
                     None
                 }
             }),
+        error_pages: error_pages(table, log, load),
         compression: Compression {
             encodings: table
                 .list("compression", str::parse::<Encoding>)

@@ -406,15 +406,22 @@ impl<'a> Table<'a> {
 
     /// A path; a relative one starts at the folder of the file.
     pub(super) fn path_of(&self, name: &str) -> Option<At<PathBuf>> {
-        self.text(name, |text| {
-            if text.is_empty() || text.contains('\0') || text.len() > 4096 {
-                return Err(Invalid::new(
-                    "empty, too long, or not a path",
-                    "write the path of a file or folder",
-                ));
-            }
-            Ok(self.base.join(text))
-        })
+        self.text(name, |text| self.file_path(text))
+    }
+
+    /// A list of such paths.
+    pub(super) fn paths(&self, name: &str) -> Option<At<Vec<At<PathBuf>>>> {
+        self.list(name, |text| self.file_path(text))
+    }
+
+    fn file_path(&self, text: &str) -> Result<PathBuf, Invalid> {
+        if text.is_empty() || text.contains('\0') || text.len() > 4096 {
+            return Err(Invalid::new(
+                "empty, too long, or not a path",
+                "write the path of a file or folder",
+            ));
+        }
+        Ok(self.base.join(text))
     }
 
     /// A string or a whole number, as written.

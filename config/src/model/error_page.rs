@@ -1,4 +1,5 @@
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
@@ -50,7 +51,7 @@ pub struct ErrorPage {
     pub body: Arc<[u8]>,
 }
 
-/// The pages of a route. In views only the statuses stand.
+/// The pages of a route, or of the box. In views only the statuses stand.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct ErrorPages(BTreeMap<PageFor, ErrorPage>);
 
@@ -60,19 +61,31 @@ impl ErrorPages {
 
     /// Reads files named `STATUS.TYPE`. What cannot be read is told with the name of its file and a remedy; the others count.
     pub fn read<'a>(files: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> (Self, Vec<String>) {
-        let (mut pages, mut faults) = (BTreeMap::new(), Vec::new());
+        let (mut pages, mut faults) = (Self::default(), Vec::new());
         for (name, body) in files {
-            match page(name, body) {
-                Ok((of, _)) if pages.contains_key(&of) => {
-                    faults.push(format!(
-                        "{name}: there is another page for {of}; keep one of them"
-                    ));
-                }
-                Ok((of, page)) => drop(pages.insert(of, page)),
-                Err(why) => faults.push(format!("{}: {why}", name.escape_debug())),
+            if let Err(why) = pages.add(name, body) {
+                faults.push(format!("{}: {why}", name.escape_debug()));
             }
         }
-        (Self(pages), faults)
+        (pages, faults)
+    }
+
+    /// Adds the page of a file named `STATUS.TYPE`.
+    ///
+    /// # Errors
+    /// A name that says nothing of the kind, a page that is too large, and a second one for the same statuses.
+    pub fn add(&mut self, name: &str, body: &[u8]) -> Result<(), Invalid> {
+        let (of, page) = page(name, body)?;
+        match self.0.entry(of) {
+            Entry::Occupied(_) => Err(Invalid::new(
+                format!("there is another page for {of}"),
+                "keep one of them",
+            )),
+            Entry::Vacant(place) => {
+                place.insert(page);
+                Ok(())
+            }
+        }
     }
 
     /// The page for a status.
@@ -84,20 +97,24 @@ impl ErrorPages {
     }
 }
 
-fn page(name: &str, body: &[u8]) -> Result<(PageFor, ErrorPage), String> {
+fn page(name: &str, body: &[u8]) -> Result<(PageFor, ErrorPage), Invalid> {
     let (of, suffix) = name.split_once('.').unwrap_or((name, ""));
-    let of = of.parse::<PageFor>().map_err(|why| why.to_string())?;
+    let of = of.parse::<PageFor>()?;
     let content_type = match suffix {
         "html" => "text/html; charset=utf-8",
         "json" => "application/json",
         "txt" => "text/plain; charset=utf-8",
-        _ => return Err("its type is not known; end the name with .html, .json or .txt".to_owned()),
+        _ => {
+            return Err(Invalid::new(
+                "its type is not known",
+                "end the name with .html, .json or .txt",
+            ));
+        }
     };
     if body.len() > ErrorPages::MOST_BYTES {
-        return Err(format!(
-            "it has {} octets; write at most {}",
-            body.len(),
-            ErrorPages::MOST_BYTES
+        return Err(Invalid::new(
+            format!("it has {} octets", body.len()),
+            "write at most 65536",
         ));
     }
     Ok((

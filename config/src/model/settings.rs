@@ -3,7 +3,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::{AddressPool, Bgp, Compression, Prefix, Secret};
+use super::{AddressPool, Bgp, Compression, ErrorPages, Prefix, Secret};
 
 /// The whole file of the box, read and checked. Defaults are filled in.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -162,6 +162,8 @@ pub struct Http {
     pub buffer_memory: usize,
     /// Copies of requests at a time; further ones are not made.
     pub max_mirrored_requests: usize,
+    /// What stands in answers of the box itself instead of its own words, where a route has nothing for the status.
+    pub error_pages: Option<Arc<ErrorPages>>,
     /// Whether every request writes a line of access log.
     pub access_log: bool,
 }
@@ -194,6 +196,7 @@ impl Default for Http {
             compression_memory: 64 * 1024 * 1024,
             buffer_memory: 64 * 1024 * 1024,
             max_mirrored_requests: 256,
+            error_pages: None,
             access_log: true,
         }
     }

@@ -15,7 +15,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
-use sekisho_config::model::{Filters, Route};
+use sekisho_config::model::{ErrorPages, Filters, Route};
 
 use self::edit::Edits;
 use self::rewrite::Base;
@@ -50,7 +50,7 @@ pub(crate) struct Seen<'a> {
     pub(crate) headers: &'a Fields,
 }
 
-/// An answer of the box itself that a filter gives.
+/// An answer of the box itself that a filter gives. Where an error has no text, the page for it stands there.
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
@@ -159,15 +159,10 @@ impl Compiled {
             return None;
         }
         let status = StatusCode::from_u16(fixed.status).ok()?;
-        let page = self.error_page(status).filter(|_| fixed.text.is_empty());
-        let mut answer = match page {
-            Some((content_type, text)) => Answer {
-                status,
-                headers: vec![(CONTENT_TYPE, content_type)],
-                text,
-            },
-            None if fixed.text.is_empty() || status == StatusCode::NO_CONTENT => Answer::text(status, ""),
-            None => Answer::text(status, &format!("{}\n", fixed.text)),
+        let mut answer = if fixed.text.is_empty() || status == StatusCode::NO_CONTENT {
+            Answer::new(status)
+        } else {
+            Answer::text(status, &format!("{}\n", fixed.text))
         };
         if let Some(after) = fixed.retry_after {
             answer
@@ -177,11 +172,9 @@ impl Compiled {
         Some(answer)
     }
 
-    /// The page for an error that the box answers, with its media type.
-    pub(crate) fn error_page(&self, status: StatusCode) -> Option<(HeaderValue, Bytes)> {
-        let page = self.wished.error_pages.as_ref()?.of(status.as_u16())?;
-        let body = Bytes::from_owner(Arc::clone(&page.body));
-        Some((HeaderValue::from_static(page.content_type), body))
+    /// The pages for errors that the box answers.
+    pub(crate) fn error_pages(&self) -> Option<&ErrorPages> {
+        self.wished.error_pages.as_deref()
     }
 
     /// Where the request is sent instead of a Service.

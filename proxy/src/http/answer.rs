@@ -244,10 +244,7 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
         return grpc::status_response(status, text, content_type, exchange);
     }
     let connect = exchange.method == Method::CONNECT;
-    let (content_type, content) = exchange
-        .error_page(status)
-        .unwrap_or_else(|| (PLAIN, Bytes::from_static(text.as_bytes())));
-    let mut response = own_response(status, content_type, content, exchange);
+    let mut response = error_response(status, Bytes::from_static(text.as_bytes()), exchange);
     let headers = response.headers_mut();
     if status == StatusCode::SERVICE_UNAVAILABLE {
         headers.insert(RETRY_AFTER, HeaderValue::from_static("5"));
@@ -281,6 +278,12 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
         headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     response
+}
+
+/// The page for an error, or else this text.
+pub(crate) fn error_response(status: StatusCode, text: Bytes, exchange: Rc<Exchange>) -> Response<Reply> {
+    let (content_type, content) = exchange.error_page(status).unwrap_or((PLAIN, text));
+    own_response(status, content_type, content, exchange)
 }
 
 /// A whole answer in plain text.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode, Version};
-use sekisho_config::model::{Balance, LogFormat, ObjectName, Revision};
+use sekisho_config::model::{Balance, ErrorPages, LogFormat, ObjectName, Revision};
 use tokio::time::Instant;
 
 use super::connection::Client;
@@ -245,9 +245,16 @@ impl Exchange {
         self.target.borrow().as_ref()?.filters.as_deref().and_then(ask)
     }
 
-    /// What stands instead of the box's own words for an error, with its media type.
+    /// What stands instead of the box's own words for an error, with its media type: of the route, or else of the box.
     pub(crate) fn error_page(&self, status: StatusCode) -> Option<(HeaderValue, Bytes)> {
-        self.of_filters(|filters| filters.error_page(status))
+        let of = |pages: Option<&ErrorPages>| pages?.of(status.as_u16()).cloned();
+        let page = self
+            .of_filters(|filters| of(filters.error_pages()))
+            .or_else(|| of(self.client.live.http.error_pages.as_deref()))?;
+        Some((
+            HeaderValue::from_static(page.content_type),
+            Bytes::from_owner(page.body),
+        ))
     }
 
     /// How the client is asked for a name and a password.

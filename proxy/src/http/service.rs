@@ -13,7 +13,7 @@ use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use sekisho_config::model::{LogFormat, ObjectName};
 
-use super::answer::{self, Refusal, refuse, text_response};
+use super::answer::{self, Refusal, error_response, refuse, text_response};
 use super::body::{ClientBody, Reply};
 use super::connection::Client;
 use super::exchange::{Exchange, Phase, Target};
@@ -123,7 +123,11 @@ fn own(answer: filter::Answer, exchange: &Rc<Exchange>) -> Response<Reply> {
         headers,
         text,
     } = answer;
-    let mut response = text_response(status, text, Rc::clone(exchange));
+    let mut response = if text.is_empty() {
+        error_response(status, Bytes::new(), Rc::clone(exchange))
+    } else {
+        text_response(status, text, Rc::clone(exchange))
+    };
     let fields = response.headers_mut();
     if status == StatusCode::NO_CONTENT {
         // Such an answer has no content and says nothing of its length (RFC 9110 section 8.6).

@@ -4,8 +4,8 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sekisho_config::model::{
-    Action, Cors, ErrorPages, Filters, FixedAnswer, HeaderChanges, PathMatch, Redirect, Share, VirtualHost,
-    Waits,
+    Action, Cors, ErrorPages, Filters, FixedAnswer, HeaderChanges, Http, PathMatch, Redirect, Share,
+    Timeouts, VirtualHost, Waits,
 };
 
 use crate::support::{Backend, HELLO, Plane, Then};
@@ -263,6 +263,73 @@ async fn error_pages() {
         answer.starts_with("HTTP/1.1 503") && answer.ends_with("pod"),
         "{answer}"
     );
+}
+
+/// Where a route has no page for a status, and where there is no route, those of the box count.
+#[tokio::test(flavor = "multi_thread")]
+async fn error_pages_of_the_box() {
+    let pages = |files: &[(&str, &'static [u8])]| {
+        let (pages, faults) = ErrorPages::read(files.iter().copied());
+        assert_eq!(faults, [""; 0]);
+        Some(Arc::new(pages))
+    };
+    let http = Http {
+        error_pages: pages(&[("4xx.txt", b"of the box"), ("5xx.html", b"<p>of the box</p>")]),
+        ..Http::default()
+    };
+    let closed = |text: &str| {
+        Some(FixedAnswer {
+            status: 503,
+            text: text.into(),
+            retry_after: None,
+            except: Vec::new(),
+        })
+    };
+    let mut plane = Plane::start_with(Timeouts::default(), http).await;
+    for (host, error_pages, answer) in [
+        ("a.test", None, None),
+        ("b.test", pages(&[("503.html", b"<p>of the route</p>")]), None),
+        ("c.test", None, closed("")),
+        ("d.test", None, closed("Back at noon")),
+        (
+            "e.test",
+            pages(&[("5xx.html", b"<p>of the route</p>")]),
+            closed(""),
+        ),
+    ] {
+        plane.host(host, &[]);
+        let filters = Filters {
+            error_pages,
+            answer,
+            ..Filters::default()
+        };
+        filter(&mut plane, host, None, filters);
+    }
+    plane.publish();
+    let html = "text/html; charset=utf-8";
+    for (host, path, status, content_type, body) in [
+        ("a.test", "/", 503, html, "<p>of the box</p>"),
+        ("b.test", "/", 503, html, "<p>of the route</p>"),
+        ("b.test", "/a%2fb", 400, "text/plain; charset=utf-8", "of the box"),
+        ("c.test", "/", 503, html, "<p>of the box</p>"),
+        ("d.test", "/", 503, "text/plain; charset=utf-8", "Back at noon\n"),
+        ("e.test", "/", 503, html, "<p>of the route</p>"),
+        (
+            "nowhere.test",
+            "/",
+            404,
+            "text/plain; charset=utf-8",
+            "of the box",
+        ),
+    ] {
+        let answer = plane.fetch(host, path).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} "))
+                && answer.contains(&format!("\r\ncontent-type: {content_type}\r\n"))
+                && answer.ends_with(&format!("\r\n\r\n{body}")),
+            "{host}: {answer}"
+        );
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

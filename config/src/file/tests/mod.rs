@@ -30,6 +30,9 @@ fn load(path: &Path) -> io::Result<Vec<u8>> {
         Some("/etc/sekisho/bgp.password") => Ok(b"hunter2\n".to_vec()),
         Some("/etc/sekisho/tor-1.ao") => Ok(b"hunter2\n".to_vec()),
         Some("/etc/sekisho/sticky.key") => Ok(b"0123456789abcdef\n".to_vec()),
+        Some("/etc/sekisho/5xx.html" | "/etc/sekisho/404.html" | "/etc/sekisho/5xx.txt") => {
+            Ok(b"<p>sorry</p>".to_vec())
+        }
         Some("/etc/sekisho/text") => Ok(b"hunter2 is no base64".to_vec()),
         _ => Err(io::ErrorKind::NotFound.into()),
     }

@@ -174,6 +174,7 @@ fn another(key: &Key) -> String {
         Kind::List(_) if key.name == "compression" => "[\"gzip\"]".to_owned(),
         Kind::List(_) if key.name == "compression_types" => "[\"text/css\"]".to_owned(),
         Kind::List("https URLs") => "[\"https://other.example/\"]".to_owned(),
+        Kind::List("paths") => "[\"/etc/sekisho/404.html\"]".to_owned(),
         Kind::List(_) => "[\"198.51.100.0/24\"]".to_owned(),
         Kind::Text("socket address") => "\"127.0.0.9:99\"".to_owned(),
         Kind::Text("prefix") => "\"198.51.100.0/24\"".to_owned(),

@@ -873,6 +873,17 @@ sticky_key_file = "/etc/sekisho/eab.key"
         ),
         (
             [SOURCE, r#"[http]
+error_pages = ["/etc/sekisho/5xx.html", "/etc/sekisho/text", "404.html", "/etc/sekisho/5xx.txt", ""]
+"#].concat(),
+            &[
+            r"box.toml:4: http.error_pages[4]: empty, too long, or not a path; write the path of a file or folder",
+            r"box.toml:4: http.error_pages[1]: `text` is not a status of an error; write one from 400 to 599, 4xx or 5xx",
+            r"box.toml:4: http.error_pages[2]: the file cannot be read: entity not found; correct the path or the permissions",
+            r"box.toml:4: http.error_pages[3]: there is another page for 5xx; keep one of them",
+            ],
+        ),
+        (
+            [SOURCE, r#"[http]
 max_header_bytes = "2MiB"
 max_headers = 0x10
 max_concurrent_streams = 99999999999999999999
