@@ -170,20 +170,32 @@ impl Patience {
         self.waiting = false;
     }
 
-    /// Ready when the wait that began with the first call after [`Patience::calm`] is too long.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<()> {
-        if !self.waiting {
-            self.waiting = true;
-            let due = Instant::now() + self.limit;
-            match &mut self.sleep {
-                Some(sleep) => sleep.as_mut().reset(due),
-                None => self.sleep = Some(Box::pin(tokio::time::sleep_until(due))),
+    /// Ready when the wait that began with the first call after [`Patience::calm`] is too long, unless it may go on for longer.
+    fn poll(&mut self, cx: &mut Context<'_>, longer: impl Fn() -> Option<Instant>) -> Poll<()> {
+        let begins = !std::mem::replace(&mut self.waiting, true);
+        let due = Instant::now() + self.limit;
+        let sleep = match &mut self.sleep {
+            Some(sleep) => {
+                if begins {
+                    sleep.as_mut().reset(due);
+                }
+                sleep
+            }
+            none => none.insert(Box::pin(tokio::time::sleep_until(due))),
+        };
+        loop {
+            ready!(sleep.as_mut().poll(cx));
+            match longer() {
+                Some(later) => sleep.as_mut().reset(later),
+                None => return Poll::Ready(()),
             }
         }
-        self.sleep
-            .as_mut()
-            .map_or(Poll::Ready(()), |sleep| sleep.as_mut().poll(cx))
     }
+}
+
+/// Until when a direction may rest because the other one moved at `other`.
+fn still(other: Instant, limit: Duration) -> Option<Instant> {
+    Some(other + limit).filter(|due| *due > Instant::now())
 }
 
 /// A request body on its way to an endpoint.
@@ -296,7 +308,9 @@ impl Body for RequestBody {
                 }
             }
             Poll::Pending => {
-                ready!(upload.patience.poll(cx));
+                // Once it is answered, there may be nothing to say for as long as the answer may take.
+                let longer = || still(exchange.answer_last.get()?, exchange.response_read_wait());
+                ready!(upload.patience.poll(cx, longer));
                 exchange.blame(Fault::Client);
                 Poll::Ready(Some(Err(BodyError::Timeout)))
             }
@@ -442,7 +456,7 @@ impl Reply {
         let (Kind::Stream(download), Some(exchange)) = (&mut self.kind, &self.exchange) else {
             return Poll::Ready(Err(BodyError::Length));
         };
-        let moved = ready!(download.poll_move(cx, pipe));
+        let moved = ready!(download.poll_move(cx, pipe, exchange));
         match &moved {
             Ok(count) => {
                 exchange.bytes_out.set(exchange.bytes_out.get() + *count as u64);
@@ -497,33 +511,39 @@ fn broke_off(exchange: &Exchange, error: &BodyError) {
 
 impl Download {
     /// The next piece, an error when it does not come in time.
-    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
+    fn poll(&mut self, cx: &mut Context<'_>, exchange: &Exchange) -> Poll<Piece> {
         let piece = match self.first.take() {
             Some(piece) => Poll::Ready(piece),
             None => Pin::new(&mut self.body).poll_frame(cx),
         };
         if piece.is_ready() {
-            self.moved();
+            self.moved(exchange);
             return piece;
         }
-        self.poll_late(cx).map(|late| Some(Err(late)))
+        self.poll_late(cx, exchange).map(|late| Some(Err(late)))
     }
 
     /// As `poll`, of a body that [`Reply::is_movable`].
-    fn poll_move(&mut self, cx: &mut Context<'_>, pipe: &mut Pipe) -> Poll<Result<usize, BodyError>> {
+    fn poll_move(
+        &mut self,
+        cx: &mut Context<'_>,
+        pipe: &mut Pipe,
+        exchange: &Exchange,
+    ) -> Poll<Result<usize, BodyError>> {
         let EndpointBody::Http1(call) = &mut self.body else {
             return Poll::Ready(Err(BodyError::Length));
         };
         let count = call.poll_move(cx, pipe);
         if count.is_ready() {
-            self.moved();
+            self.moved(exchange);
             return count;
         }
-        self.poll_late(cx).map(Err)
+        self.poll_late(cx, exchange).map(Err)
     }
 
     /// Something came.
-    fn moved(&mut self) {
+    fn moved(&mut self, exchange: &Exchange) {
+        exchange.answer_last.set(Some(clock::now()));
         if let Some(lease) = &self.lease {
             self.due = None;
             self.grace = None;
@@ -532,19 +552,26 @@ impl Download {
     }
 
     /// Ready when what is awaited does not come in time.
-    fn poll_late(&mut self, cx: &mut Context<'_>) -> Poll<BodyError> {
+    fn poll_late(&mut self, cx: &mut Context<'_>, exchange: &Exchange) -> Poll<BodyError> {
         let Some(lease) = &self.lease else {
             return Poll::Pending;
         };
-        let due = *self.due.get_or_insert_with(|| clock::now() + self.limit);
-        let due = self.deadline.map_or(due, |deadline| deadline.min(due));
+        let mut due = *self.due.get_or_insert_with(|| clock::now() + self.limit);
+        due = self.deadline.map_or(due, |deadline| deadline.min(due));
         loop {
             if self.grace.is_none() && lease.wire.poll_unrouted(cx).is_ready() {
                 self.grace = Some(Instant::now() + GRACE);
             }
             let Some(grace) = self.grace.filter(|grace| *grace < due) else {
                 ready!(lease.wire.poll_timer(cx, due));
-                return Poll::Ready(BodyError::Timeout);
+                let later = still(exchange.body_last.get(), self.limit);
+                let Some(later) = later.filter(|_| self.deadline.is_none_or(|deadline| due < deadline))
+                else {
+                    return Poll::Ready(BodyError::Timeout);
+                };
+                self.due = Some(later);
+                due = self.deadline.map_or(later, |deadline| deadline.min(later));
+                continue;
             };
             ready!(lease.wire.poll_timer(cx, grace));
             if lease.wire.is_unrouted_still() {
@@ -607,7 +634,7 @@ impl Body for Reply {
             Kind::Stream(download) => {
                 let activity = &exchange.client.activity;
                 activity.pulled(std::mem::take(&mut download.handed));
-                let piece = ready!(download.poll(cx));
+                let piece = ready!(download.poll(cx, exchange));
                 match piece {
                     Some(Ok(frame)) => {
                         if let Some(data) = frame.data_ref() {

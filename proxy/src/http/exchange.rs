@@ -185,6 +185,8 @@ pub(crate) struct Exchange {
     /// The request body was read to its end.
     pub(crate) body_read: Cell<bool>,
     pub(crate) body_last: Cell<Instant>,
+    /// When something of the answer was read last.
+    pub(crate) answer_last: Cell<Option<Instant>>,
     pub(crate) chosen: Cell<Option<Instant>>,
     pub(crate) connected: Cell<Option<Instant>>,
     pub(crate) first_byte: Cell<Option<Instant>>,
@@ -233,6 +235,7 @@ impl Exchange {
             complete: Cell::new(false),
             body_read: Cell::new(true),
             body_last: Cell::new(now),
+            answer_last: Cell::new(None),
             chosen: Cell::new(None),
             connected: Cell::new(None),
             first_byte: Cell::new(None),

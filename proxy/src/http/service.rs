@@ -223,6 +223,7 @@ fn begin(
         complete: Cell::new(false),
         body_read: Cell::new(false),
         body_last: Cell::new(now),
+        answer_last: Cell::new(None),
         chosen: Cell::new(None),
         connected: Cell::new(None),
         first_byte: Cell::new(None),

@@ -1,8 +1,9 @@
 use std::time::Duration;
 
 use sekisho_config::model::{Http, Timeouts};
-use tokio::io::AsyncWriteExt;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::time::sleep;
 
 use crate::support::{Backend, HELLO, Plane, Then, quick, read_all, read_until};
 
@@ -204,4 +205,55 @@ async fn an_idle_connection_to_an_endpoint_is_not_used_again() {
         assert!(plane.fetch("a.test", "/").await.ends_with("hello"));
     }
     assert_eq!(backend.connections.load(std::sync::atomic::Ordering::SeqCst), 3);
+}
+
+/// Calls of gRPC, and other exchanges that go both ways at a time: whoever has nothing to say waits as long as the other speaks.
+#[tokio::test(flavor = "multi_thread")]
+async fn one_direction_rests_while_the_other_moves() {
+    const LIMIT: Duration = Duration::from_millis(500);
+    const GAP: Duration = Duration::from_millis(50);
+    const PIECES: usize = 20;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut plane = plane(Timeouts {
+        request_body: LIMIT,
+        response_read: LIMIT,
+        ..quick()
+    })
+    .await;
+    plane.host("a.test", &[listener.local_addr().unwrap()]);
+    plane.publish();
+    for answer_moves in [true, false] {
+        let (request, answer) = if answer_moves { (0, PIECES) } else { (PIECES, 0) };
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: {}\r\n\r\n-",
+            request + 2
+        );
+        let mut client = plane.ask(request.as_bytes()).await;
+        let (mut pod, _) = listener.accept().await.unwrap();
+        read_until(&mut pod, "\r\n\r\n-").await;
+        let head = format!(
+            "HTTP/1.1 200 OK\r\ncontent-length: {}\r\nconnection: close\r\n\r\n-",
+            answer + 2
+        );
+        pod.write_all(head.as_bytes()).await.unwrap();
+        read_until(&mut client, "\r\n\r\n-").await;
+        let (from, to) = match answer_moves {
+            true => (&mut pod, &mut client),
+            false => (&mut client, &mut pod),
+        };
+        for _ in 0..PIECES {
+            sleep(GAP).await;
+            from.write_all(b"x").await.unwrap();
+            assert_eq!(to.read_u8().await.unwrap(), b'x', "answer moves: {answer_moves}");
+        }
+        // The one that rested had its time, and both go on.
+        client.write_all(b"y").await.unwrap();
+        assert_eq!(pod.read_u8().await.unwrap(), b'y', "answer moves: {answer_moves}");
+        pod.write_all(b"y").await.unwrap();
+        assert_eq!(
+            client.read_u8().await.unwrap(),
+            b'y',
+            "answer moves: {answer_moves}"
+        );
+    }
 }

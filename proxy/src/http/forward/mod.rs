@@ -130,6 +130,7 @@ async fn attempt(
                 }
                 lease.wire.answering(true);
                 exchange.first_byte.set(Some(clock::now()));
+                exchange.answer_last.set(Some(clock::now()));
                 exchange.phase.set(Phase::Response);
                 // Over HTTP/1.1 the writer looks for it itself.
                 let first = match exchange.version {
