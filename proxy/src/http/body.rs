@@ -6,7 +6,7 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::time::{Instant, Sleep};
+use tokio::time::Instant;
 
 use super::call::Call;
 use super::coded::Coded;
@@ -15,6 +15,7 @@ use super::forward::Mirror;
 use super::held::Held;
 use super::http2::StreamRequest;
 use super::http3::Http3Request;
+use super::patience::Patience;
 use super::respond::Respond;
 use super::server::Http1Body;
 use super::stream_body::StreamBody;
@@ -145,50 +146,6 @@ impl Body for EndpointBody {
         match self {
             Self::Http1(body) => body.size_hint(),
             Self::Http2(body) => body.size_hint(),
-        }
-    }
-}
-
-/// A timer that exists only while something is awaited.
-#[derive(Debug)]
-struct Patience {
-    limit: Duration,
-    sleep: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
-}
-
-impl Patience {
-    fn new(limit: Duration) -> Self {
-        Self {
-            limit,
-            sleep: None,
-            waiting: false,
-        }
-    }
-
-    fn calm(&mut self) {
-        self.waiting = false;
-    }
-
-    /// Ready when the wait that began with the first call after [`Patience::calm`] is too long, unless it may go on for longer.
-    fn poll(&mut self, cx: &mut Context<'_>, longer: impl Fn() -> Option<Instant>) -> Poll<()> {
-        let begins = !std::mem::replace(&mut self.waiting, true);
-        let due = Instant::now() + self.limit;
-        let sleep = match &mut self.sleep {
-            Some(sleep) => {
-                if begins {
-                    sleep.as_mut().reset(due);
-                }
-                sleep
-            }
-            none => none.insert(Box::pin(tokio::time::sleep_until(due))),
-        };
-        loop {
-            ready!(sleep.as_mut().poll(cx));
-            match longer() {
-                Some(later) => sleep.as_mut().reset(later),
-                None => return Poll::Ready(()),
-            }
         }
     }
 }
@@ -374,8 +331,6 @@ struct Download {
     limit: Duration,
     /// When the whole exchange has to be over.
     deadline: Option<Instant>,
-    /// A piece was handed over and the next one not asked for yet.
-    handed: bool,
 }
 
 impl Reply {
@@ -419,6 +374,18 @@ impl Reply {
         Self {
             kind: Kind::Switched(Box::new(switched)),
             exchange: None,
+        }
+    }
+
+    /// What was handed over last did not reach the client.
+    pub(crate) fn was_cut(&self) {
+        let exchange = match &self.kind {
+            Kind::Coded(coded) => Some(coded.exchange()),
+            Kind::Held(held) => Some(held.exchange()),
+            _ => self.exchange.as_deref(),
+        };
+        if let Some(exchange) = exchange {
+            exchange.complete.set(false);
         }
     }
 
@@ -486,7 +453,6 @@ impl Reply {
             grace: None,
             limit,
             deadline: exchange.deadline,
-            handed: false,
         });
         if download.first.is_none() && download.body.is_end_stream() {
             download.finish(&exchange);
@@ -632,8 +598,6 @@ impl Body for Reply {
             }
             Kind::Switched(_) | Kind::Coded(_) | Kind::Held(_) => Poll::Ready(None),
             Kind::Stream(download) => {
-                let activity = &exchange.client.activity;
-                activity.pulled(std::mem::take(&mut download.handed));
                 let piece = ready!(download.poll(cx, exchange));
                 match piece {
                     Some(Ok(frame)) => {
@@ -642,9 +606,6 @@ impl Body for Reply {
                         }
                         if download.body.is_end_stream() {
                             download.finish(exchange);
-                        } else {
-                            download.handed = true;
-                            activity.handed();
                         }
                         Poll::Ready(Some(Ok(frame)))
                     }
@@ -678,17 +639,6 @@ impl Body for Reply {
             Kind::Coded(_) => SizeHint::new(),
             Kind::Held(held) => held.size_hint(),
             Kind::Stream(download) => download.size_hint(),
-        }
-    }
-}
-
-impl Drop for Reply {
-    fn drop(&mut self) {
-        if let (Kind::Stream(download), Some(exchange)) = (&mut self.kind, &self.exchange) {
-            exchange
-                .client
-                .activity
-                .pulled(std::mem::take(&mut download.handed));
         }
     }
 }

@@ -22,8 +22,6 @@ pub(super) struct Coded {
     inner: Reply,
     coder: Coder,
     exchange: Rc<Exchange>,
-    /// A piece was handed over and the next one not asked for yet.
-    handed: bool,
     _room: Share,
 }
 
@@ -79,7 +77,6 @@ pub(super) fn compress(
                 inner: body,
                 coder: Coder::new(encoder),
                 exchange: Rc::clone(exchange),
-                handed: false,
                 _room: room,
             })
         }
@@ -90,14 +87,16 @@ pub(super) fn compress(
 }
 
 impl Coded {
+    pub(super) fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.coder.is_over()
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
         let exchange = &self.exchange;
-        let activity = &exchange.client.activity;
-        activity.pulled(std::mem::take(&mut self.handed));
         // What the client gets counts, not what the endpoint has sent.
         let (sent, taken) = (exchange.bytes_out.get(), self.coder.taken);
         let inner = &mut self.inner;
@@ -114,22 +113,11 @@ impl Coded {
                     exchange.bytes_out.set(sent + data.len() as u64);
                     counters.add(Cell::CompressionOut, data.len() as u64);
                 }
-                if !self.coder.is_over() {
-                    self.handed = true;
-                    activity.handed();
-                }
             }
             // The first to blame counts: an endpoint that broke off was blamed already.
             Poll::Ready(Some(Err(_))) => exchange.blame(Fault::Proxy),
             _ => {}
         }
         piece
-    }
-}
-
-impl Drop for Coded {
-    fn drop(&mut self) {
-        let activity = &self.exchange.client.activity;
-        activity.pulled(std::mem::take(&mut self.handed));
     }
 }

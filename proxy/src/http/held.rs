@@ -26,8 +26,6 @@ pub(super) struct Held {
     ahead: VecDeque<Frame>,
     inner: Reply,
     exchange: Rc<Exchange>,
-    /// A piece was handed over and the next one not asked for yet.
-    handed: bool,
     _room: Share,
 }
 
@@ -83,20 +81,21 @@ pub(super) async fn hold(
         ahead,
         inner: body,
         exchange: Rc::clone(exchange),
-        handed: false,
         _room: room,
     };
     Ok(Response::from_parts(parts, Reply::held(held)))
 }
 
 impl Held {
+    pub(super) fn exchange(&self) -> &Exchange {
+        &self.exchange
+    }
+
     pub(super) fn is_over(&self) -> bool {
         self.ahead.is_empty() && self.inner.is_end_stream()
     }
 
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Piece> {
-        let activity = &self.exchange.client.activity;
-        activity.pulled(std::mem::take(&mut self.handed));
         let Some(frame) = self.ahead.pop_front() else {
             return Pin::new(&mut self.inner).poll_frame(cx);
         };
@@ -104,9 +103,6 @@ impl Held {
         bytes_out.set(bytes_out.get() + frame.data_ref().map_or(0, |data| data.len() as u64));
         if self.is_over() {
             self.exchange.complete.set(true);
-        } else {
-            self.handed = true;
-            activity.handed();
         }
         Poll::Ready(Some(Ok(frame)))
     }
@@ -118,12 +114,5 @@ impl Held {
         }
         let held = self.ahead.iter().filter_map(Frame::data_ref);
         ahead(self.inner.size_hint(), held.map(|data| data.len() as u64).sum())
-    }
-}
-
-impl Drop for Held {
-    fn drop(&mut self) {
-        let activity = &self.exchange.client.activity;
-        activity.pulled(std::mem::take(&mut self.handed));
     }
 }

@@ -38,10 +38,6 @@ pub(crate) struct Activity {
     pub(crate) requests: AtomicU64,
     /// The connection is to be closed when its exchanges have ended.
     pub(crate) closing: AtomicBool,
-    /// Response bodies of which a piece was handed over and the next one not asked for.
-    held_back: AtomicU32,
-    /// Milliseconds after `start` at which a piece of a response body was asked for last.
-    pulled: AtomicU64,
 }
 
 /// How long a connection that has said nothing is kept while the box is stopping.
@@ -72,8 +68,6 @@ impl Activity {
             in_flight: AtomicU32::new(0),
             requests: AtomicU64::new(0),
             closing: AtomicBool::new(false),
-            held_back: AtomicU32::new(0),
-            pulled: AtomicU64::new(0),
         })
     }
 
@@ -98,38 +92,16 @@ impl Activity {
         }
     }
 
-    /// A response body was asked for its next piece; `handed` says whether one was handed over before.
-    ///
-    /// On HTTP/2 the socket takes everything while a client keeps its windows shut; what shows is that nobody asks.
-    pub(crate) fn pulled(&self, handed: bool) {
-        if !self.http1 {
-            self.pulled.store(self.now(), Relaxed);
-            if handed {
-                self.held_back.fetch_sub(1, Relaxed);
-            }
-        }
-    }
-
-    /// Whether exchanges run that note their progress without waking the connection: streams of HTTP/2.
+    /// Whether exchanges run that may end without waking the connection: streams of HTTP/2.
     pub(crate) fn has_streams(&self) -> bool {
         !self.http1 && self.in_flight.load(Relaxed) > 0
-    }
-
-    /// A piece of a response body was handed over.
-    pub(crate) fn handed(&self) {
-        if !self.http1 {
-            self.held_back.fetch_add(1, Relaxed);
-        }
     }
 
     /// When the present wait is too long, and which one it is. `ending`: no further request is wanted.
     pub(crate) fn deadline(&self, timeouts: &Timeouts, ending: bool) -> Option<(Instant, Expired)> {
         let at = |since: u64, limit: Duration| self.start + Duration::from_millis(since) + limit;
         let stalled = self.stalled.load(Relaxed).checked_sub(1);
-        let shut = (self.held_back.load(Relaxed) > 0).then(|| self.pulled.load(Relaxed));
-        let stalled = stalled
-            .or(shut)
-            .map(|since| (at(since, timeouts.response_write), Expired::Write));
+        let stalled = stalled.map(|since| (at(since, timeouts.response_write), Expired::Write));
         let since = self.since.load(Relaxed);
         let phase = match self.phase.load(Relaxed) {
             // A client that has just connected gets a moment to say what it wants, even when the box is stopping.

@@ -19,6 +19,7 @@ mod http2;
 pub(crate) mod http3;
 mod io;
 mod output;
+mod patience;
 mod respond;
 mod server;
 mod service;

@@ -12,6 +12,7 @@ use crate::support::{Backend, HELLO, Plane, Then, quick};
 
 const PROTOCOL: u32 = 1;
 const FLOW: u32 = 3;
+const CANCEL: u32 = 8;
 const CLOSED: u32 = 5;
 const SIZE: u32 = 6;
 const REFUSED: u32 = 7;
@@ -653,6 +654,45 @@ async fn a_shut_window_holds_the_answer_back() {
     assert!(raw.is_quiet().await);
     raw.send(&frame(WINDOW_UPDATE, 0, 1, &3u32.to_be_bytes())).await;
     assert_eq!(raw.next().await, Said::Data(1, "llo".into()));
+}
+
+/// A stream whose window stays shut ends, whatever the others of the connection do.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_window_that_stays_shut_ends_its_stream_alone() {
+    let timeouts = Timeouts {
+        response_write: Duration::from_millis(500),
+        ..quick()
+    };
+    let mut plane = Plane::start_with(timeouts, Http::default()).await;
+    let long = "HTTP/1.1 200 OK\r\ncontent-length: 22\r\n\r\nabcdefghijklmnopqrstuv";
+    let backend = Backend::start(move |_, _| (long.to_owned(), Then::Keep)).await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let mut raw = Raw::silent(&plane).await;
+    raw.send(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await;
+    raw.send(&frame(SETTINGS, 0, 0, &[0, 4, 0, 0, 0, 2])).await;
+    raw.send(&[get(1), get(3)].concat()).await;
+    for _ in 0..20 {
+        tokio::time::sleep(Duration::from_millis(100)).await;
+        raw.send(&frame(WINDOW_UPDATE, 0, 3, &1u32.to_be_bytes())).await;
+    }
+    raw.send(&frame(PING, 0, 0, &[0; 8])).await;
+    let said = raw.until(|said| *said == Said::Ping).await;
+    assert!(said.contains(&Said::Reset(1, CANCEL)), "{said:?}");
+    let got: String = said
+        .iter()
+        .filter_map(|said| match said {
+            Said::Data(3, data) => Some(&**data),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(got, "abcdefghijklmnopqrstuv");
+    let lines = plane.finish().await;
+    let broken = lines.iter().find(|line| line.get("ended_by").is_some()).unwrap();
+    assert_eq!(
+        (&broken["ended_by"], &broken["ended_in"]),
+        (&"client".into(), &"response".into())
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]

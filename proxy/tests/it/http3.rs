@@ -1001,10 +1001,12 @@ async fn a_client_that_does_not_read_is_left() {
     plane.host("a.test", &[backend.address]);
     plane.publish();
     let connection = quic(&plane).await;
-    let (mut send, _receive) = connection.open_bi().await.unwrap();
+    let (mut send, mut receive) = connection.open_bi().await.unwrap();
     send.write_all(&with(&[])).await.unwrap();
     send.finish().unwrap();
-    soon("the end", connection.closed()).await;
+    let reset = soon("the reset", receive.received_reset()).await.unwrap();
+    assert_eq!(reset.map(u64::from), Some(Code::REQUEST_CANCELLED.0));
+    assert_eq!(connection.close_reason(), None);
     drop(connection);
     let lines = plane.finish().await;
     assert_eq!(

@@ -221,7 +221,7 @@ async fn run(client: &Rc<Client>, shared: &Rc<Shared>, mut wire: Wire) {
                 }
             };
             if activity.has_streams() {
-                // Progress of streams does not set this timer: look after them now and then.
+                // The end of a stream does not set this timer: look after them now and then.
                 due = due.min(now + timeouts.response_write);
             }
             if due < timer.deadline() {

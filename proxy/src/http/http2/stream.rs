@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::{Pin, pin};
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::StatusCode;
@@ -13,12 +14,13 @@ use super::shared::Respond;
 use super::tunnel::StreamTunnel;
 use super::websocket::{self, WebSocket};
 use crate::fields::Fields;
-use crate::h2::{Asked, Piece as Received, Reason};
+use crate::h2::{Asked, Gone, Piece as Received, Reason};
 use crate::http::answer::Refusal;
 use crate::http::body::{ClientBody, Piece, Reply};
 use crate::http::connection::Client;
 use crate::http::frame::{Body, Frame, SizeHint};
 use crate::http::headers::clean_request_trailers;
+use crate::http::patience::Patience;
 use crate::http::service::{refused, serve};
 use crate::http::upgrade;
 use crate::message::{Response, request, response};
@@ -81,8 +83,9 @@ pub(super) async fn answer(client: Rc<Client>, respond: Respond, asked: Asked) {
         too_large,
         ..
     } = asked;
+    let wait = client.live.timeouts.response_write;
     if too_large {
-        return reply(refused(&client, &parts, Refusal::Headers), &respond).await;
+        return reply(refused(&client, &parts, Refusal::Headers), &respond, wait).await;
     }
     if let Some(asked) = websocket::translate(&mut parts, protocol.as_deref()) {
         return switch(client, parts, &respond, &asked).await;
@@ -94,7 +97,7 @@ pub(super) async fn answer(client: Rc<Client>, respond: Respond, asked: Asked) {
         expects,
     });
     if let Some(response) = served(client, parts, body, &respond).await {
-        reply(response, &respond).await;
+        reply(response, &respond, wait).await;
     }
 }
 
@@ -114,21 +117,22 @@ async fn served(
 }
 
 /// Sends an answer to its last frame.
-async fn reply(response: Response<Reply>, respond: &Respond) {
+async fn reply(response: Response<Reply>, respond: &Respond, wait: Duration) {
     let (parts, mut body) = response.into_parts();
     let end = body.is_end_stream();
     if respond.begin(&parts, end).is_ok() && !end {
-        pass(respond, &mut body).await;
+        pass(respond, &mut body, wait).await;
     }
 }
 
 /// Joins a stream with the connection of an endpoint that has changed to WebSocket; any other answer is passed on.
 async fn switch(client: Rc<Client>, parts: request::Parts, respond: &Respond, asked: &WebSocket) {
+    let wait = client.live.timeouts.response_write;
     let Some(response) = served(client, parts, ClientBody::Empty, respond).await else {
         return;
     };
     if response.status() != StatusCode::SWITCHING_PROTOCOLS && !response.status().is_success() {
-        return reply(response, respond).await;
+        return reply(response, respond, wait).await;
     }
     let (mut parts, body) = response.into_parts();
     let accepted = asked.accepts(&mut parts.headers);
@@ -151,18 +155,30 @@ async fn switch(client: Rc<Client>, parts: request::Parts, respond: &Respond, as
     }
 }
 
-/// Passes a body on, piece by piece. When the stream is gone nobody is left who could be told.
-async fn pass(respond: &Respond, body: &mut Reply) {
+/// Passes a body on, piece by piece, while the client takes something within `wait`. When the stream is gone nobody is left who
+/// could be told.
+async fn pass(respond: &Respond, body: &mut Reply, wait: Duration) {
+    let mut patience = Patience::new(wait);
     let mut rest = Bytes::new();
     let mut last = false;
     poll_fn(|cx| {
         loop {
             while !rest.is_empty() {
-                let Ok(capacity) = ready!(respond.poll_capacity(cx)) else {
-                    return Poll::Ready(());
+                let capacity = match respond.poll_capacity(cx) {
+                    Poll::Ready(capacity) => capacity,
+                    Poll::Pending => {
+                        ready!(patience.poll(cx, || None));
+                        respond.reset(Reason::CANCEL);
+                        Err(Gone)
+                    }
                 };
-                let piece = rest.split_to(capacity.min(rest.len()));
-                if respond.data(&piece, last && rest.is_empty()).is_err() {
+                patience.calm();
+                let sent = capacity.and_then(|capacity| {
+                    let piece = rest.split_to(capacity.min(rest.len()));
+                    respond.data(&piece, last && rest.is_empty())
+                });
+                if sent.is_err() {
+                    body.was_cut();
                     return Poll::Ready(());
                 }
             }

@@ -189,7 +189,7 @@ async fn serve(place: &Place, link: &Rc<Link>) -> Result<(), ConnectionError> {
             due = due.min(at);
         }
         if activity.has_streams() {
-            // Progress of streams does not set this timer: look after them now and then.
+            // The end of a stream does not set this timer: look after them now and then.
             due = due.min(now + timeouts.response_write);
         }
         timer.as_mut().reset(due.max(now + Duration::from_millis(1)));

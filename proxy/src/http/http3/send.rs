@@ -14,6 +14,7 @@ use super::endpoint::code;
 use super::link::Link;
 use crate::fields::Fields;
 use crate::h3::{Code, fields, frame};
+use crate::http::patience::Patience;
 
 /// The other side takes nothing more, or the connection has ended.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -32,21 +33,20 @@ pub(super) struct Sender {
     stopped: Option<Stopped>,
     /// Nothing more is to be sent, or can be.
     over: bool,
-    stalled: bool,
-    /// It may stall as long as it likes.
-    patient: bool,
+    /// For a client that does not read; `None`: as long as it likes.
+    patience: Option<Patience>,
 }
 
 impl Sender {
     pub(super) fn new(stream: SendStream, link: Rc<Link>) -> Self {
+        let wait = link.client.live.timeouts.response_write;
         Self {
             stopped: Some(Box::pin(stream.stopped())),
             stream,
             link,
             queue: SmallVec::new(),
             over: false,
-            stalled: false,
-            patient: false,
+            patience: Some(Patience::new(wait)),
         }
     }
 
@@ -74,23 +74,28 @@ impl Sender {
         self.queue.len() <= 1
     }
 
-    /// Ready when the connection has taken everything.
+    /// Ready when the connection has taken everything. A stream that is not read for too long is reset.
     pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), Gone>> {
         while !self.queue.is_empty() && !self.over {
             let polled = pin!(self.stream.write_chunks(&mut self.queue)).poll(cx);
             let written = match polled {
                 Poll::Ready(Ok(written)) => written,
                 Poll::Ready(Err(_)) => {
-                    self.stall(false);
                     self.over = true;
                     break;
                 }
                 Poll::Pending => {
-                    self.stall(true);
-                    return Poll::Pending;
+                    let Some(patience) = &mut self.patience else {
+                        return Poll::Pending;
+                    };
+                    ready!(patience.poll(cx, || None));
+                    self.reset(Code::REQUEST_CANCELLED);
+                    break;
                 }
             };
-            self.stall(false);
+            if let Some(patience) = &mut self.patience {
+                patience.calm();
+            }
             self.queue.drain(..written.chunks.min(self.queue.len()));
         }
         Poll::Ready(if self.over { Err(Gone) } else { Ok(()) })
@@ -98,23 +103,7 @@ impl Sender {
 
     /// From now on whoever does not read is waited for.
     pub(super) fn be_patient(&mut self) {
-        self.stall(false);
-        self.patient = true;
-    }
-
-    /// Whoever does not read is not waited for without end: the connection's task asks how long it has been.
-    fn stall(&mut self, stalled: bool) {
-        if stalled == self.stalled || self.patient {
-            return;
-        }
-        self.stalled = stalled;
-        let activity = &self.link.client.activity;
-        if stalled {
-            activity.pulled(false);
-            activity.handed();
-        } else {
-            activity.pulled(true);
-        }
+        self.patience = None;
     }
 
     /// Nothing follows what was sent.
@@ -127,7 +116,6 @@ impl Sender {
 
     /// Breaks the answer off.
     pub(super) fn reset(&mut self, why: Code) {
-        self.stall(false);
         self.over = true;
         // Also behind the end, as long as it was not acknowledged.
         let _ = self.stream.reset(code(why));
@@ -153,7 +141,6 @@ impl Drop for Sender {
         if !self.over {
             self.reset(Code::INTERNAL_ERROR);
         }
-        self.stall(false);
     }
 }
 

@@ -240,7 +240,10 @@ async fn reply(response: Response<Reply>, respond: &Respond) {
                     Poll::Pending => {
                         return match ready!(sender.poll_flush(cx)) {
                             Ok(()) => sender.poll_stopped(cx),
-                            Err(_) => Poll::Ready(()),
+                            Err(_) => {
+                                body.was_cut();
+                                Poll::Ready(())
+                            }
                         };
                     }
                 }
@@ -249,6 +252,7 @@ async fn reply(response: Response<Reply>, respond: &Respond) {
                 }
             }
             if ready!(sender.poll_flush(cx)).is_err() {
+                body.was_cut();
                 return Poll::Ready(());
             }
             if last {
