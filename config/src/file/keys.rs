@@ -461,6 +461,8 @@ pub const KEYS: &[Key] = &[
         "Octets of a request target; 414 beyond it."),
     key("http", "max_body_bytes", Kind::Size { min: 0, max: 1 << 40 }, Absent::Example, "0", LIVE,
         "Octets of a request body, 413 beyond it; 0 is no limit."),
+    key("http", "min_body_rate", Kind::Size { min: 0, max: 1 << 20 }, Absent::Example, "100", LIVE,
+        "Octets of a request body that a client has to send for each second that it is waited for beyond `timeouts.request_body` in all; then 408. 0: it may take any time. Not for gRPC, and not once the answer has begun."),
     key("http", "max_concurrent_streams", Kind::Integer { min: 1, max: 65_535 }, Absent::Example, "100", LIVE,
         "Streams at a time on one HTTP/2 or HTTP/3 connection."),
     key("http", "max_control_frames", Kind::Integer { min: 10, max: 1_000_000_000 }, Absent::Example, "2000", LIVE,

@@ -399,6 +399,9 @@ pub(super) fn http(table: &Table<'_>, log: &Log, load: &dyn Fn(&Path) -> io::Res
         max_body_bytes: table
             .number("max_body_bytes")
             .map_or(default.max_body_bytes, |at| at.value),
+        min_body_rate: table
+            .number("min_body_rate")
+            .map_or(default.min_body_rate, |at| at.value),
         max_concurrent_streams: table
             .number("max_concurrent_streams")
             .map_or(default.max_concurrent_streams, |at| at.value),

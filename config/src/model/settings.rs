@@ -126,6 +126,8 @@ pub struct Http {
     pub max_uri_bytes: usize,
     /// Octets of a request body, 413 beyond it; 0: no limit.
     pub max_body_bytes: u64,
+    /// Octets of a request body that earn a second of waiting for it beyond `timeouts.request_body`; 0: it may take any time.
+    pub min_body_rate: u64,
     /// Streams at a time on one HTTP/2 connection (SETTINGS_MAX_CONCURRENT_STREAMS) or HTTP/3 connection.
     pub max_concurrent_streams: u32,
     /// HTTP/2 and HTTP/3 frames in 10 s on one connection that carry nothing and move nothing on, before it is closed.
@@ -175,6 +177,7 @@ impl Default for Http {
             max_headers: 128,
             max_uri_bytes: 16 * 1024,
             max_body_bytes: 0,
+            min_body_rate: 100,
             max_concurrent_streams: 100,
             max_control_frames: 2000,
             max_resets: 200,

@@ -267,7 +267,7 @@ impl Body for RequestBody {
             Poll::Pending => {
                 // Once it is answered, there may be nothing to say for as long as the answer may take.
                 let longer = || still(exchange.answer_last.get()?, exchange.response_read_wait());
-                ready!(upload.patience.poll(cx, longer));
+                ready!(upload.patience.poll(cx, exchange.earned_wait(), longer));
                 exchange.blame(Fault::Client);
                 Poll::Ready(Some(Err(BodyError::Timeout)))
             }

@@ -265,6 +265,18 @@ impl Exchange {
         self.of_filters(|filters| Some(filters.door()?.basic()?.challenge.clone()))
     }
 
+    /// How long the client's body may be waited for in all, beyond the limit of one wait, for what has come of it.
+    pub(crate) fn earned_wait(&self) -> Option<Duration> {
+        let rate = self.client.live.http.min_body_rate;
+        // A call of gRPC may have something to say now and then, and so may whoever is being answered.
+        if rate == 0 || self.grpc.is_some() || self.answer_last.get().is_some() {
+            return None;
+        }
+        Some(Duration::from_millis(
+            self.bytes_in.get().saturating_mul(1000) / rate,
+        ))
+    }
+
     /// How long a connection to an endpoint may take.
     pub(crate) fn connect_wait(&self) -> Duration {
         self.of_filters(filter::Compiled::connect_wait)

@@ -11,7 +11,10 @@ use tokio::time::{Instant, Sleep};
 pub(super) struct Patience {
     limit: Duration,
     sleep: Option<Pin<Box<Sleep>>>,
-    waiting: bool,
+    /// When the present wait began.
+    since: Option<Instant>,
+    /// What all waits before it took.
+    spent: Duration,
 }
 
 impl Patience {
@@ -19,18 +22,29 @@ impl Patience {
         Self {
             limit,
             sleep: None,
-            waiting: false,
+            since: None,
+            spent: Duration::ZERO,
         }
     }
 
     pub(super) fn calm(&mut self) {
-        self.waiting = false;
+        if let Some(since) = self.since.take() {
+            self.spent += Instant::now().saturating_duration_since(since);
+        }
     }
 
-    /// Ready when the wait that began with the first call after [`Patience::calm`] is too long, unless it may go on for longer.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>, longer: impl Fn() -> Option<Instant>) -> Poll<()> {
-        let begins = !std::mem::replace(&mut self.waiting, true);
-        let due = Instant::now() + self.limit;
+    /// Ready when the wait that began with the first call after [`Patience::calm`] is too long, or all of them are: beyond the limit
+    /// for one they may take what was `earned`. `longer` says until when it may go on in spite of that.
+    pub(super) fn poll(
+        &mut self,
+        cx: &mut Context<'_>,
+        earned: Option<Duration>,
+        longer: impl Fn() -> Option<Instant>,
+    ) -> Poll<()> {
+        let begins = self.since.is_none();
+        let since = *self.since.get_or_insert_with(Instant::now);
+        let left = earned.map(|earned| (self.limit + earned).saturating_sub(self.spent));
+        let due = since + left.map_or(self.limit, |left| left.min(self.limit));
         let sleep = match &mut self.sleep {
             Some(sleep) => {
                 if begins {

@@ -257,3 +257,38 @@ async fn one_direction_rests_while_the_other_moves() {
         );
     }
 }
+
+/// Each wait is short; it is their sum that is too long, unless what comes is worth it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_drips() {
+    const GAP: Duration = Duration::from_millis(50);
+    const PIECES: usize = 20;
+    for (min_body_rate, status) in [(0, 200), (5, 200), (100_000, 408)] {
+        let timeouts = Timeouts {
+            request_body: Duration::from_millis(500),
+            ..quick()
+        };
+        let http = Http {
+            min_body_rate,
+            ..Http::default()
+        };
+        let mut plane = Plane::start_with(timeouts, http).await;
+        let backend = Backend::hello().await;
+        plane.host("a.test", &[backend.address]);
+        plane.publish();
+        let request = format!(
+            "POST / HTTP/1.1\r\nhost: a.test\r\ncontent-length: {PIECES}\r\nconnection: close\r\n\r\n"
+        );
+        let mut client = plane.ask(request.as_bytes()).await;
+        for _ in 0..PIECES {
+            sleep(GAP).await;
+            // That the box may have given up is for the reader to see.
+            let _ = client.write_all(b"x").await;
+        }
+        let answer = read_all(&mut client).await;
+        assert!(
+            answer.starts_with(&format!("HTTP/1.1 {status} ")),
+            "{min_body_rate}: {answer}"
+        );
+    }
+}

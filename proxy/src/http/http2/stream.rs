@@ -167,7 +167,7 @@ async fn pass(respond: &Respond, body: &mut Reply, wait: Duration) {
                 let capacity = match respond.poll_capacity(cx) {
                     Poll::Ready(capacity) => capacity,
                     Poll::Pending => {
-                        ready!(patience.poll(cx, || None));
+                        ready!(patience.poll(cx, None, || None));
                         respond.reset(Reason::CANCEL);
                         Err(Gone)
                     }

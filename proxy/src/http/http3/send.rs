@@ -88,7 +88,7 @@ impl Sender {
                     let Some(patience) = &mut self.patience else {
                         return Poll::Pending;
                     };
-                    ready!(patience.poll(cx, || None));
+                    ready!(patience.poll(cx, None, || None));
                     self.reset(Code::REQUEST_CANCELLED);
                     break;
                 }
