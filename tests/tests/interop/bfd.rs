@@ -4,14 +4,13 @@ use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
-use nix::mount::MsFlags;
 use nix::sys::signal::Signal;
-use sekisho_tests::lab::{Appliance, BOX, Bird, BirdVersion, Daemon, State, program, vty, wait_for};
+use sekisho_tests::lab::{Appliance, BOX, Bird, BirdVersion, State, wait_for};
 use serde_json::Value;
 
 use crate::Case;
 use crate::cases::case;
-use crate::peer::{Kind, Setup, configuration};
+use crate::peer::{Frr, Kind, Setup, configuration};
 use crate::rig::{PATIENCE, PEER_V4, Rig, established, find};
 
 /// Longer than every wait of a case: what is gone before was not ended by the hold timer.
@@ -312,69 +311,13 @@ fn strict(state: &State) -> Result<()> {
     Ok(())
 }
 
-/// FRR: bfdd needs zebra, which knows the interfaces.
-struct Frr {
-    state: State,
-    _zebra: Daemon,
-    bfdd: Daemon,
-    _bgpd: Daemon,
-}
-
-impl Frr {
-    fn start(rig: &Rig) -> Result<Self> {
-        let state = &rig.state;
-        let base = configuration::frr(&setup(Kind::Frr));
-        let bgp = base.replace(
-            "remote-as 64512\n",
-            &format!("remote-as 64512\n neighbor {} bfd 5 100 100\n", BOX.v4),
-        );
-        let start = |name: &str, configuration: &str, words: &[&str]| -> Result<Daemon> {
-            let file = state.file(&format!("{name}.conf"));
-            fs::write(&file, configuration)?;
-            let mut command = program(&rig.peer, "frr", &format!("usr/lib/frr/{name}"))?;
-            command
-                .args(["-u", "root", "-g", "root", "--log", "stdout"])
-                .args(words);
-            command.arg("-f").arg(&file);
-            command.arg("-i").arg(state.file(&format!("{name}.pid")));
-            command.arg("-z").arg(state.file("zserv.api"));
-            command.arg("--vty_socket").arg(state.path());
-            let daemon = Daemon::start(state, name, command)?;
-            let socket = state.file(&format!("{name}.vty"));
-            wait_for(&format!("{name} to answer"), Duration::from_secs(15), || {
-                vty(&socket, &["show version"]).map(drop)
-            })?;
-            Ok(daemon)
-        };
-        // zebra wants the group that its package makes.
-        let group = state.file("group");
-        fs::write(
-            &group,
-            fs::read_to_string("/etc/group")? + "frrvty:x:61234:root\n",
-        )?;
-        let nothing: Option<&str> = None;
-        nix::mount::mount(Some(&group), "/etc/group", nothing, MsFlags::MS_BIND, nothing)?;
-        let zebra = start("zebra", "hostname peer\n", &[])?;
-        let control = state.file("bfdd.sock");
-        let control = control.to_str().context("path")?;
-        let bfdd = start("bfdd", "hostname peer\n", &["--bfdctl", control])?;
-        let bgpd = start("bgpd", &bgp, &[])?;
-        Ok(Self {
-            state: state.clone(),
-            _zebra: zebra,
-            bfdd,
-            _bgpd: bgpd,
-        })
-    }
-
-    fn bfdd(&self, commands: &[&str]) -> Result<String> {
-        vty(&self.state.file("bfdd.vty"), commands)
-    }
-}
-
 fn frr(state: &State) -> Result<()> {
     let rig = Rig::new(state)?;
-    let frr = Frr::start(&rig)?;
+    let bgp = configuration::frr(&setup(Kind::Frr)).replace(
+        "remote-as 64512\n",
+        &format!("remote-as 64512\n neighbor {} bfd 5 100 100\n", BOX.v4),
+    );
+    let frr = Frr::start(state, &rig.peer, &bgp, true)?;
     let mut appliance = start(&rig, Kind::Frr, BFD)?;
     routes(&rig, &mut appliance, Kind::Frr)?;
     wait_bfd(&appliance, "up").with_context(|| frr.bfdd(&["show bfd peers"]).unwrap_or_default())?;
@@ -408,6 +351,6 @@ fn frr(state: &State) -> Result<()> {
     no_routes(&rig, &mut appliance, Kind::Frr).context("after the cut")?;
     ended_by_bfd(&appliance)?;
     drop(appliance);
-    let _ = &frr.bfdd;
+    drop(frr);
     Ok(())
 }

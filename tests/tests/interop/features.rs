@@ -8,7 +8,7 @@ use sekisho_tests::lab::{Appliance, BOX, Bird, BirdVersion, Daemon, State, progr
 
 use crate::Case;
 use crate::cases::case;
-use crate::peer::{KINDS, Kind, Peer, Setup, configuration};
+use crate::peer::{Frr, KINDS, Kind, Peer, Setup, configuration};
 use crate::rig::{PATIENCE, PEER_V4, PEER_V6, Rig, established, shown};
 
 pub(crate) fn all() -> Vec<Case> {
@@ -43,6 +43,10 @@ pub(crate) fn all() -> Vec<Case> {
     cases.push(case(
         "gobgp: IPv4 with IPv6 next hops (RFC 8950), both ways",
         gobgp_next_hop,
+    ));
+    cases.push(case(
+        "frr: IPv4 with IPv6 next hops (RFC 8950), both ways",
+        frr_next_hop,
     ));
     cases.push(case("bird-2: limits of prefixes, on either side", prefix_limits));
     cases.push(case(
@@ -462,6 +466,47 @@ fn gobgp_next_hop(state: &State) -> Result<()> {
         let line = told.lines().find(|line| line.contains("203.0.113.1/32"));
         let line = line.with_context(|| told.clone())?;
         ensure!(line.contains(&BOX.v6.to_string()), "{told}");
+        Ok(())
+    })?;
+    Ok(())
+}
+
+fn frr_next_hop(state: &State) -> Result<()> {
+    let rig = Rig::new(state)?;
+    rig.serve()?;
+    let text = |asn: u32, networks: &str| {
+        let the_box = BOX.v6;
+        format!(
+            "hostname peer\nrouter bgp {asn}\n bgp router-id {PEER_V4}\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
+             neighbor {the_box} remote-as 64512\n neighbor {the_box} timers 3 9\n neighbor {the_box} timers connect 2\n \
+             neighbor {the_box} update-source {PEER_V6}\n neighbor {the_box} capability extended-nexthop\n \
+             address-family ipv4 unicast\n  neighbor {the_box} activate\n{networks} exit-address-family\n"
+        )
+    };
+    let frr = Frr::start(
+        state,
+        &rig.peer,
+        &text(64512, "  network 10.244.20.0/26\n"),
+        false,
+    )?;
+    let node = neighbour(Kind::Bird16Ipv6, 64512, "cluster", "");
+    let mut appliance = rig.start_with("required", "9s", &node)?;
+    let line = wait_for("an IPv4 route by way of IPv6", PATIENCE, || {
+        appliance.daemon.check()?;
+        rig.kernel("10.244.20.0/26")?.context("no such route")
+    })?
+    .0;
+    ensure!(line.contains(&format!("via inet6 {PEER_V6}")), "{line}");
+    drop(frr);
+    appliance.stop(PATIENCE)?;
+
+    rig.the_box.ip(&format!("addr del {}/24 dev nodes", BOX.v4))?;
+    let frr = Frr::start(state, &rig.peer, &text(64500, ""), false)?;
+    let router = neighbour(Kind::Bird16Ipv6, 64500, "upstream", "");
+    let _appliance = rig.start_with("off", "9s", &router)?;
+    wait_for("the IPv4 VIP with an IPv6 next hop", PATIENCE, || {
+        let told = frr.bgpd(&["show bgp ipv4 unicast 203.0.113.1/32"])?;
+        ensure!(told.contains(&format!("{} from", BOX.v6)), "{told}");
         Ok(())
     })?;
     Ok(())

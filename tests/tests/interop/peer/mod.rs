@@ -2,6 +2,7 @@
 
 pub(crate) mod configuration;
 mod exabgp;
+mod frr;
 
 use std::fs;
 use std::net::IpAddr;
@@ -14,8 +15,9 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sekisho_tests::lab::{BOX, Bird, BirdVersion, Daemon, Netns, State, program, vty, wait_for};
 
-use self::configuration::{bird, exabgp as exabgp_text, frr, gobgp, openbgpd};
+use self::configuration::{bird, exabgp as exabgp_text, frr as frr_text, gobgp, openbgpd};
 use self::exabgp::ExaBgp;
+pub(crate) use self::frr::Frr;
 
 use crate::rig::{PEER_V4, PEER_V6};
 
@@ -212,7 +214,7 @@ impl Peer {
 
     fn start_frr(&mut self) -> Result<()> {
         let file = self.state.file("bgpd.conf");
-        fs::write(&file, frr(&self.setup))?;
+        fs::write(&file, frr_text(&self.setup))?;
         let mut command = program(&self.netns, "frr", "usr/lib/frr/bgpd")?;
         command.args(["-Z", "-S", "-u", "root", "-g", "root", "--log", "stdout"]);
         command
