@@ -248,7 +248,7 @@ impl Bench {
         let octets = updates(Shape::Packed, 0, self.routes, address(0), 0);
         let all = u64::from(self.routes);
         let the_box = self.the_box.clone();
-        let samples = self.samples();
+        let samples = self.samples(2000);
         // To count them costs the kernel a walk over all of them, beside whoever changes them: only when it looks as if there were
         // nothing to wait for any more, and a quarter of the time at most.
         let sent = Rc::new(Cell::new(now()));
@@ -327,7 +327,7 @@ impl Bench {
         })?;
         settle(speaker.pid())?;
         let mut asked = Kernel::open(&self.the_box)?;
-        let samples = self.samples();
+        let samples = self.samples(10);
         let mut all_by = |via: Ipv4Addr| -> Result<bool> {
             for sample in &samples {
                 if asked.way(*sample)? != Some(via) {
@@ -391,10 +391,10 @@ impl Bench {
         Ok(())
     }
 
-    /// Some of the networks, the first and the last among them.
-    fn samples(&self) -> Vec<Ipv4Addr> {
-        (0..=10u64)
-            .map(|tenth| network((tenth * u64::from(self.routes - 1) / 10) as u32))
+    /// So many of the networks and one more, the first and the last among them.
+    fn samples(&self, count: u64) -> Vec<Ipv4Addr> {
+        (0..=count)
+            .map(|part| network((part * u64::from(self.routes - 1) / count) as u32))
             .collect()
     }
 
