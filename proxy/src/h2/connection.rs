@@ -373,6 +373,11 @@ impl Connection {
         }
     }
 
+    /// Whether the client may send nothing, since what it has sent on all streams together was not taken yet.
+    pub fn is_shut(&self) -> bool {
+        self.window <= 0
+    }
+
     /// Takes the next piece of a request's body: the client may send as much again.
     pub fn poll_piece(&mut self, cx: &Context<'_>, key: Key) -> Poll<Result<Piece, Gone>> {
         let Some(stream) = self.streams.get_mut(key).filter(|stream| stream.reset.is_none()) else {

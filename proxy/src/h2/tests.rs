@@ -322,6 +322,29 @@ fn windows_are_given_back() {
     }
 }
 
+/// What nobody takes shuts the connection for all its streams.
+#[test]
+fn a_connection_that_is_shut() {
+    let settings = Settings {
+        connection_window: 65_535,
+        ..SETTINGS
+    };
+    let mut core = Connection::new(settings);
+    say(&mut core, &[PREFACE, &frame(frame::SETTINGS, 0, 0, &[])].concat()).unwrap();
+    say(&mut core, &[post(1), post(3)].concat()).unwrap();
+    let first = core.next_request().unwrap().key;
+    for part in [16_384, 16_384, 16_384, 16_383] {
+        assert!(!core.is_shut());
+        say(&mut core, &frame(frame::DATA, 0, 1, &vec![b'x'; part])).unwrap();
+    }
+    assert!(core.is_shut());
+    // It is given back half by half.
+    for shut in [true, false, false, false] {
+        assert!(core.poll_piece(&nobody(), first).is_ready());
+        assert_eq!(core.is_shut(), shut);
+    }
+}
+
 #[test]
 fn windows_of_ours() {
     let mut core = begun();

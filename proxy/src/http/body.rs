@@ -93,6 +93,11 @@ impl ClientBody {
             Self::Http3(body) => Some(Respond::Http3(body.respond())),
         }
     }
+
+    /// Whether the client would send if it might: it is not the one that is waited for then.
+    fn is_held_up(&self) -> bool {
+        matches!(self, Self::Http2(body) if body.is_shut())
+    }
 }
 
 impl Body for ClientBody {
@@ -167,6 +172,7 @@ pub(crate) enum RequestBody {
 pub(crate) struct Upload {
     body: ClientBody,
     exchange: Rc<Exchange>,
+    limit: Duration,
     patience: Patience,
     /// A piece that was taken and could not be sent.
     unread: Option<Bytes>,
@@ -183,6 +189,7 @@ impl RequestBody {
         Self::Stream(Box::new(Upload {
             body,
             exchange: Rc::clone(exchange),
+            limit,
             patience: Patience::new(limit),
             unread: None,
             mirror: None,
@@ -218,6 +225,7 @@ impl Body for RequestBody {
             return Poll::Ready(Some(Ok(Frame::data(piece))));
         }
         let exchange = &upload.exchange;
+        let limit = upload.limit;
         match Pin::new(&mut upload.body).poll_frame(cx) {
             Poll::Ready(frame) => {
                 upload.patience.calm();
@@ -266,7 +274,12 @@ impl Body for RequestBody {
             }
             Poll::Pending => {
                 // Once it is answered, there may be nothing to say for as long as the answer may take.
-                let longer = || still(exchange.answer_last.get()?, exchange.response_read_wait());
+                let body = &upload.body;
+                let longer = || match exchange.answer_last.get() {
+                    _ if body.is_held_up() => Some(Instant::now() + limit),
+                    Some(moved) => still(moved, exchange.response_read_wait()),
+                    None => None,
+                };
                 ready!(upload.patience.poll(cx, exchange.earned_wait(), longer));
                 exchange.blame(Fault::Client);
                 Poll::Ready(Some(Err(BodyError::Timeout)))

@@ -57,9 +57,66 @@ impl Patience {
         loop {
             ready!(sleep.as_mut().poll(cx));
             match longer() {
-                Some(later) => sleep.as_mut().reset(later),
+                Some(later) => {
+                    // What was granted is not held against anybody.
+                    self.since = Some(Instant::now());
+                    sleep.as_mut().reset(later);
+                }
                 None => return Poll::Ready(()),
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+    use std::future::poll_fn;
+
+    use tokio::time::{advance, timeout};
+
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(60);
+
+    /// Whether it is over after this time; if it is not, what was awaited has come.
+    async fn ends(patience: &mut Patience, after: u64, earned: Option<u64>, granted: u64) -> bool {
+        let granted = Cell::new(granted);
+        let longer = || {
+            granted.set(granted.get().checked_sub(1)?);
+            Some(Instant::now() + LIMIT)
+        };
+        let wait = poll_fn(|cx| patience.poll(cx, earned.map(Duration::from_secs), longer));
+        let ended = timeout(Duration::from_secs(after), wait).await.is_ok();
+        patience.calm();
+        ended
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_wait_and_all_of_them() {
+        let mut patience = Patience::new(LIMIT);
+        assert!(!ends(&mut patience, 59, None, 0).await);
+        // Nobody was waited for.
+        advance(LIMIT * 10).await;
+        assert!(!ends(&mut patience, 59, None, 0).await);
+        assert!(ends(&mut patience, 61, None, 0).await);
+
+        let mut patience = Patience::new(LIMIT);
+        for (after, earned, ended) in [(30, 0, false), (29, 0, false), (9, 10, false), (3, 10, true)] {
+            assert_eq!(
+                ends(&mut patience, after, Some(earned), 0).await,
+                ended,
+                "{after}"
+            );
+        }
+    }
+
+    /// Time that was granted is not counted.
+    #[tokio::test(start_paused = true)]
+    async fn grants() {
+        let mut patience = Patience::new(LIMIT);
+        assert!(!ends(&mut patience, 230, Some(0), 3).await);
+        assert!(!ends(&mut patience, 9, Some(0), 0).await);
+        assert!(ends(&mut patience, 2, Some(0), 0).await);
     }
 }

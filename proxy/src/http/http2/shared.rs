@@ -141,6 +141,10 @@ impl Respond {
         self.with(|core, key| core.poll_piece(cx, key))
     }
 
+    pub(super) fn is_shut(&self) -> bool {
+        self.with(|core, _| core.is_shut())
+    }
+
     pub(super) fn is_read(&self) -> bool {
         self.with(|core, key| core.is_read(key))
     }

@@ -61,6 +61,11 @@ impl StreamRequest {
         self.respond.clone()
     }
 
+    /// Whether the client may not send, for what others of its connection have sent.
+    pub(crate) fn is_shut(&self) -> bool {
+        self.respond.is_shut()
+    }
+
     pub(crate) fn is_end_stream(&self) -> bool {
         self.respond.is_read()
     }
