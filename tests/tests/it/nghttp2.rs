@@ -24,9 +24,11 @@ fn program(name: &str, path: &str) -> Result<Command> {
         program.display()
     );
     let mut command = Command::new(program);
-    let folder = root.join("usr/lib");
-    let libraries = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
-    command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
+    // There are none where the system has them all.
+    if let Ok(folder) = fs::read_dir(root.join("usr/lib")) {
+        let libraries = folder.flatten().map(|entry| entry.path());
+        command.env("LD_LIBRARY_PATH", std::env::join_paths(libraries)?);
+    }
     Ok(command)
 }
 
