@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{STANDARD_NO_PAD, URL_SAFE_NO_PAD};
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::fault::{Log, quote};
+use super::fault::{Log, quote, unreadable};
 use super::table::Table;
 use crate::model::{Acme, Invalid, Secret};
 
@@ -32,11 +32,7 @@ pub(super) fn read(
                 "no certificate in PEM form in this file",
                 "name a file with the root certificate of the CA",
             ),
-            Err(error) => log.fault(
-                &at.place,
-                format!("the file cannot be read: {error}"),
-                "correct the path or the permissions",
-            ),
+            Err(error) => log.invalid(&at.place, &unreadable(&error)),
         }
     }
     let key_id = table.text("eab_key_id", |text| {
@@ -124,12 +120,7 @@ fn hmac_key(read: &io::Result<Vec<u8>>) -> Result<Secret, Invalid> {
     const HELP: &str = "put the HMAC key into the file as the CA prints it, in base64url";
     let octets = match read {
         Ok(octets) => octets,
-        Err(error) => {
-            return Err(Invalid::new(
-                format!("the file cannot be read: {}", error.kind()),
-                "correct the path or the permissions",
-            ));
-        }
+        Err(error) => return Err(unreadable(error)),
     };
     let text = octets.trim_ascii();
     let text = text.strip_suffix(b"=").unwrap_or(text);

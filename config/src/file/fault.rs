@@ -1,6 +1,7 @@
 use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::fmt;
+use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 
@@ -10,6 +11,14 @@ use crate::model::Invalid;
 
 /// Characters of a message that are kept; a file can hold a value of any length.
 const LONGEST: usize = 500;
+
+/// A file that is named and cannot be read.
+pub(super) fn unreadable(error: &io::Error) -> Invalid {
+    Invalid::new(
+        format!("the file cannot be read: {}", error.kind()),
+        "correct the path or the permissions",
+    )
+}
 
 /// One thing in the file that cannot be used as written.
 ///

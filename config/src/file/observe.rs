@@ -7,7 +7,7 @@ use std::sync::Arc;
 use rustls_pki_types::CertificateDer;
 use rustls_pki_types::pem::PemObject as _;
 
-use super::fault::{Log, quote_url};
+use super::fault::{Log, quote_url, unreadable};
 use super::table::Table;
 use crate::model::{AccessLog, Invalid, LogFormat, Tracing};
 
@@ -65,11 +65,7 @@ pub(super) fn roots(
             None
         }
         Err(error) => {
-            log.fault(
-                &at.place,
-                format!("the file cannot be read: {error}"),
-                "correct the path or the permissions",
-            );
+            log.invalid(&at.place, &unreadable(&error));
             None
         }
     }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::bgp;
-use super::fault::{At, Log, Place, quote};
+use super::fault::{At, Log, Place, quote, unreadable};
 use super::table::{Table, host_address, listen_address};
 use crate::model::{
     Appliance, Compression, Encoding, ErrorPages, Http, Invalid, Listen, MediaRange, Prefix, Routing, Secret,
@@ -352,10 +352,7 @@ fn sticky_key(read: &io::Result<Vec<u8>>) -> Result<Secret, Invalid> {
             "the file does not hold 16 to 4096 octets",
             "put a random key into it, for example with `openssl rand -hex 32`, the same on every box",
         )),
-        Err(error) => Err(Invalid::new(
-            format!("the file cannot be read: {}", error.kind()),
-            "correct the path or the permissions",
-        )),
+        Err(error) => Err(unreadable(error)),
     }
 }
 
@@ -374,11 +371,7 @@ fn error_pages(
                     log.invalid(&at.place, &invalid);
                 }
             }
-            Err(error) => log.fault(
-                &at.place,
-                format!("the file cannot be read: {error}"),
-                "correct the path or the permissions",
-            ),
+            Err(error) => log.invalid(&at.place, &unreadable(&error)),
         }
     }
     Some(Arc::new(pages))

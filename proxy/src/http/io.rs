@@ -100,8 +100,11 @@ impl Activity {
     /// When the present wait is too long, and which one it is. `ending`: no further request is wanted.
     pub(crate) fn deadline(&self, timeouts: &Timeouts, ending: bool) -> Option<(Instant, Expired)> {
         let at = |since: u64, limit: Duration| self.start + Duration::from_millis(since) + limit;
-        let stalled = self.stalled.load(Relaxed).checked_sub(1);
-        let stalled = stalled.map(|since| (at(since, timeouts.response_write), Expired::Write));
+        let stalled = self
+            .stalled
+            .load(Relaxed)
+            .checked_sub(1)
+            .map(|since| (at(since, timeouts.response_write), Expired::Write));
         let since = self.since.load(Relaxed);
         let phase = match self.phase.load(Relaxed) {
             // A client that has just connected gets a moment to say what it wants, even when the box is stopping.

@@ -58,8 +58,8 @@ impl Patience {
             ready!(sleep.as_mut().poll(cx));
             match longer() {
                 Some(later) => {
-                    // What was granted is not held against anybody.
-                    self.since = Some(Instant::now());
+                    // What was waited until then is not held against anybody.
+                    self.since = Some(later);
                     sleep.as_mut().reset(later);
                 }
                 None => return Poll::Ready(()),
@@ -116,7 +116,7 @@ mod tests {
     async fn grants() {
         let mut patience = Patience::new(LIMIT);
         assert!(!ends(&mut patience, 230, Some(0), 3).await);
-        assert!(!ends(&mut patience, 9, Some(0), 0).await);
+        assert!(!ends(&mut patience, 59, Some(0), 0).await);
         assert!(ends(&mut patience, 2, Some(0), 0).await);
     }
 }

@@ -3,6 +3,8 @@
 use std::time::Duration;
 
 use sekisho_config::model::{Http, Timeouts};
+use tokio::net::{TcpSocket, TcpStream};
+use tokio::time::timeout;
 
 use crate::frames::{
     CONTINUATION, DATA, END_HEADERS, END_STREAM, GET, GOAWAY, HEADERS, PADDED, PING, POST, PRIORITY,
@@ -693,6 +695,57 @@ async fn a_window_that_stays_shut_ends_its_stream_alone() {
         (&broken["ended_by"], &broken["ended_in"]),
         (&"client".into(), &"response".into())
     );
+}
+
+/// What pods do not read shuts the connection for all its streams; whoever may not send is not slow.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_client_that_may_not_send_is_waited_for() {
+    const STUCK: u32 = 16;
+    const LAST: u32 = 2 * STUCK + 1;
+    let timeouts = Timeouts {
+        connect: Duration::from_secs(2),
+        request_body: Duration::from_millis(300),
+        ..quick()
+    };
+    let mut plane = Plane::start_with(timeouts, Http::default()).await;
+    // Its queue is full: who connects is not answered.
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+    let full = socket.listen(1).unwrap();
+    let address = full.local_addr().unwrap();
+    let mut waiting = Vec::new();
+    while let Ok(Ok(stream)) = timeout(Duration::from_millis(200), TcpStream::connect(address)).await {
+        waiting.push(stream);
+    }
+    plane.host("b.test", &[address]);
+    let backend = Backend::hello().await;
+    plane.host("a.test", &[backend.address]);
+    plane.publish();
+    let mut raw = Raw::begin(&plane).await;
+    let stuck: Vec<_> = POST
+        .iter()
+        .map(|(name, value)| (*name, if *name == ":authority" { "b.test" } else { value }))
+        .collect();
+    let piece = [b'x'; 16 * 1024];
+    for stream in (0..STUCK).map(|number| 2 * number + 1) {
+        raw.send(&frame(HEADERS, END_HEADERS, stream, &block(&stuck)))
+            .await;
+        for _ in 0..4 {
+            raw.send(&frame(DATA, 0, stream, &piece)).await;
+        }
+    }
+    // The window of the connection, 1 MiB, is used up.
+    raw.send(&frame(HEADERS, END_HEADERS, LAST, &block(POST))).await;
+    let said = raw.until(|said| matches!(said, Said::Status(1, 504))).await;
+    assert!(
+        !said.iter().any(|said| matches!(said, Said::Status(LAST, _))),
+        "{said:?}"
+    );
+    raw.until(|said| matches!(said, Said::Status(stream, _) if *stream == LAST - 2))
+        .await;
+    raw.send(&frame(DATA, END_STREAM, LAST, b"hi")).await;
+    let said = raw.until(|said| matches!(said, Said::Status(LAST, _))).await;
+    assert_eq!(said.last(), Some(&Said::Status(LAST, 200)), "{said:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
-use sekisho_tests::lab::{Appliance, BOX, Bird, BirdVersion, Daemon, State, program, wait_for};
+use sekisho_tests::lab::{Appliance, BOX, Bird, BirdVersion, Daemon, Netns, State, program, wait_for};
 
 use crate::Case;
 use crate::cases::case;
@@ -38,7 +38,7 @@ pub(crate) fn all() -> Vec<Case> {
     }
     cases.push(case(
         "bird-2: IPv4 with IPv6 next hops (RFC 8950), both ways",
-        extended_next_hop,
+        bird_next_hop,
     ));
     cases.push(case(
         "gobgp: IPv4 with IPv6 next hops (RFC 8950), both ways",
@@ -61,6 +61,9 @@ pub(crate) fn all() -> Vec<Case> {
     cases.push(case("bird-2: a hundred peers at once", hundred_peers));
     cases
 }
+
+/// What a daemon announces over its IPv6 address.
+const BEHIND_IPV6: &str = "10.244.20.0/26";
 
 fn neighbour(kind: Kind, asn: u32, role: &str, more: &str) -> String {
     format!(
@@ -366,48 +369,73 @@ fn bird2(state: &State, rig: &Rig, text: &str) -> Result<Bird> {
     Bird::start(state, "peer", &rig.peer, BirdVersion::V2, &text)
 }
 
-fn extended_next_hop(state: &State) -> Result<()> {
+/// IPv4 with IPv6 next hops, both ways. `start` starts a daemon of an AS that announces [`BEHIND_IPV6`], or nothing; `vip` is what
+/// it says of the IPv4 VIP that it was told, its next hop in it.
+fn ipv6_next_hops<D>(
+    state: &State,
+    start: impl Fn(&Rig, u32, bool) -> Result<D>,
+    vip: impl Fn(&D) -> Result<String>,
+) -> Result<()> {
     let rig = Rig::new(state)?;
     rig.serve()?;
-    let nodes = format!(
-        "protocol static {{ ipv4; route 10.244.20.0/26 blackhole; }}\n\
-         protocol bgp box {{ local as 64512; neighbor {} as 64512; source address {PEER_V6}; hold time 9; connect delay time 1; connect retry time 2;\n\
-         ipv4 {{ import all; export where source = RTS_STATIC; extended next hop on; }}; ipv6 {{ import all; export none; }}; }}\n",
-        BOX.v6
-    );
-    let text = neighbour(Kind::Bird16Ipv6, 64512, "cluster", "");
-    let bird = bird2(state, &rig, &nodes)?;
-    let mut appliance = rig.start_with("required", "9s", &text)?;
+    let daemon = start(&rig, 64512, true)?;
+    let node = neighbour(Kind::Bird16Ipv6, 64512, "cluster", "");
+    let mut appliance = rig.start_with("required", "9s", &node)?;
     let line = wait_for("an IPv4 route by way of IPv6", PATIENCE, || {
         appliance.daemon.check()?;
-        rig.kernel("10.244.20.0/26")?.context("no such route")
+        rig.kernel(BEHIND_IPV6)?.context("no such route")
     })?
     .0;
     ensure!(line.contains(&format!("via inet6 {PEER_V6}")), "{line}");
-    drop(bird);
+    drop(daemon);
     appliance.stop(PATIENCE)?;
 
     // The box without an IPv4 address towards a router: its IPv4 VIP goes with the IPv6 one.
     rig.the_box.ip(&format!("addr del {}/24 dev nodes", BOX.v4))?;
-    let router = format!(
-        "protocol bgp box {{ local as 64500; neighbor {} as 64512; source address {PEER_V6}; hold time 9; connect delay time 1; connect retry time 2;\n\
-         ipv4 {{ import all; export none; extended next hop on; }}; ipv6 {{ import all; export none; }}; }}\n",
-        BOX.v6
-    );
-    let bird = bird2(state, &rig, &router)?;
-    let _appliance = rig.start_with("off", "9s", &neighbour(Kind::Bird16Ipv6, 64500, "upstream", ""))?;
+    let daemon = start(&rig, 64500, false)?;
+    let router = neighbour(Kind::Bird16Ipv6, 64500, "upstream", "");
+    let _appliance = rig.start_with("off", "9s", &router)?;
     wait_for("the IPv4 VIP with an IPv6 next hop", PATIENCE, || {
-        let told = bird.birdc("show route 203.0.113.1/32 all")?;
-        ensure!(told.contains(&format!("BGP.next_hop: {}", BOX.v6)), "{told}");
+        let told = vip(&daemon)?;
+        ensure!(told.contains(&BOX.v6.to_string()), "{told}");
         Ok(())
     })?;
     Ok(())
 }
 
+fn bird_next_hop(state: &State) -> Result<()> {
+    let start = |rig: &Rig, asn: u32, announces: bool| {
+        let export = if announces {
+            "where source = RTS_STATIC"
+        } else {
+            "none"
+        };
+        let text = format!(
+            "protocol static {{ ipv4; route {BEHIND_IPV6} blackhole; }}\n\
+             protocol bgp box {{ local as {asn}; neighbor {} as 64512; source address {PEER_V6}; hold time 9; connect delay time 1; connect retry time 2;\n\
+             ipv4 {{ import all; export {export}; extended next hop on; }}; ipv6 {{ import all; export none; }}; }}\n",
+            BOX.v6
+        );
+        bird2(state, rig, &text)
+    };
+    ipv6_next_hops(state, start, |bird| {
+        let told = bird.birdc("show route 203.0.113.1/32 all")?;
+        let next_hop = told.lines().find(|line| line.contains("BGP.next_hop:"));
+        Ok(next_hop.with_context(|| told.clone())?.to_owned())
+    })
+}
+
 fn gobgp_next_hop(state: &State) -> Result<()> {
-    let rig = Rig::new(state)?;
-    rig.serve()?;
-    let start = |asn: u32| -> Result<Daemon> {
+    let gobgp = |peer: &Netns, words: &str| -> Result<String> {
+        let mut command = program(peer, "gobgpd", "usr/bin/gobgp")?;
+        let out = command
+            .args(["-p", "50051"])
+            .args(words.split_whitespace())
+            .output()?;
+        ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
+    };
+    let start = |rig: &Rig, asn: u32, announces: bool| -> Result<(Daemon, Netns)> {
         let setup = Setup {
             kind: Kind::GoBgp,
             asn,
@@ -427,89 +455,42 @@ fn gobgp_next_hop(state: &State) -> Result<()> {
             .arg("-f")
             .arg(&file)
             .args(["--api-hosts", "127.0.0.1:50051", "-l", "debug"]);
-        Daemon::start(state, "peer", command)
+        let daemon = Daemon::start(state, "peer", command)?;
+        if announces {
+            let order = format!("global rib add {BEHIND_IPV6} nexthop {PEER_V6} -a ipv4");
+            wait_for("gobgpd to take a route", PATIENCE, || gobgp(&rig.peer, &order))?;
+        }
+        Ok((daemon, rig.peer.clone()))
     };
-    let gobgp = |words: &str| -> Result<String> {
-        let mut command = program(&rig.peer, "gobgpd", "usr/bin/gobgp")?;
-        let out = command
-            .args(["-p", "50051"])
-            .args(words.split_whitespace())
-            .output()?;
-        ensure!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
-        Ok(String::from_utf8_lossy(&out.stdout).into_owned())
-    };
-    let daemon = start(64512)?;
-    wait_for("gobgpd to take a route", PATIENCE, || {
-        gobgp(&format!(
-            "global rib add 10.244.20.0/26 nexthop {PEER_V6} -a ipv4"
-        ))
-    })?;
-    let mut appliance = rig.start_with(
-        "required",
-        "9s",
-        &neighbour(Kind::Bird16Ipv6, 64512, "cluster", ""),
-    )?;
-    let line = wait_for("an IPv4 route by way of IPv6", PATIENCE, || {
-        appliance.daemon.check()?;
-        rig.kernel("10.244.20.0/26")?.context("no such route")
-    })?
-    .0;
-    ensure!(line.contains(&format!("via inet6 {PEER_V6}")), "{line}");
-    drop(daemon);
-    appliance.stop(PATIENCE)?;
-
-    rig.the_box.ip(&format!("addr del {}/24 dev nodes", BOX.v4))?;
-    let _daemon = start(64500)?;
-    let _appliance = rig.start_with("off", "9s", &neighbour(Kind::Bird16Ipv6, 64500, "upstream", ""))?;
-    wait_for("the IPv4 VIP with an IPv6 next hop", PATIENCE, || {
-        let told = gobgp("global rib -a ipv4")?;
+    ipv6_next_hops(state, start, |(_, peer)| {
+        let told = gobgp(peer, "global rib -a ipv4")?;
         let line = told.lines().find(|line| line.contains("203.0.113.1/32"));
-        let line = line.with_context(|| told.clone())?;
-        ensure!(line.contains(&BOX.v6.to_string()), "{told}");
-        Ok(())
-    })?;
-    Ok(())
+        Ok(line.with_context(|| told.clone())?.to_owned())
+    })
 }
 
 fn frr_next_hop(state: &State) -> Result<()> {
-    let rig = Rig::new(state)?;
-    rig.serve()?;
-    let text = |asn: u32, networks: &str| {
+    let start = |rig: &Rig, asn: u32, announces: bool| {
+        let network = if announces {
+            format!("  network {BEHIND_IPV6}\n")
+        } else {
+            String::new()
+        };
         let the_box = BOX.v6;
-        format!(
+        let text = format!(
             "hostname peer\nrouter bgp {asn}\n bgp router-id {PEER_V4}\n no bgp ebgp-requires-policy\n no bgp network import-check\n \
              neighbor {the_box} remote-as 64512\n neighbor {the_box} timers 3 9\n neighbor {the_box} timers connect 2\n \
              neighbor {the_box} update-source {PEER_V6}\n neighbor {the_box} capability extended-nexthop\n \
-             address-family ipv4 unicast\n  neighbor {the_box} activate\n{networks} exit-address-family\n"
-        )
+             address-family ipv4 unicast\n  neighbor {the_box} activate\n{network} exit-address-family\n"
+        );
+        Frr::start(state, &rig.peer, &text, false)
     };
-    let frr = Frr::start(
-        state,
-        &rig.peer,
-        &text(64512, "  network 10.244.20.0/26\n"),
-        false,
-    )?;
-    let node = neighbour(Kind::Bird16Ipv6, 64512, "cluster", "");
-    let mut appliance = rig.start_with("required", "9s", &node)?;
-    let line = wait_for("an IPv4 route by way of IPv6", PATIENCE, || {
-        appliance.daemon.check()?;
-        rig.kernel("10.244.20.0/26")?.context("no such route")
-    })?
-    .0;
-    ensure!(line.contains(&format!("via inet6 {PEER_V6}")), "{line}");
-    drop(frr);
-    appliance.stop(PATIENCE)?;
-
-    rig.the_box.ip(&format!("addr del {}/24 dev nodes", BOX.v4))?;
-    let frr = Frr::start(state, &rig.peer, &text(64500, ""), false)?;
-    let router = neighbour(Kind::Bird16Ipv6, 64500, "upstream", "");
-    let _appliance = rig.start_with("off", "9s", &router)?;
-    wait_for("the IPv4 VIP with an IPv6 next hop", PATIENCE, || {
+    ipv6_next_hops(state, start, |frr| {
         let told = frr.bgpd(&["show bgp ipv4 unicast 203.0.113.1/32"])?;
-        ensure!(told.contains(&format!("{} from", BOX.v6)), "{told}");
-        Ok(())
-    })?;
-    Ok(())
+        // NEXT-HOP from PEER (ROUTER-ID)
+        let next_hop = told.lines().find_map(|line| line.split_once(" from "));
+        Ok(next_hop.with_context(|| told.clone())?.0.to_owned())
+    })
 }
 
 /// RFC 9234, RFC 8654, RFC 9003 with BIRD as a provider.

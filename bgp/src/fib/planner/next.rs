@@ -8,8 +8,8 @@ use crate::rib::{ForwardingId, Spot};
 
 /// A queue of more places than so is not looked at in order.
 const LONG: usize = 8192;
-/// So many neighbours are taken together (the tables of tests are small): they stand together in the kernel's memory then, and it removes them in half the time
-/// that it takes for those that came in runs of 64.
+/// So many neighbours are taken together (the tables of tests are small): they stand together in the kernel's memory then, and it
+/// removes them sooner than those that came in short runs (docs/performance.md).
 const RUN: usize = if cfg!(test) { 64 } else { 8192 };
 
 /// Where the next places of a long queue are taken from.
@@ -87,7 +87,8 @@ impl Planner {
     }
 
     /// Out of a long queue come runs from anywhere: the kernel's trie grows level by level under a table that is written in order,
-    /// and copies what it has each time. Spread over the addresses it has its shape early; neighbours in a run share cache lines, here and there.
+    /// and copies what it has each time. Spread over the addresses it has its shape early; neighbours in a run share cache lines, here
+    /// and there.
     fn next_dirty(&mut self) -> Option<Spot> {
         let count = self.dirty.len();
         if count <= LONG {

@@ -249,9 +249,9 @@ impl Bench {
         let all = u64::from(self.routes);
         let the_box = self.the_box.clone();
         let samples = self.samples(2000);
+        let sent = Rc::new(Cell::new(now()));
         // To count them costs the kernel a walk over all of them, beside whoever changes them: only when it looks as if there were
         // nothing to wait for any more, and a quarter of the time at most.
-        let sent = Rc::new(Cell::new(now()));
         let check = |wanted: u64| {
             let sent = Rc::clone(&sent);
             let (the_box, samples) = (the_box.clone(), samples.clone());
