@@ -31,7 +31,7 @@ fn read(octets: &[u8], closed_in_order: bool) -> Option<(u16, Vec<u8>, bool)> {
             return None;
         };
         let section = buffer.split_to(length).freeze();
-        let mut head = response::head(&parser, &section).ok()?;
+        let mut head = response::head(parser, &section).ok()?;
         if head.status.is_informational() && head.status.as_u16() != 101 {
             interim += 1;
             if interim > 32 {

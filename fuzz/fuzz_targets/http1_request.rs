@@ -32,7 +32,7 @@ fn read(stream: &[u8], piece: usize) -> (Vec<String>, Vec<u8>, bool) {
             }
         };
         let section = buffer.split_to(length).freeze();
-        let Ok(head) = request::head(&parser, &section) else {
+        let Ok(head) = request::head(parser, &section) else {
             return (heads, bodies, true);
         };
         heads.push(format!("{} {} {:?}", head.method, head.uri, head.headers));

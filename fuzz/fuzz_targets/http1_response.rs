@@ -27,7 +27,7 @@ fn read(stream: &[u8], piece: usize) -> Option<(String, Vec<u8>, bool)> {
         }
     };
     let section = buffer.split_to(length).freeze();
-    let mut head = response::head(&parser, &section).ok()?;
+    let mut head = response::head(parser, &section).ok()?;
     let mut decoder = response::framing(&http::Method::GET, &mut head).ok()?;
     let text = format!("{} {:?}", head.status, head.headers);
     let mut body = Vec::new();

@@ -236,7 +236,7 @@ impl Reader {
                 Ok(Step::Complete(length)) => {
                     let section: Bytes = self.buffer.split_to(length).freeze();
                     let parser = std::mem::take(&mut self.parser);
-                    let Ok(head) = request::head(&parser, &section) else {
+                    let Ok(head) = request::head(parser, &section) else {
                         return Next::Fault;
                     };
                     let Ok(decoder) = request::framing(head.version, &head.headers) else {

@@ -1,138 +1,400 @@
 //! A header or trailer section: its field lines in the order in which they came.
 //!
-//! A section has a dozen lines, and most names that are looked for are standard ones, which compare as numbers: going
-//! through the lines costs less than hashing, and adding a line no more than writing it down.
+//! The lines stand one behind the other in one piece of memory, in the form in which HTTP/1.1 sends them; beside it is
+//! where each of them begins and ends. So a section is read with one copy, one that nobody has changed is sent with
+//! another, and all of it goes at once. It has a dozen lines: to go through them costs less than hashing.
 
 use std::fmt;
+use std::ops::Range;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// Field lines. Names are in lower case; several lines may have one name.
-#[derive(Clone, Default, Eq, PartialEq)]
-pub struct Fields(Vec<Line>);
+#[derive(Clone, Default)]
+pub struct Fields {
+    /// `name: value` and CRLF, again and again. What was taken out stays until all of it goes.
+    text: Vec<u8>,
+    lines: Vec<Line>,
+}
 
-type Line = (HeaderName, HeaderValue);
+/// Where in the text a line stands.
+#[derive(Clone, Copy)]
+struct Line {
+    /// The first octet of the name.
+    name: u32,
+    /// The first octet of the value.
+    value: u32,
+    /// Behind the last octet of the value.
+    end: u32,
+}
+
+/// What stands between a name and its value.
+const COLON: &[u8] = b": ";
+/// What stands behind a value.
+const CRLF: &[u8] = b"\r\n";
+
+/// The name of a line, in lower case.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Name<'a>(&'a [u8]);
+
+/// The value of a line: what a [`HeaderValue`] may be.
+#[derive(Clone, Copy, Eq, PartialEq)]
+pub struct Value<'a>(&'a [u8]);
+
+/// Octets of a value that are no visible characters of ASCII.
+#[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]
+#[error("the value of the field is no text")]
+pub struct NotText;
 
 /// What a field is looked for by.
 pub trait Named {
-    /// Whether it is this one.
-    fn is(&self, name: &HeaderName) -> bool;
+    /// The name in lower case.
+    fn octets(&self) -> &[u8];
+}
+
+/// What a line may be named.
+pub trait FieldName: Named {}
+
+/// What a line may say.
+pub trait FieldValue {
+    /// The value.
+    fn octets(&self) -> &[u8];
 }
 
 impl Named for HeaderName {
-    fn is(&self, name: &HeaderName) -> bool {
-        self == name
+    fn octets(&self) -> &[u8] {
+        self.as_str().as_bytes()
     }
 }
 
-impl Named for &HeaderName {
-    fn is(&self, name: &HeaderName) -> bool {
-        *self == name
+impl Named for Name<'_> {
+    fn octets(&self) -> &[u8] {
+        self.0
     }
 }
 
 /// In lower case.
-impl Named for &str {
-    fn is(&self, name: &HeaderName) -> bool {
-        name.as_str() == *self
+impl Named for str {
+    fn octets(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl<T: Named + ?Sized> Named for &T {
+    fn octets(&self) -> &[u8] {
+        T::octets(self)
+    }
+}
+
+impl FieldName for HeaderName {}
+impl FieldName for Name<'_> {}
+impl<T: FieldName + ?Sized> FieldName for &T {}
+
+impl FieldValue for HeaderValue {
+    fn octets(&self) -> &[u8] {
+        self.as_bytes()
+    }
+}
+
+impl FieldValue for Value<'_> {
+    fn octets(&self) -> &[u8] {
+        self.0
+    }
+}
+
+impl<T: FieldValue + ?Sized> FieldValue for &T {
+    fn octets(&self) -> &[u8] {
+        T::octets(self)
     }
 }
 
 impl Fields {
     /// No lines.
     pub const fn new() -> Self {
-        Self(Vec::new())
+        Self {
+            text: Vec::new(),
+            lines: Vec::new(),
+        }
     }
 
-    /// No lines, and room for some.
-    pub fn with_capacity(lines: usize) -> Self {
-        Self(Vec::with_capacity(lines))
+    /// No lines, and room for some, with so many octets in all.
+    pub fn with_capacity(lines: usize, octets: usize) -> Self {
+        Self {
+            text: Vec::with_capacity(octets),
+            lines: Vec::with_capacity(lines),
+        }
     }
 
     /// Number of lines.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.lines.len()
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.lines.is_empty()
+    }
+
+    fn octets(&self, range: Range<u32>) -> &[u8] {
+        self.text
+            .get(range.start as usize..range.end as usize)
+            .unwrap_or_default()
+    }
+
+    fn name(&self, line: &Line) -> Name<'_> {
+        Name(self.octets(line.name..line.value.saturating_sub(COLON.len() as u32)))
+    }
+
+    fn value(&self, line: &Line) -> Value<'_> {
+        Value(self.octets(line.value..line.end))
     }
 
     /// The value of the first line of that name.
-    pub fn get(&self, name: impl Named) -> Option<&HeaderValue> {
-        self.get_all(name).next()
+    pub fn get(&self, name: impl Named) -> Option<Value<'_>> {
+        let place = self.place(name.octets())?;
+        self.lines.get(place).map(|line| self.value(line))
     }
 
     /// The values of all lines of that name.
-    pub fn get_all(&self, name: impl Named) -> impl Iterator<Item = &HeaderValue> {
-        self.0
+    pub fn get_all<N: Named>(&self, name: N) -> impl Iterator<Item = Value<'_>> + use<'_, N> {
+        self.lines
             .iter()
-            .filter_map(move |(other, value)| name.is(other).then_some(value))
+            .filter(move |line| self.name(line).0 == name.octets())
+            .map(|line| self.value(line))
+    }
+
+    fn place(&self, name: &[u8]) -> Option<usize> {
+        self.lines.iter().position(|line| self.name(line).0 == name)
     }
 
     /// Whether there is a line of that name.
     pub fn contains_key(&self, name: impl Named) -> bool {
-        self.get(name).is_some()
+        self.place(name.octets()).is_some()
     }
 
     /// The lines.
-    pub fn iter(&self) -> impl Iterator<Item = (&HeaderName, &HeaderValue)> {
-        self.0.iter().map(|(name, value)| (name, value))
+    pub fn iter(&self) -> Lines<'_> {
+        Lines {
+            fields: self,
+            left: self.lines.iter(),
+        }
     }
 
     /// The name of each line.
-    pub fn keys(&self) -> impl Iterator<Item = &HeaderName> {
-        self.0.iter().map(|(name, _)| name)
+    pub fn keys(&self) -> impl Iterator<Item = Name<'_>> {
+        self.iter().map(|(name, _)| name)
     }
 
     /// The value of each line.
-    pub fn values(&self) -> impl Iterator<Item = &HeaderValue> {
-        self.0.iter().map(|(_, value)| value)
+    pub fn values(&self) -> impl Iterator<Item = Value<'_>> {
+        self.iter().map(|(_, value)| value)
+    }
+
+    /// Writes a line behind all others.
+    fn write(&mut self, name: &[u8], value: &[u8]) -> Line {
+        // A section of 4 GiB is beyond all limits; of what would be behind that nothing is said.
+        let place = |text: &Vec<u8>| u32::try_from(text.len()).unwrap_or(u32::MAX);
+        self.text
+            .reserve(name.len() + COLON.len() + value.len() + CRLF.len());
+        let start = place(&self.text);
+        self.text.extend_from_slice(name);
+        self.text.extend_from_slice(COLON);
+        let middle = place(&self.text);
+        self.text.extend_from_slice(value);
+        let end = place(&self.text);
+        self.text.extend_from_slice(CRLF);
+        Line {
+            name: start,
+            value: middle,
+            end,
+        }
     }
 
     /// One more line.
-    pub fn append(&mut self, name: impl Into<HeaderName>, value: HeaderValue) {
-        self.0.push((name.into(), value));
+    pub fn append(&mut self, name: impl FieldName, value: impl FieldValue) {
+        let line = self.write(name.octets(), value.octets());
+        self.lines.push(line);
+    }
+
+    /// One more line as it came: the name is a token in upper or lower case, and the value has nothing in it that no value may
+    /// have.
+    pub(crate) fn take(&mut self, name: &[u8], value: &[u8]) {
+        let line = self.write(name, value);
+        if let Some(name) = self.text.get_mut(line.name as usize..line.value as usize) {
+            name.make_ascii_lowercase();
+        }
+        self.lines.push(line);
     }
 
     /// The one line of that name, instead of all there were.
-    pub fn insert(&mut self, name: impl Into<HeaderName>, value: HeaderValue) {
-        let name = name.into();
-        let Some(place) = self.0.iter().position(|(other, _)| *other == name) else {
-            self.0.push((name, value));
+    pub fn insert(&mut self, name: impl FieldName, value: impl FieldValue) {
+        let name = name.octets();
+        let line = self.write(name, value.octets());
+        let Some(place) = self.place(name) else {
+            self.lines.push(line);
             return;
         };
-        let mut at = 0;
-        self.0.retain(|(other, _)| {
-            let stays = at <= place || *other != name;
-            at += 1;
-            stays
-        });
-        if let Some((_, first)) = self.0.get_mut(place) {
-            *first = value;
+        self.take_out(name, place + 1);
+        if let Some(first) = self.lines.get_mut(place) {
+            *first = line;
         }
     }
 
     /// A line that is added where there is none of that name.
-    pub fn or_insert(&mut self, name: impl Into<HeaderName>, value: impl FnOnce() -> HeaderValue) {
-        let name = name.into();
+    pub fn or_insert<V: FieldValue>(&mut self, name: impl FieldName, value: impl FnOnce() -> V) {
         if !self.contains_key(&name) {
-            self.0.push((name, value()));
+            self.append(name, value());
         }
     }
 
-    /// Takes all lines of that name out. Gives the value of the first.
-    pub fn remove(&mut self, name: impl Named) -> Option<HeaderValue> {
-        let place = self.0.iter().position(|(other, _)| name.is(other))?;
-        let (_, first) = self.0.remove(place);
-        self.0.retain(|(other, _)| !name.is(other));
-        Some(first)
+    /// Takes all lines of that name out. Says whether there were any.
+    pub fn remove(&mut self, name: impl Named) -> bool {
+        let before = self.lines.len();
+        self.take_out(name.octets(), 0);
+        self.lines.len() < before
+    }
+
+    /// Takes out what has that name from a line on.
+    fn take_out(&mut self, name: &[u8], from: usize) {
+        let mut at = 0;
+        self.retain(|other, _| {
+            at += 1;
+            at <= from || other.0 != name
+        });
     }
 
     /// Keeps the lines that `stays` says.
-    pub fn retain(&mut self, mut stays: impl FnMut(&HeaderName, &HeaderValue) -> bool) {
-        self.0.retain(|(name, value)| stays(name, value));
+    pub fn retain(&mut self, mut stays: impl FnMut(Name<'_>, Value<'_>) -> bool) {
+        let mut lines = std::mem::take(&mut self.lines);
+        lines.retain(|line| stays(self.name(line), self.value(line)));
+        self.lines = lines;
+    }
+
+    /// Adds lines, also where there are some of their names.
+    pub fn extend(&mut self, lines: &Self) {
+        for (name, value) in lines {
+            self.append(name, value);
+        }
+    }
+
+    /// Writes the lines that `goes` says as HTTP/1.1 has them.
+    pub(crate) fn encode(&self, out: &mut Vec<u8>, mut goes: impl FnMut(Name<'_>) -> bool) {
+        let mut run = 0..0;
+        for line in &self.lines {
+            if !goes(self.name(line)) {
+                continue;
+            }
+            // What stands together goes together.
+            if line.name != run.end {
+                out.extend_from_slice(self.octets(run));
+                run = line.name..line.name;
+            }
+            run.end = line.end.saturating_add(CRLF.len() as u32);
+        }
+        out.extend_from_slice(self.octets(run));
+    }
+}
+
+impl<'a> Name<'a> {
+    /// The name.
+    pub fn as_str(self) -> &'a str {
+        // A token is ASCII.
+        std::str::from_utf8(self.0).unwrap_or_default()
+    }
+
+    /// The name.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+}
+
+impl<'a> Value<'a> {
+    /// The value.
+    pub fn as_bytes(self) -> &'a [u8] {
+        self.0
+    }
+
+    /// The value as text.
+    ///
+    /// # Errors
+    /// [`NotText`].
+    pub fn to_str(self) -> Result<&'a str, NotText> {
+        let is_visible = |octet: &u8| matches!(octet, b'\t' | b' '..=b'~');
+        if !self.0.iter().all(is_visible) {
+            return Err(NotText);
+        }
+        std::str::from_utf8(self.0).map_err(|_| NotText)
+    }
+
+    /// Octets.
+    pub fn len(self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether nothing is said.
+    pub fn is_empty(self) -> bool {
+        self.0.is_empty()
+    }
+}
+
+impl PartialEq<HeaderName> for Name<'_> {
+    fn eq(&self, other: &HeaderName) -> bool {
+        self.0 == Named::octets(other)
+    }
+}
+
+impl PartialEq<str> for Name<'_> {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl PartialEq<str> for Value<'_> {
+    fn eq(&self, other: &str) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl PartialEq<&str> for Value<'_> {
+    fn eq(&self, other: &&str) -> bool {
+        self == *other
+    }
+}
+
+impl PartialEq<HeaderValue> for Value<'_> {
+    fn eq(&self, other: &HeaderValue) -> bool {
+        self.0 == other.as_bytes()
+    }
+}
+
+impl<'a> From<&'a HeaderValue> for Value<'a> {
+    fn from(value: &'a HeaderValue) -> Self {
+        Self(value.as_bytes())
+    }
+}
+
+/// To be kept beyond the section.
+impl From<Value<'_>> for HeaderValue {
+    fn from(value: Value<'_>) -> Self {
+        Self::from_bytes(value.0).unwrap_or(Self::from_static(""))
+    }
+}
+
+impl fmt::Debug for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.as_str().fmt(f)
+    }
+}
+
+impl fmt::Display for Name<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+impl fmt::Debug for Value<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "\"{}\"", self.0.escape_ascii())
     }
 }
 
@@ -142,50 +404,53 @@ impl fmt::Debug for Fields {
     }
 }
 
+impl PartialEq for Fields {
+    fn eq(&self, other: &Self) -> bool {
+        self.iter().eq(other.iter())
+    }
+}
+
+impl Eq for Fields {}
+
+/// The lines of a section, one after the other.
+#[derive(Clone)]
+pub struct Lines<'a> {
+    fields: &'a Fields,
+    left: std::slice::Iter<'a, Line>,
+}
+
+impl<'a> Iterator for Lines<'a> {
+    type Item = (Name<'a>, Value<'a>);
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let line = self.left.next()?;
+        Some((self.fields.name(line), self.fields.value(line)))
+    }
+}
+
 impl<'a> IntoIterator for &'a Fields {
-    type Item = &'a Line;
-    type IntoIter = std::slice::Iter<'a, Line>;
+    type Item = (Name<'a>, Value<'a>);
+    type IntoIter = Lines<'a>;
 
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.iter()
+    fn into_iter(self) -> Lines<'a> {
+        self.iter()
     }
 }
 
-impl IntoIterator for Fields {
-    type Item = Line;
-    type IntoIter = std::vec::IntoIter<Line>;
-
-    fn into_iter(self) -> Self::IntoIter {
-        self.0.into_iter()
-    }
-}
-
-/// Adds lines, also where there are some of their names.
-impl Extend<Line> for Fields {
-    fn extend<T: IntoIterator<Item = Line>>(&mut self, lines: T) {
-        self.0.extend(lines);
-    }
-}
-
-impl FromIterator<Line> for Fields {
-    fn from_iter<T: IntoIterator<Item = Line>>(lines: T) -> Self {
-        Self(lines.into_iter().collect())
+impl<N: FieldName, V: FieldValue> FromIterator<(N, V)> for Fields {
+    fn from_iter<T: IntoIterator<Item = (N, V)>>(lines: T) -> Self {
+        let mut fields = Self::new();
+        for (name, value) in lines {
+            fields.append(name, value);
+        }
+        fields
     }
 }
 
 /// What a library has read.
 impl From<HeaderMap> for Fields {
     fn from(map: HeaderMap) -> Self {
-        let mut fields = Self::with_capacity(map.len());
-        let mut last = None;
-        for (name, value) in map {
-            // Further values of a name come without it.
-            last = name.or(last);
-            if let Some(name) = &last {
-                fields.append(name, value);
-            }
-        }
-        fields
+        map.iter().collect()
     }
 }
 
@@ -194,7 +459,9 @@ impl From<&Fields> for HeaderMap {
     fn from(fields: &Fields) -> Self {
         let mut map = Self::with_capacity(fields.len());
         for (name, value) in fields {
-            let _ = map.try_append(name, value.clone());
+            if let Ok(name) = HeaderName::from_bytes(name.as_bytes()) {
+                let _ = map.try_append(name, HeaderValue::from(value));
+            }
         }
         map
     }
@@ -212,6 +479,8 @@ mod tests {
         Insert(usize, u8),
         Default(usize, u8),
         Remove(usize),
+        Retain(usize),
+        Take(usize, u8),
     }
 
     fn name(of: usize) -> HeaderName {
@@ -220,11 +489,13 @@ mod tests {
     }
 
     fn change() -> impl Strategy<Value = Change> {
-        (0..4usize, 0..4usize, 0..9u8).prop_map(|(kind, of, value)| match kind {
+        (0..6usize, 0..4usize, 0..9u8).prop_map(|(kind, of, value)| match kind {
             0 => Change::Append(of, value),
             1 => Change::Insert(of, value),
             2 => Change::Default(of, value),
-            _ => Change::Remove(of),
+            3 => Change::Remove(of),
+            4 => Change::Retain(of),
+            _ => Change::Take(of, value),
         })
     }
 
@@ -236,27 +507,48 @@ mod tests {
             for change in changes {
                 match change {
                     Change::Append(of, value) => {
-                        fields.append(name(of), u16::from(value).into());
+                        fields.append(name(of), HeaderValue::from(u16::from(value)));
                         map.append(name(of), HeaderValue::from(u16::from(value)));
                     }
                     Change::Insert(of, value) => {
-                        fields.insert(name(of), u16::from(value).into());
+                        fields.insert(name(of), HeaderValue::from(u16::from(value)));
                         map.insert(name(of), HeaderValue::from(u16::from(value)));
                     }
                     Change::Default(of, value) => {
-                        fields.or_insert(name(of), || u16::from(value).into());
+                        fields.or_insert(name(of), || HeaderValue::from(u16::from(value)));
                         map.entry(name(of)).or_insert_with(|| u16::from(value).into());
                     }
-                    Change::Remove(of) => prop_assert_eq!(fields.remove(name(of)), map.remove(name(of))),
+                    Change::Remove(of) => prop_assert_eq!(fields.remove(name(of)), map.remove(name(of)).is_some()),
+                    Change::Retain(of) => {
+                        fields.retain(|other, value| *other.as_bytes() != *name(of).as_str().as_bytes() || value != "3");
+                        let kept: Vec<_> = map.get_all(name(of)).iter().filter(|value| *value != "3").cloned().collect();
+                        map.remove(name(of));
+                        for value in kept {
+                            map.append(name(of), value);
+                        }
+                    }
+                    Change::Take(of, value) => {
+                        let text = value.to_string();
+                        fields.take(name(of).as_str().to_uppercase().as_bytes(), text.as_bytes());
+                        map.append(name(of), HeaderValue::from_str(&text).unwrap());
+                    }
                 }
                 for of in 0..4 {
-                    let ours: Vec<_> = fields.get_all(name(of)).collect();
-                    let theirs: Vec<_> = map.get_all(name(of)).iter().collect();
+                    let ours: Vec<_> = fields.get_all(name(of)).map(HeaderValue::from).collect();
+                    let theirs: Vec<_> = map.get_all(name(of)).iter().cloned().collect();
                     prop_assert_eq!(&ours, &theirs);
-                    prop_assert_eq!(fields.get(name(of).as_str()), theirs.first().copied());
+                    prop_assert_eq!(fields.get(name(of).as_str()).map(HeaderValue::from), theirs.first().cloned());
                     prop_assert_eq!(fields.contains_key(name(of)), !theirs.is_empty());
                 }
                 prop_assert_eq!(fields.len(), map.len());
+                let line = |(name, value): (Name<'_>, Value<'_>)| format!("{name}: {}\r\n", value.to_str().unwrap());
+                let lines: String = fields.iter().map(line).collect();
+                let but_te: String = fields.iter().filter(|(name, _)| *name != *"te").map(line).collect();
+                for (want, out) in [(lines, true), (but_te, false)] {
+                    let mut encoded = Vec::new();
+                    fields.encode(&mut encoded, |name| out || name != *"te");
+                    prop_assert_eq!(String::from_utf8(encoded).unwrap(), want);
+                }
             }
             prop_assert_eq!(&HeaderMap::from(&fields), &map);
             prop_assert_eq!(HeaderMap::from(&Fields::from(map.clone())), map);

@@ -18,7 +18,7 @@ pub(crate) use self::limits::Rates;
 use self::networks::Networks;
 pub(crate) use self::slots::{Slots, Ticket};
 use crate::client_auth;
-use crate::fields::Fields;
+use crate::fields::{Fields, Name};
 use crate::metrics::{Cell, Counters};
 
 /// The door of one route.
@@ -156,13 +156,15 @@ impl Compiled {
     }
 
     /// Whether a field of this name says who the client is, once it was let in.
-    pub(crate) fn decides(&self, name: &HeaderName) -> bool {
-        self.basic.as_ref().and_then(basic::Compiled::owned) == Some(name)
-            || self
-                .jwt
-                .as_ref()
-                .is_some_and(|jwt| jwt.owned().any(|owned| owned == name))
-            || self.auth.as_ref().is_some_and(|auth| auth.copy.contains(name))
+    pub(crate) fn decides(&self, name: Name<'_>) -> bool {
+        let basic = self.basic.as_ref().and_then(basic::Compiled::owned);
+        let jwt = self.jwt.iter().flat_map(|jwt| jwt.owned());
+        let auth = self.auth.iter().flat_map(|auth| &auth.copy);
+        basic
+            .into_iter()
+            .chain(jwt)
+            .chain(auth)
+            .any(|owned| name == *owned)
     }
 
     /// Whether an address may come in at all.

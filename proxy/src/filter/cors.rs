@@ -9,7 +9,7 @@ use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sekisho_config::model::{Cors, Origin};
 
 use super::{Answer, Seen};
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 
 #[derive(Debug)]
 pub(super) struct Compiled {
@@ -57,7 +57,7 @@ impl Compiled {
     }
 
     /// What the origin of a request may be told; `None` when it may not be told anything.
-    fn allowed(&self, origin: &HeaderValue) -> Option<HeaderValue> {
+    fn allowed(&self, origin: Value<'_>) -> Option<HeaderValue> {
         if self.any {
             return Some(HeaderValue::from_static("*"));
         }
@@ -65,7 +65,7 @@ impl Compiled {
         self.origins
             .iter()
             .any(|pattern| pattern.takes(&text))
-            .then(|| origin.clone())
+            .then(|| origin.into())
     }
 
     /// The answer to a preflight; `None` when the request is none.
@@ -79,7 +79,9 @@ impl Compiled {
         // An origin that is not let in is told nothing, which browsers read as no.
         if self.allowed(origin).is_some() {
             let mut put = |name: HeaderName, value: Option<HeaderValue>| {
-                answer.headers.extend(value.map(|value| (name, value)));
+                if let Some(value) = value {
+                    answer.headers.append(name, value);
+                }
             };
             put(ACCESS_CONTROL_ALLOW_METHODS, self.methods.clone());
             put(
@@ -87,7 +89,10 @@ impl Compiled {
                 match &self.headers {
                     Headers::Simple => None,
                     Headers::Listed(list) => Some(list.clone()),
-                    Headers::Asked => seen.headers.get(ACCESS_CONTROL_REQUEST_HEADERS).cloned(),
+                    Headers::Asked => seen
+                        .headers
+                        .get(ACCESS_CONTROL_REQUEST_HEADERS)
+                        .map(HeaderValue::from),
                 },
             );
             put(ACCESS_CONTROL_MAX_AGE, self.max_age.clone());
@@ -102,7 +107,7 @@ impl Compiled {
     }
 
     /// Says in an answer who may read it; what the Service says of it does not count.
-    pub(super) fn response(&self, headers: &mut Fields, origin: Option<&HeaderValue>) {
+    pub(super) fn response(&self, headers: &mut Fields, origin: Option<Value<'_>>) {
         for name in [
             ACCESS_CONTROL_ALLOW_ORIGIN,
             ACCESS_CONTROL_ALLOW_CREDENTIALS,
@@ -121,7 +126,7 @@ impl Compiled {
             headers.insert(ACCESS_CONTROL_ALLOW_CREDENTIALS, HeaderValue::from_static("true"));
         }
         if let Some(expose) = &self.expose {
-            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, expose.clone());
+            headers.insert(ACCESS_CONTROL_EXPOSE_HEADERS, expose);
         }
     }
 }

@@ -3,7 +3,7 @@
 use http::{HeaderName, HeaderValue};
 use sekisho_config::model::HeaderChanges;
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Name};
 
 #[derive(Debug, Default)]
 pub(super) struct Edits {
@@ -35,9 +35,9 @@ impl Edits {
     }
 
     /// Whether a field of this name is the route's to say.
-    pub(super) fn decides(&self, name: &HeaderName) -> bool {
-        let named = |list: &[(HeaderName, HeaderValue)]| list.iter().any(|(of, _)| of == name);
-        self.remove.contains(name) || named(&self.set) || named(&self.add)
+    pub(super) fn decides(&self, name: Name<'_>) -> bool {
+        let named = |list: &[(HeaderName, HeaderValue)]| list.iter().any(|(of, _)| name == *of);
+        self.remove.iter().any(|other| name == *other) || named(&self.set) || named(&self.add)
     }
 
     pub(super) fn apply(&self, headers: &mut Fields) {
@@ -45,10 +45,10 @@ impl Edits {
             headers.remove(name);
         }
         for (name, value) in &self.set {
-            headers.insert(name, value.clone());
+            headers.insert(name, value);
         }
         for (name, value) in &self.add {
-            headers.append(name, value.clone());
+            headers.append(name, value);
         }
     }
 }

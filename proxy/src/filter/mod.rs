@@ -14,13 +14,13 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use sekisho_config::model::{ErrorPages, Filters, Route};
 
 use self::edit::Edits;
 use self::rewrite::Base;
 use crate::door;
-use crate::fields::Fields;
+use crate::fields::{Fields, Name, Value};
 
 /// The filters of one route.
 #[derive(Debug)]
@@ -54,7 +54,7 @@ pub(crate) struct Seen<'a> {
 #[derive(Clone, Debug, PartialEq)]
 pub(crate) struct Answer {
     pub(crate) status: StatusCode,
-    pub(crate) headers: Vec<(HeaderName, HeaderValue)>,
+    pub(crate) headers: Fields,
     pub(crate) text: Bytes,
 }
 
@@ -62,20 +62,17 @@ impl Answer {
     pub(crate) fn new(status: StatusCode) -> Self {
         Self {
             status,
-            headers: Vec::new(),
+            headers: Fields::new(),
             text: Bytes::new(),
         }
     }
 
     fn text(status: StatusCode, text: &str) -> Self {
-        Self {
-            status,
-            headers: vec![(
-                CONTENT_TYPE,
-                HeaderValue::from_static("text/plain; charset=utf-8"),
-            )],
-            text: Bytes::copy_from_slice(text.as_bytes()),
-        }
+        let mut answer = Self::new(status);
+        let media_type = HeaderValue::from_static("text/plain; charset=utf-8");
+        answer.headers.append(CONTENT_TYPE, media_type);
+        answer.text = Bytes::copy_from_slice(text.as_bytes());
+        answer
     }
 }
 
@@ -167,7 +164,7 @@ impl Compiled {
         if let Some(after) = fixed.retry_after {
             answer
                 .headers
-                .push((RETRY_AFTER, HeaderValue::from(after.as_secs())));
+                .append(RETRY_AFTER, HeaderValue::from(after.as_secs()));
         }
         Some(answer)
     }
@@ -198,7 +195,7 @@ impl Compiled {
     /// Changes the header section of a request on its way to a Service.
     pub(crate) fn request(&self, headers: &mut Fields) {
         if let Some(host) = &self.host {
-            headers.insert(http::header::HOST, host.clone());
+            headers.insert(http::header::HOST, host);
         }
         self.request.apply(headers);
     }
@@ -206,14 +203,14 @@ impl Compiled {
     /// Takes out of a request's trailers what the route itself says in its header section: a server that joins the two
     /// would believe the client.
     pub(crate) fn request_trailers(&self, trailers: &mut Fields) {
-        let owned = |name: &HeaderName| {
+        let owned = |name: Name<'_>| {
             self.request.decides(name) || self.door.as_ref().is_some_and(|door| door.decides(name))
         };
         trailers.retain(|name, _| !owned(name));
     }
 
     /// Changes the header section of an answer, whoever wrote it. `origin` is that of the request.
-    pub(crate) fn response(&self, headers: &mut Fields, origin: Option<&HeaderValue>) {
+    pub(crate) fn response(&self, headers: &mut Fields, origin: Option<Value<'_>>) {
         if let Some(cors) = &self.cors {
             cors.response(headers, origin);
         }
@@ -228,6 +225,6 @@ impl Compiled {
 
 fn redirect(status: StatusCode, location: HeaderValue) -> Answer {
     let mut answer = Answer::new(status);
-    answer.headers.push((LOCATION, location));
+    answer.headers.append(LOCATION, location);
     answer
 }

@@ -1,6 +1,6 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), read strictly: hexadecimal digits, an extension or none, CRLF.
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, BytesMut};
 use http::header::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     COOKIE, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TE, TRAILER,
@@ -128,8 +128,8 @@ impl Chunks {
                 let Step::Complete(length) = step else {
                     return Ok(Some(Decoded::More));
                 };
-                let section: Bytes = buffer.split_to(length).freeze();
-                let mut map = parser.section(&section, 0).map_err(|_| BadBody::Trailers)?;
+                buffer.advance(length);
+                let mut map = std::mem::take(parser).into_fields();
                 self.state = State::Done;
                 strip_forbidden(&mut map);
                 Ok(Some(if map.is_empty() {
@@ -206,28 +206,30 @@ pub(crate) fn strip_forbidden(trailers: &mut Fields) {
         TRANSFER_ENCODING,
         UPGRADE,
     ];
-    let suspect = |name: &HeaderName| {
-        let name = name.as_str();
-        name.contains('_')
-            || name.starts_with("proxy-")
-            || matches!(name, "proxy" | "x-request-id" | "keep-alive")
+    let suspect = |name: &[u8]| {
+        name.contains(&b'_')
+            || name.starts_with(b"proxy-")
+            || matches!(name, b"proxy" | b"x-request-id" | b"keep-alive")
             || is_claim(name)
     };
-    trailers.retain(|name, _| !FORBIDDEN.contains(name) && !suspect(name));
+    trailers.retain(|name, _| !FORBIDDEN.iter().any(|other| name == *other) && !suspect(name.as_bytes()));
 }
 
 /// Whether only a proxy has a reason to send a field. From `X-Original-URL` and `X-Rewrite-URL` some servers take the
 /// path, past whatever was decided on that of the request.
-pub(crate) fn is_claim(name: &str) -> bool {
-    name.starts_with("x-forwarded-")
-        || name.starts_with("x-original-")
-        || name == "x-rewrite-url"
-        || name == "x-real-ip"
-        || name == "forwarded"
+pub(crate) fn is_claim(name: &[u8]) -> bool {
+    match name.first() {
+        Some(b'x') => {
+            name.starts_with(b"x-forwarded-")
+                || name.starts_with(b"x-original-")
+                || matches!(name, b"x-rewrite-url" | b"x-real-ip")
+        }
+        Some(b'f') => name == b"forwarded",
         // What is said of the certificate of a client (RFC 9440, ingress-nginx).
-        || name == "client-cert"
-        || name == "client-cert-chain"
-        || name.starts_with("ssl-client-")
+        Some(b'c') => matches!(name, b"client-cert" | b"client-cert-chain"),
+        Some(b's') => name.starts_with(b"ssl-client-"),
+        _ => false,
+    }
 }
 
 #[cfg(test)]

@@ -33,9 +33,7 @@ pub(crate) fn status_line(out: &mut Vec<u8>, version: Version, status: StatusCod
 
 /// All fields of a map.
 pub(crate) fn fields(out: &mut Vec<u8>, headers: &Fields) {
-    for (name, value) in headers {
-        field(out, name.as_str(), value.as_bytes());
-    }
+    headers.encode(out, |_| true);
 }
 
 /// One field line.

@@ -3,21 +3,16 @@
 //! Lines end with CRLF and nothing else. A bare CR or LF, a folded line, white space around a field name, a control
 //! character in a value are faults (RFC 9112 sections 2.2, 5.1, 5.2): some recipients repair them, each in its own way.
 
-use std::cell::Cell;
-
-use bytes::Bytes;
-use http::{HeaderName, HeaderValue};
 use memchr::memchr;
 
 use crate::fields::Fields;
 
-thread_local! {
-    /// The list of the parser that was there before: one follows the other.
-    static SPARE: Cell<Vec<Field>> = const { Cell::new(Vec::new()) };
-}
-
-/// Fields that a list is kept with.
-const MOST_SPARE: usize = 64;
+/// Lines of a section, and octets beyond those that have come, for which there is room at once: what is added on the way needs
+/// some of it.
+const LINES: usize = 20;
+const ADDED: usize = 512;
+/// Octets that have come for which there is room at once.
+const AT_ONCE: usize = 1024;
 
 /// How large a header section may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,23 +57,6 @@ impl Span {
     pub fn of(self, buffer: &[u8]) -> &[u8] {
         buffer.get(self.start..self.end).unwrap_or_default()
     }
-
-    fn share(self, buffer: &Bytes) -> Bytes {
-        if self.start <= self.end && self.end <= buffer.len() {
-            buffer.slice(self.start..self.end)
-        } else {
-            Bytes::new()
-        }
-    }
-}
-
-/// A field line: where its name and its value stand.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub struct Field {
-    /// The name.
-    pub name: Span,
-    /// The value, without the white space around it.
-    pub value: Span,
 }
 
 /// How far a header section was read.
@@ -102,15 +80,16 @@ pub struct Parser {
     seen: usize,
     empty_lines: u8,
     start: Option<Span>,
-    fields: Vec<Field>,
+    fields: Fields,
 }
 
 impl Parser {
     /// For a section without a start line: trailers.
     pub fn trailers() -> Self {
-        let mut parser = Self::default();
-        parser.start = Some(Span::default());
-        parser
+        Self {
+            start: Some(Span::default()),
+            ..Self::default()
+        }
     }
 
     /// The start line, once it is there.
@@ -119,8 +98,8 @@ impl Parser {
     }
 
     /// The field lines.
-    pub fn fields(&self) -> &[Field] {
-        &self.fields
+    pub fn into_fields(self) -> Fields {
+        self.fields
     }
 
     /// Goes on with `buffer`, which begins with what was there before. `check` looks at the start line as soon as it
@@ -166,15 +145,14 @@ impl Parser {
             } else if line.is_empty() {
                 return Ok(Step::Complete(self.line));
             } else {
-                let field = field(line, begin)?;
+                let (name, value) = field(line)?;
                 if self.fields.len() >= limits.fields {
                     return Err(Fault::TooLarge);
                 }
-                if self.fields.capacity() == 0 {
-                    self.fields = SPARE.take();
-                    self.fields.reserve(16);
+                if self.fields.is_empty() {
+                    self.fields = Fields::with_capacity(LINES, buffer.len().min(AT_ONCE) + ADDED);
                 }
-                self.fields.push(field);
+                self.fields.take(name, value);
             }
         }
     }
@@ -206,63 +184,28 @@ impl Parser {
             Fault::TooLarge
         }
     }
-
-    /// The lines, which share `buffer`, with room for some more.
-    ///
-    /// # Errors
-    /// [`Fault`] when there is one that is none.
-    pub fn section(&self, buffer: &Bytes, room: usize) -> Result<Fields, Fault> {
-        let mut fields = Fields::with_capacity(self.fields.len().saturating_add(room));
-        for field in &self.fields {
-            let name = HeaderName::from_bytes(field.name.of(buffer)).map_err(|_| Fault::Malformed)?;
-            let value =
-                HeaderValue::from_maybe_shared(field.value.share(buffer)).map_err(|_| Fault::Malformed)?;
-            fields.append(name, value);
-        }
-        Ok(fields)
-    }
 }
 
-impl Drop for Parser {
-    fn drop(&mut self) {
-        if (1..=MOST_SPARE).contains(&self.fields.capacity()) {
-            self.fields.clear();
-            SPARE.set(std::mem::take(&mut self.fields));
-        }
-    }
-}
-
-/// One field line without its CRLF, which begins at `begin` in the buffer.
-fn field(line: &[u8], begin: usize) -> Result<Field, Fault> {
+/// One field line without its CRLF: the name, and the value without the white space around it.
+fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     // A folded line begins with white space, which is in no token.
     let colon = line
         .iter()
         .position(|octet| !is_token(*octet))
         .filter(|colon| *colon > 0 && line.get(*colon) == Some(&b':'))
         .ok_or(Fault::Malformed)?;
-    let value = line.get(colon + 1..).unwrap_or_default();
+    let (name, value) = line.split_at(colon);
+    let mut value = value.get(1..).unwrap_or_default();
     if !is_clean(value) {
         return Err(Fault::Malformed);
     }
-    let space = |octet: &u8| matches!(octet, b' ' | b'\t');
-    let before = value.iter().take_while(|octet| space(octet)).count();
-    let after = value
-        .iter()
-        .skip(before)
-        .rev()
-        .take_while(|octet| space(octet))
-        .count();
-    let start = begin + colon + 1 + before;
-    Ok(Field {
-        name: Span {
-            start: begin,
-            end: begin + colon,
-        },
-        value: Span {
-            start,
-            end: begin + line.len() - after,
-        },
-    })
+    while let [b' ' | b'\t', rest @ ..] = value {
+        value = rest;
+    }
+    while let [rest @ .., b' ' | b'\t'] = value {
+        value = rest;
+    }
+    Ok((name, value))
 }
 
 /// Characters of a token (RFC 9110 section 5.6.2), looked up: every octet of every name is asked about.
@@ -326,11 +269,11 @@ mod tests {
     fn read(input: &[u8]) -> Result<(Step, Vec<(String, String)>), Fault> {
         let mut parser = Parser::default();
         let step = parser.advance(input, &LIMITS, begins)?;
-        let text = |span: Span| String::from_utf8_lossy(span.of(input)).into_owned();
-        let fields = parser
-            .fields()
+        let fields = parser.into_fields();
+        let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
+        let fields = fields
             .iter()
-            .map(|field| (text(field.name), text(field.value)))
+            .map(|(name, value)| (text(name.as_bytes()), text(value.as_bytes())))
             .collect();
         Ok((step, fields))
     }
@@ -349,7 +292,7 @@ mod tests {
             ),
             (
                 "x\r\nA:\t b c \t\r\nd:\r\n\r\nrest",
-                Ok((Step::Complete(20), fields(&[("A", "b c"), ("d", "")]))),
+                Ok((Step::Complete(20), fields(&[("a", "b c"), ("d", "")]))),
             ),
             ("\r\n\r\nx\r\n\r\n", Ok((Step::Complete(9), vec![]))),
             (

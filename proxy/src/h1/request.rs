@@ -80,14 +80,14 @@ pub fn advance(parser: &mut Parser, buffer: &[u8], limits: &Limits) -> Result<St
 ///
 /// # Errors
 /// [`Fault::Malformed`] when the target is no URI.
-pub fn head(parser: &Parser, section: &Bytes) -> Result<Parts, Fault> {
+pub fn head(parser: Parser, section: &[u8]) -> Result<Parts, Fault> {
     let start = parser.start(section);
     let Line {
         method,
         target,
         version,
     } = line(start, usize::MAX)?;
-    let mut uri = Uri::from_maybe_shared(section.slice_ref(target)).map_err(|_| Fault::Malformed)?;
+    let mut uri = Uri::from_maybe_shared(Bytes::copy_from_slice(target)).map_err(|_| Fault::Malformed)?;
     if method == b"OPTIONS" && names_a_server(target) {
         // What the last proxy makes of it (RFC 9112 section 3.2.4).
         let mut parts = uri.into_parts();
@@ -98,8 +98,7 @@ pub fn head(parser: &Parser, section: &Bytes) -> Result<Parts, Fault> {
         method: Method::from_bytes(method).map_err(|_| Fault::Malformed)?,
         uri,
         version,
-        // Room for what is added on the way to an endpoint.
-        headers: parser.section(section, 8)?,
+        headers: parser.into_fields(),
         extensions: Extensions::new(),
     })
 }
@@ -175,10 +174,7 @@ mod tests {
         let mut parser = Parser::default();
         match advance(&mut parser, input, &LIMITS)? {
             Step::Partial => Ok(None),
-            Step::Complete(length) => {
-                let section = Bytes::copy_from_slice(&input[..length]);
-                head(&parser, &section).map(|head| Some((head, length)))
-            }
+            Step::Complete(length) => head(parser, &input[..length]).map(|head| Some((head, length))),
         }
     }
 

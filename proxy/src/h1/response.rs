@@ -1,6 +1,5 @@
 //! Responses of endpoints: the status line, where the body ends.
 
-use bytes::Bytes;
 use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 
@@ -43,13 +42,12 @@ pub fn advance(parser: &mut Parser, buffer: &[u8], limits: &Limits) -> Result<St
 ///
 /// # Errors
 /// [`Fault`] when it must be refused.
-pub fn head(parser: &Parser, section: &Bytes) -> Result<Parts, Fault> {
+pub fn head(parser: Parser, section: &[u8]) -> Result<Parts, Fault> {
     let (version, status) = line(parser.start(section))?;
     Ok(Parts {
         status,
         version,
-        // Room for what is added on the way to a client.
-        headers: parser.section(section, 4)?,
+        headers: parser.into_fields(),
     })
 }
 
@@ -117,7 +115,7 @@ mod tests {
         let mut parser = Parser::default();
         match advance(&mut parser, input, &LIMITS)? {
             Step::Partial => Ok(None),
-            Step::Complete(length) => head(&parser, &Bytes::copy_from_slice(&input[..length])).map(Some),
+            Step::Complete(length) => head(parser, &input[..length]).map(Some),
         }
     }
 

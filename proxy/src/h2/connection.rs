@@ -477,10 +477,10 @@ impl Connection {
                 None => encoder.trailers(out),
             }
             for (name, value) in fields {
-                encoder.field(out, name, value);
+                encoder.field(out, name.as_bytes(), value.as_bytes());
             }
             if let Some(date) = date {
-                encoder.field(out, &http::header::DATE, date);
+                encoder.field(out, b"date", date.as_bytes());
             }
         });
     }

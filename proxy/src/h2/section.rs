@@ -9,8 +9,9 @@ use super::hpack::Field;
 use crate::fields::Fields;
 use crate::message::request::Parts;
 
-/// Fields that are put to a request on its way to an endpoint; room for them is made at once.
-const ADDED: usize = 10;
+/// Lines of a request, and their octets, with what is added on its way to an endpoint, for which there is room at once.
+const LINES: usize = 20;
+const OCTETS: usize = 1024;
 
 /// A section that is being read.
 #[derive(Debug, Default)]
@@ -55,7 +56,7 @@ impl Section {
     /// For a request: room for what is added on its way.
     pub(crate) fn request() -> Self {
         Self {
-            fields: Fields::with_capacity(ADDED),
+            fields: Fields::with_capacity(LINES, OCTETS),
             ..Self::default()
         }
     }

@@ -5,7 +5,7 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use bytes::{Bytes, BytesMut};
+use bytes::{Buf, Bytes, BytesMut};
 use http::header::CONTENT_LENGTH;
 use http::{StatusCode, Version};
 
@@ -144,9 +144,9 @@ impl Call {
                 match response::advance(&mut self.parser, &self.input, &LIMITS)? {
                     Step::Partial => {}
                     Step::Complete(length) => {
-                        let section = self.input.split_to(length).freeze();
-                        let mut head = response::head(&self.parser, &section)?;
-                        self.parser = Parser::default();
+                        let parser = std::mem::take(&mut self.parser);
+                        let mut head = response::head(parser, self.input.get(..length).unwrap_or_default())?;
+                        self.input.advance(length);
                         let informational =
                             head.status.is_informational() && head.status != StatusCode::SWITCHING_PROTOCOLS;
                         if !informational {

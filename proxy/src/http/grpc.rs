@@ -22,7 +22,7 @@ pub(super) fn content_type(version: Version, fields: &Fields) -> Option<HeaderVa
     let value = fields.get(CONTENT_TYPE)?;
     let rest = value.as_bytes().strip_prefix(PREFIX)?;
     let is_grpc = rest.is_empty() || rest.starts_with(b"+") || rest.starts_with(b";");
-    (version >= Version::HTTP_2 && is_grpc).then(|| value.clone())
+    (version >= Version::HTTP_2 && is_grpc).then(|| value.into())
 }
 
 /// How long the client waits for the whole call: at most eight digits and a unit.

@@ -12,7 +12,7 @@ use http::{HeaderValue, Version};
 use sekisho_config::model::Prefix;
 use smallvec::SmallVec;
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Name, Value};
 use crate::h1::chunked::is_claim;
 
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
@@ -23,7 +23,7 @@ const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
 const MAX_FORWARDS: HeaderName = HeaderName::from_static("max-forwards");
 pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-pub(crate) fn tokens(value: &HeaderValue) -> impl Iterator<Item = &[u8]> {
+pub(crate) fn tokens(value: Value<'_>) -> impl Iterator<Item = &[u8]> {
     value
         .as_bytes()
         .split(|octet| *octet == b',')
@@ -39,16 +39,16 @@ pub(crate) fn connection_says(headers: &Fields, option: &[u8]) -> bool {
         .any(|token| token.eq_ignore_ascii_case(option))
 }
 
-fn is_hop_by_hop(name: &str) -> bool {
+fn is_hop_by_hop(name: &[u8]) -> bool {
     matches!(
         name,
-        "connection"
-            | "keep-alive"
-            | "proxy-connection"
-            | "transfer-encoding"
-            | "upgrade"
-            | "proxy-authenticate"
-            | "proxy-authorization"
+        b"connection"
+            | b"keep-alive"
+            | b"proxy-connection"
+            | b"transfer-encoding"
+            | b"upgrade"
+            | b"proxy-authenticate"
+            | b"proxy-authorization"
     )
 }
 
@@ -60,7 +60,7 @@ pub(crate) fn strip_hop_by_hop(headers: &mut Fields) {
 
 /// Takes out the fields that `is_out`, and those that Connection names. One look at each name costs less than a search for
 /// each of those that might be there.
-fn condemn(headers: &mut Fields, is_out: impl Fn(&str) -> bool) {
+fn condemn(headers: &mut Fields, is_out: impl Fn(&[u8]) -> bool) {
     let spared = |token: &&[u8]| {
         [
             &b"keep-alive"[..],
@@ -83,16 +83,16 @@ fn condemn(headers: &mut Fields, is_out: impl Fn(&str) -> bool) {
     if many {
         named.sort_unstable_by(|a, b| a.as_str().cmp(b.as_str()));
     }
-    let is_named = |name: &HeaderName| {
+    let is_named = |name: Name<'_>| {
         if many {
             named
-                .binary_search_by(|other| other.as_str().cmp(name.as_str()))
+                .binary_search_by(|other| other.as_str().as_bytes().cmp(name.as_bytes()))
                 .is_ok()
         } else {
-            named.contains(name)
+            named.iter().any(|other| name == *other)
         }
     };
-    headers.retain(|name, _| !is_out(name.as_str()) && !is_named(name));
+    headers.retain(|name, _| !is_out(name.as_bytes()) && !is_named(name));
 }
 
 /// Names that Connection may have before they are sorted.
@@ -113,7 +113,7 @@ pub(crate) fn wanted_upgrade(version: Version, headers: &Fields) -> Option<Heade
             .iter()
             .any(|bad| name.eq_ignore_ascii_case(bad))
     };
-    (asked && !values.any(forbidden)).then(|| upgrade.clone())
+    (asked && !values.any(forbidden)).then(|| upgrade.into())
 }
 
 /// What a request's forwarding headers are made from.
@@ -142,7 +142,7 @@ pub(crate) fn prepare_request(headers: &mut Fields, version: Version, forwarding
         .any(|token| token.eq_ignore_ascii_case(b"trailers"));
     condemn(headers, |name| {
         is_hop_by_hop(name)
-            || matches!(name, "te" | "expect" | "http2-settings")
+            || matches!(name, b"te" | b"expect" | b"http2-settings")
             || is_suspect(name, forwarding.trusted)
     });
     if trailers {
@@ -152,7 +152,7 @@ pub(crate) fn prepare_request(headers: &mut Fields, version: Version, forwarding
         join_cookies(headers);
     }
     if let Some(host) = forwarding.host {
-        headers.insert(HOST, host.clone());
+        headers.insert(HOST, host);
     }
     let peer = forwarding.peer;
     extend_list(headers, X_FORWARDED_FOR, peer);
@@ -169,7 +169,7 @@ pub(crate) fn prepare_request(headers: &mut Fields, version: Version, forwarding
         if let Some(value) = value
             && !(forwarding.trusted && headers.contains_key(&name))
         {
-            headers.append(name, value.clone());
+            headers.append(name, value);
         }
     }
 }
@@ -195,13 +195,13 @@ pub(crate) fn is_last(headers: &mut Fields) -> bool {
 pub(crate) fn clean_trailers(trailers: &mut Fields) {
     strip_hop_by_hop(trailers);
     let late = [HOST, CONTENT_LENGTH, TE, EXPECT, COOKIE, AUTHORIZATION, TRAILER];
-    trailers.retain(|name, _| !late.contains(name));
+    trailers.retain(|name, _| !late.iter().any(|other| name == *other));
 }
 
 /// As [`clean_trailers`], of a request: what its header section must not have is not smuggled in behind the body.
 pub(crate) fn clean_request_trailers(trailers: &mut Fields) {
     clean_trailers(trailers);
-    trailers.retain(|name, _| !is_suspect(name.as_str(), false));
+    trailers.retain(|name, _| !is_suspect(name.as_bytes(), false));
 }
 
 /// Puts `ours` behind what a list says already.
@@ -212,7 +212,7 @@ fn extend_list(headers: &mut Fields, name: HeaderName, ours: &HeaderValue) {
         list.extend_from_slice(b", ");
     }
     if list.is_empty() {
-        headers.append(name, ours.clone());
+        headers.append(name, ours);
     } else {
         list.extend_from_slice(ours.as_bytes());
         let list = HeaderValue::from_bytes(&list).unwrap_or_else(|_| ours.clone());
@@ -256,13 +256,13 @@ impl Said {
 /// Whether a name is to be dropped: one with an underscore, which some servers read as a dash and so as a header that was
 /// removed; `Proxy`, which CGI programs take for their own setting (CVE-2016-5385); and, from peers that are not trusted,
 /// everything that claims to come from a proxy.
-fn is_suspect(name: &str, trusted: bool) -> bool {
-    name.bytes().any(|octet| matches!(octet, b'_' | b'"')) || name == "proxy" || (!trusted && is_claim(name))
+fn is_suspect(name: &[u8], trusted: bool) -> bool {
+    name.iter().any(|octet| matches!(octet, b'_' | b'"')) || name == b"proxy" || (!trusted && is_claim(name))
 }
 
 /// HTTP/2 may split Cookie into several fields; HTTP/1.1 must not (RFC 9113 section 8.2.3).
 fn join_cookies(headers: &mut Fields) {
-    let cookies: SmallVec<[&[u8]; 4]> = headers.get_all(COOKIE).map(HeaderValue::as_bytes).collect();
+    let cookies: SmallVec<[&[u8]; 4]> = headers.get_all(COOKIE).map(Value::as_bytes).collect();
     let joined = (cookies.len() > 1).then(|| HeaderValue::from_bytes(&cookies.join(&b"; "[..])));
     drop(cookies);
     if let Some(Ok(value)) = joined {
@@ -277,7 +277,7 @@ pub(crate) fn client(headers: &Fields, peer: IpAddr, trusted: &[Prefix]) -> IpAd
         return peer;
     }
     let mut client = peer;
-    let lists: Vec<&HeaderValue> = headers.get_all(X_FORWARDED_FOR).collect();
+    let lists: Vec<Value<'_>> = headers.get_all(X_FORWARDED_FOR).collect();
     for list in lists.into_iter().rev() {
         for token in list.as_bytes().rsplit(|octet| *octet == b',') {
             let Some(address) = std::str::from_utf8(token.trim_ascii())
@@ -303,7 +303,7 @@ pub(crate) fn forwarded_over_tls(headers: &Fields) -> bool {
 }
 
 /// Whether a request id of a client is kept: short, and nothing that could confuse a log.
-pub(crate) fn good_request_id(value: &HeaderValue) -> bool {
+pub(crate) fn good_request_id(value: Value<'_>) -> bool {
     let text = value.as_bytes();
     (1..=128).contains(&text.len())
         && text
@@ -373,7 +373,7 @@ mod tests {
                 );
             }
             strip_hop_by_hop(&mut all);
-            let left: Vec<&str> = all.keys().map(HeaderName::as_str).collect();
+            let left: Vec<&str> = all.keys().map(Name::as_str).collect();
             assert_eq!(left, ["host", "x-kept"], "{count}");
         }
     }

@@ -35,14 +35,14 @@ pub(crate) fn of(version: Version, uri: &Uri, headers: &Fields) -> Result<Option
                 .as_bytes()
                 .eq_ignore_ascii_case(authority.as_str().as_bytes());
             if same {
-                Ok(Some(header.clone()))
+                Ok(Some(header.into()))
             } else {
                 Err(BadHost::Disagree)
             }
         }
         (Some(_), None) if version == Version::HTTP_11 => Err(BadHost::Missing),
         (Some(authority), None) => from_authority(authority).map(Some),
-        (None, Some(header)) => Ok(Some(header.clone())),
+        (None, Some(header)) => Ok(Some(header.into())),
         (None, None) if version <= Version::HTTP_10 => Ok(None),
         (None, None) => Err(BadHost::Missing),
     }

@@ -20,7 +20,7 @@ use super::exchange::{Exchange, Phase, Target};
 use super::respond::Respond;
 use super::{coded, forward, grpc, headers, held, host, http2};
 use crate::compress::{self, Coding};
-use crate::fields::Fields;
+use crate::fields::{Fields, Value};
 use crate::h1::request::{MAX_METHOD, plain_length};
 use crate::message::{Response, request};
 use crate::path::{Normal, normal_form};
@@ -61,7 +61,8 @@ pub(crate) async fn serve(client: Rc<Client>, parts: request::Parts, body: Clien
         .as_ref()
         .and_then(|target| target.filters.as_deref())
     {
-        filters.response(response.headers_mut(), exchange.origin.borrow().as_ref());
+        let origin = exchange.origin.borrow();
+        filters.response(response.headers_mut(), origin.as_ref().map(Value::from));
     }
     if let Coding::On(encoding) = exchange.coding.get() {
         response = coded::compress(response, encoding, &exchange);
@@ -135,12 +136,10 @@ fn own(answer: filter::Answer, exchange: &Rc<Exchange>) -> Response<Reply> {
         fields.remove(CONTENT_TYPE);
     }
     // They take the place of the box's own, but not of each other: there may be several of one name.
-    for (name, _) in &headers {
+    for name in headers.keys() {
         fields.remove(name);
     }
-    for (name, value) in headers {
-        fields.append(name, value);
-    }
+    fields.extend(&headers);
     response
 }
 
@@ -162,8 +161,8 @@ fn begin(
     let request_id = parts
         .headers
         .get(headers::X_REQUEST_ID)
-        .filter(|id| headers::good_request_id(id))
-        .cloned();
+        .filter(|id| headers::good_request_id(*id))
+        .map(HeaderValue::from);
     let address = if client.trusted {
         headers::client(&parts.headers, client.peer().ip(), &client.live.trusted_proxies)
     } else {
@@ -182,13 +181,13 @@ fn begin(
         path: RefCell::default(),
         certified: RefCell::default(),
         user: RefCell::default(),
-        user_agent: parts.headers.get(USER_AGENT).cloned(),
+        user_agent: parts.headers.get(USER_AGENT).map(HeaderValue::from),
         referer: match client.live.access_log.format {
-            LogFormat::Combined => parts.headers.get(REFERER).cloned(),
+            LogFormat::Combined => parts.headers.get(REFERER).map(HeaderValue::from),
             LogFormat::Json => None,
         },
         trace: client.live.tracing.as_ref().and_then(|tracing| {
-            let parent = parts.headers.get(TRACEPARENT).map(HeaderValue::as_bytes);
+            let parent = parts.headers.get(TRACEPARENT).map(Value::as_bytes);
             let mut dice = worker.dice.borrow_mut();
             let roll = &mut || dice.roll();
             Context::begin(
@@ -284,7 +283,7 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: request::Parts) -> Re
     }
     if parts.method == Method::OPTIONS && headers::is_last(&mut parts.headers) {
         let mut answer = filter::Answer::new(StatusCode::OK);
-        answer.headers.push((ALLOW, answer::METHODS));
+        answer.headers.append(ALLOW, answer::METHODS);
         return Ok(Judged::Answer(answer));
     }
     let found = snapshot.find_text(
@@ -350,9 +349,7 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: request::Parts) -> Re
             host: host.as_ref(),
         },
     );
-    parts
-        .headers
-        .insert(headers::X_REQUEST_ID, exchange.request_id.clone());
+    parts.headers.insert(headers::X_REQUEST_ID, &exchange.request_id);
     if let Some(trace) = &exchange.trace
         && let Ok(field) = HeaderValue::try_from(trace.field())
     {
@@ -380,7 +377,7 @@ fn filtered(
         door.lets_in(exchange.address)?;
     }
     if filters.wants_origin() {
-        *exchange.origin.borrow_mut() = parts.headers.get(ORIGIN).cloned();
+        *exchange.origin.borrow_mut() = parts.headers.get(ORIGIN).map(HeaderValue::from);
     }
     let seen = filter::Seen {
         method: &parts.method,
@@ -443,7 +440,7 @@ async fn let_in(
         for name in jwt.owned() {
             headers.remove(name);
         }
-        headers.extend(fields);
+        headers.extend(&fields);
     }
     if let Some(auth) = filters.door().and_then(door::Compiled::auth) {
         let pool = auth.wished.pool.as_ref().and_then(|id| snapshot.pool(id));
@@ -464,7 +461,7 @@ async fn let_in(
                 for name in &auth.copy {
                     headers.remove(name);
                 }
-                headers.extend(fields);
+                headers.extend(&fields);
             }
         }
     }
@@ -550,7 +547,7 @@ fn check_fields(client: &Client, parts: &request::Parts) -> Result<(), Refusal> 
     if parts.method == Method::CONNECT || parts.method == Method::TRACE {
         return Err(Refusal::Method);
     }
-    let expected = |expect: &HeaderValue| expect.as_bytes().eq_ignore_ascii_case(b"100-continue");
+    let expected = |expect: Value<'_>| expect.as_bytes().eq_ignore_ascii_case(b"100-continue");
     if parts.headers.get_all(EXPECT).all(expected) {
         Ok(())
     } else {

@@ -35,7 +35,7 @@ pub(crate) fn switch(
         return None;
     };
     let (stream, first) = call.into_tunnel()?;
-    let protocol = parts.headers.get(UPGRADE).cloned();
+    let protocol = parts.headers.get(UPGRADE).map(HeaderValue::from);
     headers::strip_hop_by_hop(&mut parts.headers);
     parts
         .headers

@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use http::{HeaderName, HeaderValue, StatusCode};
+use http::StatusCode;
 
 use super::table::{self, Kind, LASTING_COUNT, STATIC};
 use super::{OVERHEAD, TABLE, huffman};
@@ -33,7 +33,7 @@ pub(crate) struct Encoder {
 
 #[derive(Debug)]
 struct Entry {
-    value: HeaderValue,
+    value: Box<[u8]>,
     size: usize,
 }
 
@@ -91,22 +91,21 @@ impl Encoder {
     }
 
     /// A field. What is for one connection only is left out.
-    pub(crate) fn field(&mut self, out: &mut Vec<u8>, name: &HeaderName, value: &HeaderValue) {
-        let known = table::known(name.as_str());
+    pub(crate) fn field(&mut self, out: &mut Vec<u8>, name: &[u8], value: &[u8]) {
+        let known = table::known(name);
         let (pattern, bits) = match known.kind {
             Kind::Forbidden => return,
             Kind::Secret => (0x10, 4),
             Kind::Passing => (0x00, 4),
-            Kind::Lasting(_) if value.is_sensitive() => (0x10, 4),
             Kind::Lasting(place) => {
                 let place = usize::from(place);
                 if let Some(index) = self.find(place, value) {
                     return integer(out, 0x80, 7, index);
                 }
-                let size = name.as_str().len() + value.len() + OVERHEAD;
+                let size = name.len() + value.len() + OVERHEAD;
                 if value.len() <= LONGEST && size <= self.most {
                     named(out, 0x40, 6, known.index, name);
-                    string(out, value.as_bytes(), true);
+                    string(out, value, true);
                     self.keep(place, value, size);
                     return;
                 }
@@ -114,27 +113,28 @@ impl Encoder {
             }
         };
         named(out, pattern, bits, known.index, name);
-        string(out, value.as_bytes(), false);
+        string(out, value, false);
     }
 
     /// Where this value stands in the table.
-    fn find(&self, place: usize, value: &HeaderValue) -> Option<usize> {
+    fn find(&self, place: usize, value: &[u8]) -> Option<usize> {
         let age = self.inserted - *self.last.get(place).filter(|number| **number > 0)?;
         let age = usize::try_from(age).ok()?;
         let entry = self.entries.get(age)?;
-        (entry.value == *value).then_some(STATIC + 1 + age)
+        (*entry.value == *value).then_some(STATIC + 1 + age)
     }
 
-    fn keep(&mut self, place: usize, value: &HeaderValue, size: usize) {
+    fn keep(&mut self, place: usize, value: &[u8], size: usize) {
         self.shrink(size);
         self.size += size;
         self.inserted += 1;
         if let Some(last) = self.last.get_mut(place) {
             *last = self.inserted;
         }
-        // A copy: the value may be a piece of a large buffer.
-        let value = HeaderValue::from_bytes(value.as_bytes()).unwrap_or_else(|_| value.clone());
-        self.entries.push_front(Entry { value, size });
+        self.entries.push_front(Entry {
+            value: value.into(),
+            size,
+        });
     }
 
     fn shrink(&mut self, size: usize) {
@@ -163,12 +163,12 @@ fn integer(out: &mut Vec<u8>, pattern: u8, bits: u8, value: usize) {
 }
 
 /// A name, by its index where it has one.
-fn named(out: &mut Vec<u8>, pattern: u8, bits: u8, index: u8, name: &HeaderName) {
+fn named(out: &mut Vec<u8>, pattern: u8, bits: u8, index: u8, name: &[u8]) {
     if index > 0 {
         return integer(out, pattern, bits, usize::from(index));
     }
     out.push(pattern);
-    string(out, name.as_str().as_bytes(), false);
+    string(out, name, false);
 }
 
 /// A string; `shorten`: it is worth the time.
@@ -207,11 +207,7 @@ mod tests {
         let mut out = Vec::new();
         encoder.status(&mut out, StatusCode::OK);
         for (name, value) in fields {
-            encoder.field(
-                &mut out,
-                &HeaderName::from_bytes(name.as_bytes()).unwrap(),
-                &HeaderValue::from_str(value).unwrap(),
-            );
+            encoder.field(&mut out, name.as_bytes(), value.as_bytes());
         }
         out
     }

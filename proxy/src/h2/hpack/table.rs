@@ -128,9 +128,9 @@ static NAMES: LazyLock<Vec<Vec<(&'static str, Known)>>> = LazyLock::new(|| {
 });
 
 /// What is known of a name.
-pub(crate) fn known(name: &str) -> Known {
+pub(crate) fn known(name: &[u8]) -> Known {
     let list = NAMES.get(name.len()).map_or(&[][..], |list| list);
-    list.iter().find(|(other, _)| *other == name).map_or(
+    list.iter().find(|(other, _)| other.as_bytes() == name).map_or(
         Known {
             index: 0,
             kind: Kind::Passing,
@@ -160,36 +160,36 @@ mod tests {
             matches!(entry(2), Some(Entry { field: Field::Method(method), size: 42, .. }) if *method == http::Method::GET)
         );
         assert_eq!(
-            known("server"),
+            known(b"server"),
             Known {
                 index: 54,
                 kind: Kind::Lasting(1)
             }
         );
         assert_eq!(
-            known("set-cookie"),
+            known(b"set-cookie"),
             Known {
                 index: 55,
                 kind: Kind::Secret
             }
         );
-        assert_eq!(known("transfer-encoding").kind, Kind::Forbidden);
+        assert_eq!(known(b"transfer-encoding").kind, Kind::Forbidden);
         assert_eq!(
-            known("content-length"),
+            known(b"content-length"),
             Known {
                 index: 28,
                 kind: Kind::Passing
             }
         );
         assert_eq!(
-            known("x-own"),
+            known(b"x-own"),
             Known {
                 index: 0,
                 kind: Kind::Passing
             }
         );
         assert_eq!(
-            known(""),
+            known(b""),
             Known {
                 index: 0,
                 kind: Kind::Passing

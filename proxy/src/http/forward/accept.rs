@@ -73,7 +73,9 @@ fn ambiguous(fields: &Fields) -> Option<&'static str> {
 fn changes_as_asked(asked: Option<&HeaderValue>, fields: &Fields) -> bool {
     let mut changed = fields.get_all(UPGRADE).flat_map(headers::tokens).peekable();
     let is_asked = |protocol: &[u8]| {
-        asked.is_some_and(|asked| headers::tokens(asked).any(|token| token.eq_ignore_ascii_case(protocol)))
+        asked.is_some_and(|asked| {
+            headers::tokens(asked.into()).any(|token| token.eq_ignore_ascii_case(protocol))
+        })
     };
     changed.peek().is_some() && changed.all(is_asked)
 }

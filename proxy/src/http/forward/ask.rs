@@ -70,7 +70,7 @@ pub(crate) async fn ask(
         let mut copied = Fields::new();
         for name in &auth.copy {
             for value in fields.get_all(name) {
-                copied.append(name, value.clone());
+                copied.append(name, value);
             }
         }
         return Ok(Verdict::Passes(copied));
@@ -81,15 +81,15 @@ pub(crate) async fn ask(
     }
     let mut answer = Answer::new(status);
     for (name, value) in &fields {
-        if *name != CONTENT_LENGTH && *name != TRAILER {
-            answer.headers.push((name.clone(), value.clone()));
+        if name != CONTENT_LENGTH && name != TRAILER {
+            answer.headers.append(name, value);
         }
     }
     match text {
         Some(text) => answer.text = text,
         None => answer
             .headers
-            .retain(|(name, _)| *name != CONTENT_TYPE && *name != CONTENT_ENCODING),
+            .retain(|name, _| name != CONTENT_TYPE && name != CONTENT_ENCODING),
     }
     Ok(Verdict::Denied(answer))
 }

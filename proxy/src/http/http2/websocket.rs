@@ -52,10 +52,12 @@ fn accept(key: &str) -> String {
 impl WebSocket {
     /// Takes what is HTTP/1.1's own out of an endpoint's 101; `false`: it is not the answer to our question.
     pub(in crate::http) fn accepts(&self, fields: &mut Fields) -> bool {
-        let answered = fields.remove(SEC_WEBSOCKET_ACCEPT);
-        fields.remove(UPGRADE);
-        fields.remove(CONNECTION);
-        answered.is_some_and(|answered| answered.as_bytes() == self.accept.as_bytes())
+        let answered = fields.get(SEC_WEBSOCKET_ACCEPT);
+        let accepts = answered.is_some_and(|answered| answered.as_bytes() == self.accept.as_bytes());
+        for name in [SEC_WEBSOCKET_ACCEPT, UPGRADE, CONNECTION] {
+            fields.remove(name);
+        }
+        accepts
     }
 }
 

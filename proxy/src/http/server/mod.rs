@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 use http::header::EXPECT;
 use http::{Method, Version};
 use tokio::io::AsyncWrite;
@@ -210,8 +210,10 @@ fn poll_read(
             match request::advance(parser, &io.input, &limits) {
                 Ok(Step::Partial) => {}
                 Ok(Step::Complete(length)) => {
-                    let section = io.input.split_to(length).freeze();
-                    return Poll::Ready(match request::head(parser, &section) {
+                    let section = io.input.get(..length).unwrap_or_default();
+                    let head = request::head(std::mem::take(parser), section);
+                    io.input.advance(length);
+                    return Poll::Ready(match head {
                         Ok(head) => Read::Head(Box::new(head)),
                         Err(fault) => Read::Refused(fault.into()),
                     });

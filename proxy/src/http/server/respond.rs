@@ -232,14 +232,11 @@ impl Writer {
         encode::status_line(out, asked.version, parts.status);
         let switching = parts.status == StatusCode::SWITCHING_PROTOCOLS;
         let (mut dated, mut sized) = (false, false);
-        for (name, value) in &parts.headers {
-            dated |= *name == DATE;
-            sized |= *name == CONTENT_LENGTH;
-            let ours = *name == TRANSFER_ENCODING || (*name == CONNECTION && !switching);
-            if !ours {
-                encode::field(out, name.as_str(), value.as_bytes());
-            }
-        }
+        parts.headers.encode(out, |name| {
+            dated |= name == DATE;
+            sized |= name == CONTENT_LENGTH;
+            name != TRANSFER_ENCODING && (name != CONNECTION || switching)
+        });
         if !dated {
             date::write(out);
         }
