@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use http::{HeaderName, HeaderValue};
+use http::HeaderValue;
 use rustls::client::danger::HandshakeSignatureValid;
 use rustls::pki_types::{CertificateDer, UnixTime};
 use rustls::server::danger::{ClientCertVerified, ClientCertVerifier};
@@ -24,16 +24,16 @@ use sekisho_config::model::ClientAuth;
 use tokio::time::Instant;
 
 use crate::clock;
-use crate::fields::Fields;
+use crate::fields::{Fields, Name};
 
 /// RFC 9440.
-const CLIENT_CERT: HeaderName = HeaderName::from_static("client-cert");
-const CLIENT_CERT_CHAIN: HeaderName = HeaderName::from_static("client-cert-chain");
+const CLIENT_CERT: Name<'static> = Name::from_static("client-cert");
+const CLIENT_CERT_CHAIN: Name<'static> = Name::from_static("client-cert-chain");
 /// As ingress-nginx names them.
-const VERIFY: HeaderName = HeaderName::from_static("ssl-client-verify");
-const SUBJECT: HeaderName = HeaderName::from_static("ssl-client-subject-dn");
-const ISSUER: HeaderName = HeaderName::from_static("ssl-client-issuer-dn");
-const FINGERPRINT: HeaderName = HeaderName::from_static("ssl-client-fingerprint-sha256");
+const VERIFY: Name<'static> = Name::from_static("ssl-client-verify");
+const SUBJECT: Name<'static> = Name::from_static("ssl-client-subject-dn");
+const ISSUER: Name<'static> = Name::from_static("ssl-client-issuer-dn");
+const FINGERPRINT: Name<'static> = Name::from_static("ssl-client-fingerprint-sha256");
 
 /// A connection that lasts is judged again after so long: its certificate may have expired.
 const GOOD_FOR: Duration = Duration::from_secs(60);
@@ -195,7 +195,7 @@ impl Compiled {
             return;
         };
         headers.insert(VERIFY, HeaderValue::from_static("SUCCESS"));
-        let mut text = |name: HeaderName, value: &str| {
+        let mut text = |name: Name<'_>, value: &str| {
             if let Ok(value) = HeaderValue::from_bytes(value.as_bytes()) {
                 headers.insert(name, value);
             }

@@ -3,7 +3,7 @@
 
 use std::net::IpAddr;
 
-use http::header::COOKIE;
+use crate::fields::names::COOKIE;
 use http::{HeaderName, Uri};
 use sekisho_config::model::HashBy;
 

@@ -1,6 +1,6 @@
 //! `Accept-Encoding` (RFC 9110 section 12.5.3): which of our codings a client likes best.
 
-use http::header::ACCEPT_ENCODING;
+use crate::fields::names::ACCEPT_ENCODING;
 use sekisho_config::model::Encoding;
 
 use crate::fields::Fields;

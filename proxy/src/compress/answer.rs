@@ -1,6 +1,6 @@
 //! Which answers are compressed, and what that changes in their header section.
 
-use http::header::{
+use crate::fields::names::{
     ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
 };
 use http::{HeaderName, HeaderValue, Method, StatusCode};

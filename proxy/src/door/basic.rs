@@ -7,13 +7,13 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
+use crate::fields::names::AUTHORIZATION;
 use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use futures::FutureExt;
 use futures::future::Shared;
-use http::header::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use sekisho_config::model::{Basic, ObjectName, PasswordHash, Scheme, Secret, Users};
 use sha_crypt::password_hash::PasswordVerifier;

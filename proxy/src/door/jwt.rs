@@ -5,7 +5,7 @@
 
 use std::collections::HashSet;
 
-use http::header::AUTHORIZATION;
+use crate::fields::names::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};

@@ -1,15 +1,15 @@
 //! Cross-origin resource sharing: preflights are answered here, and what the Service says of it is replaced.
 
-use http::header::{
+use crate::fields::names::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode};
+use http::{HeaderValue, Method, StatusCode};
 use sekisho_config::model::{Cors, Origin};
 
 use super::{Answer, Seen};
-use crate::fields::{Fields, Value};
+use crate::fields::{Fields, Name, Value};
 
 #[derive(Debug)]
 pub(super) struct Compiled {
@@ -78,7 +78,7 @@ impl Compiled {
         let mut answer = Answer::new(StatusCode::NO_CONTENT);
         // An origin that is not let in is told nothing, which browsers read as no.
         if self.allowed(origin).is_some() {
-            let mut put = |name: HeaderName, value: Option<HeaderValue>| {
+            let mut put = |name: Name<'_>, value: Option<HeaderValue>| {
                 if let Some(value) = value {
                     answer.headers.append(name, value);
                 }

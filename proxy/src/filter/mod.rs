@@ -12,8 +12,8 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::fields::names::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use bytes::Bytes;
-use http::header::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use http::{HeaderValue, Method, StatusCode};
 use sekisho_config::model::{ErrorPages, Filters, Route};
 
@@ -195,7 +195,7 @@ impl Compiled {
     /// Changes the header section of a request on its way to a Service.
     pub(crate) fn request(&self, headers: &mut Fields) {
         if let Some(host) = &self.host {
-            headers.insert(http::header::HOST, host);
+            headers.insert(crate::fields::names::HOST, host);
         }
         self.request.apply(headers);
     }

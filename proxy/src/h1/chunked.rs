@@ -1,15 +1,15 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), read strictly: hexadecimal digits, an extension or none, CRLF.
 
-use bytes::{Buf, BytesMut};
-use http::header::{
+use crate::fields::names::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
-    COOKIE, EXPECT, FORWARDED, HOST, HeaderName, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TE, TRAILER,
-    TRANSFER_ENCODING, UPGRADE,
+    COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
+    UPGRADE,
 };
+use bytes::{Buf, BytesMut};
 
 use super::body::{BadBody, Decoded};
 use super::head::{Limits, Parser, Step};
-use crate::fields::Fields;
+use crate::fields::{Fields, Name};
 
 /// Octets of one chunk, as of a whole body (Content-Length).
 const MAX_SIZE: u64 = i64::MAX.cast_unsigned();
@@ -128,8 +128,9 @@ impl Chunks {
                 let Step::Complete(length) = step else {
                     return Ok(Some(Decoded::More));
                 };
+                let section = buffer.get(..length).unwrap_or_default();
+                let mut map = std::mem::take(parser).into_fields(section);
                 buffer.advance(length);
-                let mut map = std::mem::take(parser).into_fields();
                 self.state = State::Done;
                 strip_forbidden(&mut map);
                 Ok(Some(if map.is_empty() {
@@ -186,7 +187,7 @@ impl Chunks {
 /// Drops fields that decide about framing, routing, authority or content, which nobody looks for behind a body
 /// (RFC 9110 section 6.5.1), and those that a request may not bring with it at all.
 pub(crate) fn strip_forbidden(trailers: &mut Fields) {
-    const FORBIDDEN: [HeaderName; 18] = [
+    const FORBIDDEN: [Name<'static>; 18] = [
         AUTHORIZATION,
         CACHE_CONTROL,
         CONNECTION,
@@ -212,7 +213,7 @@ pub(crate) fn strip_forbidden(trailers: &mut Fields) {
             || matches!(name, b"proxy" | b"x-request-id" | b"keep-alive")
             || is_claim(name)
     };
-    trailers.retain(|name, _| !FORBIDDEN.iter().any(|other| name == *other) && !suspect(name.as_bytes()));
+    trailers.retain(|name, _| !FORBIDDEN.contains(&name) && !suspect(name.as_bytes()));
 }
 
 /// Whether only a proxy has a reason to send a field. From `X-Original-URL` and `X-Rewrite-URL` some servers take the

@@ -5,14 +5,11 @@
 
 use memchr::memchr;
 
-use crate::fields::Fields;
+use crate::fields::{Fields, Line};
 
-/// Lines of a section, and octets beyond those that have come, for which there is room at once: what is added on the way needs
-/// some of it.
-const LINES: usize = 20;
+/// Lines of a section, and octets beyond its own, for which there is room at once: what is added on the way needs some of it.
+const LINES: usize = 24;
 const ADDED: usize = 512;
-/// Octets that have come for which there is room at once.
-const AT_ONCE: usize = 1024;
 
 /// How large a header section may be.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -80,7 +77,7 @@ pub struct Parser {
     seen: usize,
     empty_lines: u8,
     start: Option<Span>,
-    fields: Fields,
+    fields: Vec<Line>,
 }
 
 impl Parser {
@@ -97,9 +94,9 @@ impl Parser {
         self.start.map_or(&[], |span| span.of(buffer))
     }
 
-    /// The field lines.
-    pub fn into_fields(self) -> Fields {
-        self.fields
+    /// The field lines of `section`, which was read to its end.
+    pub fn into_fields(self, section: &[u8]) -> Fields {
+        Fields::read(section, self.fields, ADDED)
     }
 
     /// Goes on with `buffer`, which begins with what was there before. `check` looks at the start line as soon as it
@@ -114,51 +111,82 @@ impl Parser {
         check: impl Fn(&[u8]) -> Result<(), Fault>,
     ) -> Result<Step, Fault> {
         loop {
-            let rest = buffer.get(self.seen..).unwrap_or_default();
-            let Some(place) = memchr(b'\n', rest) else {
-                self.seen = buffer.len();
-                return self.wait(buffer, limits);
-            };
-            let end = self.seen + place;
-            self.seen = end + 1;
-            let line = buffer.get(self.line..end).unwrap_or_default();
-            let Some((b'\r', line)) = line.split_last() else {
-                return Err(Fault::Malformed);
-            };
-            let begin = std::mem::replace(&mut self.line, self.seen);
-            if self.line > limits.head_bytes {
-                return Err(self.too_large(line, limits));
-            }
-            if self.start.is_none() {
-                if line.is_empty() {
-                    self.empty_lines += 1;
-                    if self.empty_lines > EMPTY_LINES {
-                        return Err(Fault::Malformed);
-                    }
+            // The first line, and one that was not whole before, is looked at when its end is there.
+            if self.start.is_none() || self.seen > self.line {
+                let rest = buffer.get(self.seen..).unwrap_or_default();
+                let Some(place) = memchr(b'\n', rest) else {
+                    return self.wait(buffer, limits);
+                };
+                let end = self.seen + place;
+                if self.start.is_none() {
+                    self.first_line(buffer, end, limits, &check)?;
                     continue;
                 }
-                check(line)?;
-                self.start = Some(Span {
-                    start: begin,
-                    end: end - 1,
-                });
-            } else if line.is_empty() {
-                return Ok(Step::Complete(self.line));
-            } else {
-                let (name, value) = field(line)?;
-                if self.fields.len() >= limits.fields {
-                    return Err(Fault::TooLarge);
-                }
-                if self.fields.is_empty() {
-                    self.fields = Fields::with_capacity(LINES, buffer.len().min(AT_ONCE) + ADDED);
-                }
-                self.fields.take(name, value);
+                self.seen = self.line;
             }
+            let next = match line(buffer, self.line)? {
+                Found::Partial => return self.wait(buffer, limits),
+                Found::End(end) => {
+                    self.to(end, limits)?;
+                    return Ok(Step::Complete(end));
+                }
+                Found::Field(line, next) => {
+                    if self.fields.len() >= limits.fields {
+                        return Err(Fault::TooLarge);
+                    }
+                    if self.fields.capacity() == 0 {
+                        self.fields.reserve(LINES);
+                    }
+                    self.fields.push(line);
+                    next
+                }
+            };
+            self.to(next, limits)?;
         }
     }
 
+    /// The next line begins at `next`.
+    fn to(&mut self, next: usize, limits: &Limits) -> Result<(), Fault> {
+        (self.line, self.seen) = (next, next);
+        if next > limits.head_bytes {
+            return Err(Fault::TooLarge);
+        }
+        Ok(())
+    }
+
+    /// A line before the fields, of which the LF stands at `end`.
+    fn first_line(
+        &mut self,
+        buffer: &[u8],
+        end: usize,
+        limits: &Limits,
+        check: impl Fn(&[u8]) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let begin = self.line;
+        let Some((b'\r', line)) = buffer.get(begin..end).unwrap_or_default().split_last() else {
+            return Err(Fault::Malformed);
+        };
+        self.to(end + 1, limits)
+            .map_err(|_| self.too_large(line, limits))?;
+        if line.is_empty() {
+            self.empty_lines += 1;
+            return if self.empty_lines > EMPTY_LINES {
+                Err(Fault::Malformed)
+            } else {
+                Ok(())
+            };
+        }
+        check(line)?;
+        self.start = Some(Span {
+            start: begin,
+            end: end - 1,
+        });
+        Ok(())
+    }
+
     /// What to say when the end of the line in hand has not come yet.
-    fn wait(&self, buffer: &[u8], limits: &Limits) -> Result<Step, Fault> {
+    fn wait(&mut self, buffer: &[u8], limits: &Limits) -> Result<Step, Fault> {
+        self.seen = buffer.len();
         let line = buffer.get(self.line..).unwrap_or_default();
         if buffer.len() > limits.head_bytes {
             return Err(self.too_large(line, limits));
@@ -186,26 +214,53 @@ impl Parser {
     }
 }
 
-/// One field line without its CRLF: the name, and the value without the white space around it.
-fn field(line: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+/// What begins at a place.
+enum Found {
+    /// A field line, and where the next line begins.
+    Field(Line, usize),
+    /// The empty line; where what is behind it begins.
+    End(usize),
+    /// Its end has not come yet.
+    Partial,
+}
+
+/// Reads what begins at `begin`: a name, and a value without the white space around it.
+fn line(buffer: &[u8], begin: usize) -> Result<Found, Fault> {
+    let octets = buffer.get(begin..).unwrap_or_default();
     // A folded line begins with white space, which is in no token.
-    let colon = line
-        .iter()
-        .position(|octet| !is_token(*octet))
-        .filter(|colon| *colon > 0 && line.get(*colon) == Some(&b':'))
-        .ok_or(Fault::Malformed)?;
-    let (name, value) = line.split_at(colon);
-    let mut value = value.get(1..).unwrap_or_default();
-    if !is_clean(value) {
-        return Err(Fault::Malformed);
+    let Some(colon) = octets.iter().position(|octet| !is_token(*octet)) else {
+        return Ok(Found::Partial);
+    };
+    let (name, rest) = octets.split_at(colon);
+    let rest = match rest {
+        [b':', rest @ ..] if !name.is_empty() => rest,
+        [b'\r', b'\n', ..] if name.is_empty() => return Ok(Found::End(begin + 2)),
+        [b'\r'] if name.is_empty() => return Ok(Found::Partial),
+        _ => return Err(Fault::Malformed),
+    };
+    let Some(stop) = first_forbidden(rest) else {
+        return Ok(Found::Partial);
+    };
+    let (mut value, rest) = rest.split_at(stop);
+    match rest {
+        [b'\r', b'\n', ..] => {}
+        [b'\r'] => return Ok(Found::Partial),
+        _ => return Err(Fault::Malformed),
     }
+    let behind = begin + colon + 1 + stop;
+    let (mut from, mut to) = (begin + colon + 1, behind);
     while let [b' ' | b'\t', rest @ ..] = value {
         value = rest;
+        from += 1;
     }
     while let [rest @ .., b' ' | b'\t'] = value {
         value = rest;
+        to -= 1;
     }
-    Ok((name, value))
+    Ok(Found::Field(
+        Line::new(begin..begin + colon, from..to),
+        behind + 2,
+    ))
 }
 
 /// Characters of a token (RFC 9110 section 5.6.2), looked up: every octet of every name is asked about.
@@ -225,24 +280,31 @@ const TOKEN: [bool; 256] = {
     table
 };
 
-/// Whether nothing in a value is forbidden. Eight octets are looked at together, and one by one only where one of them
-/// may be: a control character is less than 0x20, or 0x7f.
-fn is_clean(value: &[u8]) -> bool {
+/// Where the first octet is that no value has: the end of a line, or a fault. Eight octets are looked at together: a
+/// control character is less than 0x20, or 0x7f.
+fn first_forbidden(octets: &[u8]) -> Option<usize> {
     const EACH: u64 = u64::MAX / 0xff;
-    const HIGH: u64 = EACH << 7;
-    let good = |octets: &[u8]| !octets.iter().any(|octet| is_forbidden_in_value(*octet));
-    let all_good = |eight: &[u8; 8]| {
-        let octets = u64::from_ne_bytes(*eight);
-        let del = octets ^ (EACH * 0x7f);
-        let low = octets.wrapping_sub(EACH * 0x20) & !octets;
+    let mut at = 0;
+    while let Some(eight) = octets.get(at..)?.first_chunk() {
+        let word = u64::from_le_bytes(*eight);
+        let del = word ^ (EACH * 0x7f);
+        let low = word.wrapping_sub(EACH * 0x20) & !word;
         let zero = del.wrapping_sub(EACH) & !del;
-        (low | zero) & HIGH == 0 || good(eight)
-    };
-    // The last eight may be looked at twice.
-    match value.last_chunk() {
-        Some(last) => value.as_chunks().0.iter().all(all_good) && all_good(last),
-        None => good(value),
+        // The lowest one is right; those above it may be wrong.
+        let found = (low | zero) & (EACH << 7);
+        if found == 0 {
+            at += 8;
+            continue;
+        }
+        at += found.trailing_zeros() as usize / 8;
+        if octets.get(at) != Some(&b'\t') {
+            return Some(at);
+        }
+        at += 1;
     }
+    let rest = octets.get(at..)?;
+    let place = rest.iter().position(|octet| is_forbidden_in_value(*octet))?;
+    Some(at + place)
 }
 
 fn is_forbidden_in_value(octet: u8) -> bool {
@@ -269,7 +331,7 @@ mod tests {
     fn read(input: &[u8]) -> Result<(Step, Vec<(String, String)>), Fault> {
         let mut parser = Parser::default();
         let step = parser.advance(input, &LIMITS, begins)?;
-        let fields = parser.into_fields();
+        let fields = parser.into_fields(input);
         let text = |octets: &[u8]| String::from_utf8_lossy(octets).into_owned();
         let fields = fields
             .iter()
@@ -338,15 +400,23 @@ mod tests {
 
     #[test]
     fn octets_in_values() {
+        let forbidden = |octet: u8| octet != b'\t' && (octet < 0x20 || octet == 0x7f);
         for place in 0..20 {
             for octet in 0..=255u8 {
                 let mut value = *b"a value of 20 octets";
                 value[place] = octet;
-                let want = octet == b'\t' || (octet >= 0x20 && octet != 0x7f);
-                assert_eq!(is_clean(&value), want, "{octet} at {place}");
+                let want = forbidden(octet).then_some(place);
+                assert_eq!(first_forbidden(&value), want, "{octet} at {place}");
             }
         }
-        assert!(is_clean(b"") && is_clean(&[0xff; 17]) && is_clean(&[b'\t'; 9]));
+        for none in [
+            &b""[..],
+            &[0xff; 17],
+            b"\t\t\t\t\t\t\t\t\t",
+            b"\ta\tb\tc\td\te\tf",
+        ] {
+            assert_eq!(first_forbidden(none), None);
+        }
     }
 
     #[test]
@@ -358,6 +428,25 @@ mod tests {
     }
 
     proptest::proptest! {
+        /// However a line came, it goes on in one form.
+        #[test]
+        fn one_form(
+            lines in proptest::collection::vec(("[A-Za-z0-9-]{1,20}", "[ \t]{0,3}", "([!-~]([ -~\t]{0,20}[!-~])?)?", "[ \t]{0,3}"), 0..6),
+        ) {
+            let limits = Limits { head_bytes: 4096, fields: 9, uri_bytes: 9 };
+            let (mut input, mut want) = (String::from("x\r\n"), String::new());
+            for (name, before, value, after) in &lines {
+                input += &format!("{name}:{before}{value}{after}\r\n");
+                want += &format!("{}: {value}\r\n", name.to_ascii_lowercase());
+            }
+            input += "\r\n";
+            let mut parser = Parser::default();
+            proptest::prop_assert_eq!(parser.advance(input.as_bytes(), &limits, begins), Ok(Step::Complete(input.len())));
+            let mut out = Vec::new();
+            parser.into_fields(input.as_bytes()).encode(&mut out, |_| true);
+            proptest::prop_assert_eq!(String::from_utf8(out).unwrap(), want);
+        }
+
         /// Any octets, in any pieces: no panic, and the pieces make no difference.
         #[test]
         fn pieces_make_no_difference(

@@ -1,7 +1,8 @@
 //! Requests: the request line, the target's form, where the body ends.
 
+use crate::fields::names::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, HeaderValue, TRANSFER_ENCODING};
+use http::HeaderValue;
 use http::uri::PathAndQuery;
 use http::{Extensions, Method, Uri, Version};
 
@@ -98,7 +99,7 @@ pub fn head(parser: Parser, section: &[u8]) -> Result<Parts, Fault> {
         method: Method::from_bytes(method).map_err(|_| Fault::Malformed)?,
         uri,
         version,
-        headers: parser.into_fields(),
+        headers: parser.into_fields(section),
         extensions: Extensions::new(),
     })
 }

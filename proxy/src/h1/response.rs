@@ -1,6 +1,6 @@
 //! Responses of endpoints: the status line, where the body ends.
 
-use http::header::{CONTENT_LENGTH, TRANSFER_ENCODING};
+use crate::fields::names::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::body::Decoder;
@@ -47,7 +47,7 @@ pub fn head(parser: Parser, section: &[u8]) -> Result<Parts, Fault> {
     Ok(Parts {
         status,
         version,
-        headers: parser.into_fields(),
+        headers: parser.into_fields(section),
     })
 }
 

@@ -1,6 +1,7 @@
 //! Requests and answers as header sections (RFC 9114 sections 4.2 and 4.3).
 
-use http::header::{CONTENT_LENGTH, HeaderName, TE};
+use crate::fields::names::{CONTENT_LENGTH, TE};
+use http::HeaderName;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 

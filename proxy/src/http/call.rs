@@ -5,8 +5,8 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use crate::fields::names::CONTENT_LENGTH;
 use bytes::{Buf, Bytes, BytesMut};
-use http::header::CONTENT_LENGTH;
 use http::{StatusCode, Version};
 
 use super::body::{BodyError, Piece, RequestBody};

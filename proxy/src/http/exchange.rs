@@ -146,6 +146,7 @@ pub(crate) struct Exchange {
     pub(crate) certified: RefCell<Option<Rc<Peer>>>,
     /// Who it is, by name and password.
     pub(crate) user: RefCell<Option<String>>,
+    /// Kept for the log and for traces only.
     pub(crate) user_agent: Option<HeaderValue>,
     /// Kept for the combined format only.
     pub(crate) referer: Option<HeaderValue>,

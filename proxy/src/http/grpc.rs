@@ -3,18 +3,18 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use crate::fields::names::CONTENT_TYPE;
 use bytes::Bytes;
-use http::header::CONTENT_TYPE;
-use http::{HeaderName, HeaderValue, StatusCode, Version};
+use http::{HeaderValue, StatusCode, Version};
 
 use super::body::Reply;
 use super::exchange::Exchange;
-use crate::fields::Fields;
+use crate::fields::{Fields, Name};
 use crate::message::Response;
 
-const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
-const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
-const GRPC_TIMEOUT: HeaderName = HeaderName::from_static("grpc-timeout");
+const GRPC_STATUS: Name<'static> = Name::from_static("grpc-status");
+const GRPC_MESSAGE: Name<'static> = Name::from_static("grpc-message");
+const GRPC_TIMEOUT: Name<'static> = Name::from_static("grpc-timeout");
 const PREFIX: &[u8] = b"application/grpc";
 
 /// The content type of a gRPC call; `None` for anything else, gRPC-Web too.
@@ -80,7 +80,7 @@ pub(super) fn status_response(
 mod tests {
     use super::*;
 
-    fn fields(name: HeaderName, value: &str) -> Fields {
+    fn fields(name: Name<'_>, value: &str) -> Fields {
         let mut fields = Fields::new();
         fields.insert(name, HeaderValue::from_str(value).unwrap());
         fields

@@ -3,11 +3,11 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use bytes::Bytes;
-use http::header::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, TE, TRAILER,
-    UPGRADE,
+use crate::fields::names::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, UPGRADE,
 };
+use bytes::Bytes;
+use http::HeaderName;
 use http::{HeaderValue, Version};
 use sekisho_config::model::Prefix;
 use smallvec::SmallVec;
@@ -15,13 +15,13 @@ use smallvec::SmallVec;
 use crate::fields::{Fields, Name, Value};
 use crate::h1::chunked::is_claim;
 
-const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
-const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
-const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
-const X_FORWARDED_PORT: HeaderName = HeaderName::from_static("x-forwarded-port");
-const X_REAL_IP: HeaderName = HeaderName::from_static("x-real-ip");
-const MAX_FORWARDS: HeaderName = HeaderName::from_static("max-forwards");
-pub(crate) const X_REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+const X_FORWARDED_FOR: Name<'static> = Name::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: Name<'static> = Name::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: Name<'static> = Name::from_static("x-forwarded-host");
+const X_FORWARDED_PORT: Name<'static> = Name::from_static("x-forwarded-port");
+const X_REAL_IP: Name<'static> = Name::from_static("x-real-ip");
+const MAX_FORWARDS: Name<'static> = Name::from_static("max-forwards");
+pub(crate) const X_REQUEST_ID: Name<'static> = Name::from_static("x-request-id");
 
 pub(crate) fn tokens(value: Value<'_>) -> impl Iterator<Item = &[u8]> {
     value
@@ -167,7 +167,7 @@ pub(crate) fn prepare_request(headers: &mut Fields, version: Version, forwarding
     for (name, value) in ours {
         // Of a peer that is not trusted there is none left.
         if let Some(value) = value
-            && !(forwarding.trusted && headers.contains_key(&name))
+            && !(forwarding.trusted && headers.contains_key(name))
         {
             headers.append(name, value);
         }
@@ -195,7 +195,7 @@ pub(crate) fn is_last(headers: &mut Fields) -> bool {
 pub(crate) fn clean_trailers(trailers: &mut Fields) {
     strip_hop_by_hop(trailers);
     let late = [HOST, CONTENT_LENGTH, TE, EXPECT, COOKIE, AUTHORIZATION, TRAILER];
-    trailers.retain(|name, _| !late.iter().any(|other| name == *other));
+    trailers.retain(|name, _| !late.contains(&name));
 }
 
 /// As [`clean_trailers`], of a request: what its header section must not have is not smuggled in behind the body.
@@ -205,7 +205,7 @@ pub(crate) fn clean_request_trailers(trailers: &mut Fields) {
 }
 
 /// Puts `ours` behind what a list says already.
-fn extend_list(headers: &mut Fields, name: HeaderName, ours: &HeaderValue) {
+fn extend_list(headers: &mut Fields, name: Name<'_>, ours: &HeaderValue) {
     let mut list = Vec::new();
     for value in headers.get_all(&name) {
         list.extend_from_slice(value.as_bytes());

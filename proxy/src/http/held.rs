@@ -7,8 +7,8 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
+use crate::fields::names::{CONTENT_LENGTH, TRAILER};
 use bytes::Bytes;
-use http::header::{CONTENT_LENGTH, TRAILER};
 use http::{HeaderValue, Method};
 
 use super::answer::Refusal;

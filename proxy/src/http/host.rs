@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use http::header::HOST;
+use crate::fields::names::HOST;
 use http::uri::Authority;
 use http::{HeaderValue, Uri, Version};
 

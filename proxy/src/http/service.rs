@@ -5,10 +5,10 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use bytes::Bytes;
-use http::header::{
+use crate::fields::names::{
     ALLOW, ALT_SVC, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, REFERER, SERVER, USER_AGENT,
 };
+use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 use sekisho_config::model::{LogFormat, ObjectName};
@@ -181,7 +181,9 @@ fn begin(
         path: RefCell::default(),
         certified: RefCell::default(),
         user: RefCell::default(),
-        user_agent: parts.headers.get(USER_AGENT).map(HeaderValue::from),
+        user_agent: (client.live.http.access_log || client.live.tracing.is_some())
+            .then(|| parts.headers.get(USER_AGENT).map(HeaderValue::from))
+            .flatten(),
         referer: match client.live.access_log.format {
             LogFormat::Combined => parts.headers.get(REFERER).map(HeaderValue::from),
             LogFormat::Json => None,

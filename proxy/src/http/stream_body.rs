@@ -4,8 +4,8 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use crate::fields::names::CONTENT_LENGTH;
 use h2::RecvStream;
-use http::header::CONTENT_LENGTH;
 
 use super::body::Piece;
 use super::headers;

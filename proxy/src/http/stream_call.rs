@@ -6,9 +6,9 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
+use crate::fields::names::{CONTENT_LENGTH, HOST};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
-use http::header::{CONTENT_LENGTH, HOST};
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Request, Uri, Version};
 

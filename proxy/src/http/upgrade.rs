@@ -2,8 +2,9 @@
 
 use std::rc::Rc;
 
+use crate::fields::names::{CONNECTION, UPGRADE};
 use bytes::Bytes;
-use http::header::{CONNECTION, HeaderValue, UPGRADE};
+use http::HeaderValue;
 
 use super::body::{EndpointBody, Reply};
 use super::exchange::{Exchange, Fault, Phase};

@@ -2,8 +2,10 @@
 
 use std::fmt;
 
+use crate::fields::Name;
+
 /// Name of the field.
-pub(crate) const TRACEPARENT: http::HeaderName = http::HeaderName::from_static("traceparent");
+pub(crate) const TRACEPARENT: Name<'static> = Name::from_static("traceparent");
 
 /// Number of a trace; never zero.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

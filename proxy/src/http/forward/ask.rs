@@ -4,18 +4,18 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use bytes::{Bytes, BytesMut};
-use http::header::{
+use crate::fields::names::{
     ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_MATCH, IF_MODIFIED_SINCE,
     IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TE, TRAILER,
 };
-use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
+use bytes::{Bytes, BytesMut};
+use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::choose::{Wish, connect};
 use super::retry::{Tries, Why};
 use super::send::{Failure, send};
 use crate::door::Auth;
-use crate::fields::Fields;
+use crate::fields::{Fields, Name};
 use crate::filter::Answer;
 use crate::health::Sign;
 use crate::http::answer::Refusal;
@@ -27,10 +27,10 @@ use crate::message::request::Parts;
 use crate::snapshot::CompiledPool;
 use crate::upstream::Lease;
 
-const X_ORIGINAL_METHOD: HeaderName = HeaderName::from_static("x-original-method");
-const X_ORIGINAL_URL: HeaderName = HeaderName::from_static("x-original-url");
-const X_FORWARDED_METHOD: HeaderName = HeaderName::from_static("x-forwarded-method");
-const X_FORWARDED_URI: HeaderName = HeaderName::from_static("x-forwarded-uri");
+const X_ORIGINAL_METHOD: Name<'static> = Name::from_static("x-original-method");
+const X_ORIGINAL_URL: Name<'static> = Name::from_static("x-original-url");
+const X_FORWARDED_METHOD: Name<'static> = Name::from_static("x-forwarded-method");
+const X_FORWARDED_URI: Name<'static> = Name::from_static("x-forwarded-uri");
 
 /// Octets of an answer's body at most; of a longer one the client gets the status alone.
 const LARGEST: usize = 64 * 1024;

@@ -4,8 +4,8 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 
+use crate::fields::names::{CONTENT_LENGTH, TRAILER};
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, TRAILER};
 
 use super::send::refusal;
 use crate::fields::Fields;

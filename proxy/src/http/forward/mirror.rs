@@ -6,9 +6,10 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::sync::Arc;
 
+use crate::fields::Name;
+use crate::fields::names::{CONTENT_LENGTH, HOST, TE, TRAILER};
 use bytes::{Bytes, BytesMut};
-use http::header::{CONTENT_LENGTH, HOST, TE, TRAILER};
-use http::{HeaderName, HeaderValue, Method, Version};
+use http::{HeaderValue, Method, Version};
 use sekisho_config::model::Revision;
 use tokio::time::timeout;
 
@@ -30,7 +31,7 @@ use crate::upstream::Lease;
 use crate::worker::World;
 
 /// By which an endpoint knows a copy.
-const X_MIRRORED: HeaderName = HeaderName::from_static("x-mirrored");
+const X_MIRRORED: Name<'static> = Name::from_static("x-mirrored");
 
 /// Octets of an answer that are read so that its connection can be kept.
 const LARGEST: usize = 1024 * 1024;

@@ -11,7 +11,7 @@ mod send;
 
 use std::rc::Rc;
 
-use http::header::{CONNECTION, CONTENT_LENGTH, HOST, SET_COOKIE, UPGRADE};
+use crate::fields::names::{CONNECTION, CONTENT_LENGTH, HOST, SET_COOKIE, UPGRADE};
 use http::{HeaderValue, Method, Version};
 use sekisho_config::model::RetryOn;
 

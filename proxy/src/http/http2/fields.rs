@@ -1,6 +1,6 @@
 //! Header fields of requests on HTTP/2.
 
-use http::header::CONTENT_LENGTH;
+use crate::fields::names::CONTENT_LENGTH;
 
 use crate::fields::{Fields, Value};
 use crate::http::answer::Refusal;

@@ -4,8 +4,8 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
+use crate::fields::names::DATE;
 use http::StatusCode;
-use http::header::DATE;
 
 use crate::fields::Fields;
 use crate::h2::{Asked, Connection, Gone, Key, Piece, Reason};

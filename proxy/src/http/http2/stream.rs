@@ -6,9 +6,9 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crate::fields::names::EXPECT;
 use bytes::Bytes;
 use http::StatusCode;
-use http::header::EXPECT;
 
 use super::shared::Respond;
 use super::tunnel::StreamTunnel;

@@ -7,8 +7,8 @@ use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
+use crate::fields::names::{DATE, EXPECT, TE};
 use bytes::Bytes;
-use http::header::{DATE, EXPECT, TE};
 use http::{Method, StatusCode, Version};
 use quinn::{RecvStream, SendStream};
 use tokio::time::timeout;

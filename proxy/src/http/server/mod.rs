@@ -10,8 +10,8 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use crate::fields::names::EXPECT;
 use bytes::{Buf, BytesMut};
-use http::header::EXPECT;
 use http::{Method, Version};
 use tokio::io::AsyncWrite;
 use tokio::time::Instant;

@@ -2,7 +2,10 @@
 //!
 //! The lines stand one behind the other in one piece of memory, in the form in which HTTP/1.1 sends them; beside it is
 //! where each of them begins and ends. So a section is read with one copy, one that nobody has changed is sent with
-//! another, and all of it goes at once. It has a dozen lines: to go through them costs less than hashing.
+//! another, and all of it goes at once. It has a dozen lines: to go through them costs less than hashing, and to know
+//! that a name is not there takes one bit.
+
+pub mod names;
 
 use std::fmt;
 use std::ops::Range;
@@ -15,17 +18,60 @@ pub struct Fields {
     /// `name: value` and CRLF, again and again. What was taken out stays until all of it goes.
     text: Vec<u8>,
     lines: Vec<Line>,
+    /// The marks of all names that are there; there may be some of names that were taken out.
+    marks: u64,
 }
 
-/// Where in the text a line stands.
-#[derive(Clone, Copy)]
-struct Line {
-    /// The first octet of the name.
+/// Where in the text a line stands. 4 GiB are beyond all limits of a section.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Line {
     name: u32,
-    /// The first octet of the value.
+    /// Behind the name.
+    colon: u32,
     value: u32,
-    /// Behind the last octet of the value.
+    /// Behind the value.
     end: u32,
+}
+
+impl Line {
+    /// Where its name and its value stand.
+    pub(crate) fn new(name: Range<usize>, value: Range<usize>) -> Self {
+        let place = |place: usize| u32::try_from(place).unwrap_or(u32::MAX);
+        Self {
+            name: place(name.start),
+            colon: place(name.end),
+            value: place(value.start),
+            end: place(value.end),
+        }
+    }
+}
+
+/// One of 64 bits: where it is not set, a name is not there.
+#[inline]
+fn mark(name: &[u8]) -> u64 {
+    let (first, last) = (name.first().copied(), name.last().copied());
+    let sum = name.len() + usize::from(first.unwrap_or(0)) * 5 + usize::from(last.unwrap_or(0)) * 11;
+    1 << (sum & 63)
+}
+
+/// Puts letters into lower case, eight together; the last eight may be looked at twice.
+fn lower(name: &mut [u8]) {
+    const EACH: u64 = u64::MAX / 0xff;
+    let eight = |octets: &mut [u8; 8]| {
+        let word = u64::from_ne_bytes(*octets);
+        let seven = word & (EACH * 0x7f);
+        let above = seven + EACH * u64::from(0x7f - b'Z');
+        let from = seven + EACH * u64::from(0x80 - b'A');
+        let upper = (above ^ from) & !word & (EACH << 7);
+        *octets = (word | (upper >> 2)).to_ne_bytes();
+    };
+    if name.len() < 8 {
+        return name.make_ascii_lowercase();
+    }
+    name.as_chunks_mut().0.iter_mut().for_each(eight);
+    if let Some(last) = name.last_chunk_mut() {
+        eight(last);
+    }
 }
 
 /// What stands between a name and its value.
@@ -114,6 +160,7 @@ impl Fields {
         Self {
             text: Vec::new(),
             lines: Vec::new(),
+            marks: 0,
         }
     }
 
@@ -122,6 +169,7 @@ impl Fields {
         Self {
             text: Vec::with_capacity(octets),
             lines: Vec::with_capacity(lines),
+            marks: 0,
         }
     }
 
@@ -135,39 +183,76 @@ impl Fields {
         self.lines.is_empty()
     }
 
+    /// The lines that were found in `section`; `room`: octets that are added on the way.
+    pub(crate) fn read(section: &[u8], lines: Vec<Line>, room: usize) -> Self {
+        let mut text = Vec::with_capacity(section.len() + room);
+        text.extend_from_slice(section);
+        let mut marks = 0;
+        for line in &lines {
+            if let Some(name) = text.get_mut(line.name as usize..line.colon as usize) {
+                lower(name);
+                marks |= mark(name);
+            }
+        }
+        Self { text, lines, marks }
+    }
+
+    #[inline]
     fn octets(&self, range: Range<u32>) -> &[u8] {
         self.text
             .get(range.start as usize..range.end as usize)
             .unwrap_or_default()
     }
 
+    #[inline]
     fn name(&self, line: &Line) -> Name<'_> {
-        Name(self.octets(line.name..line.value.saturating_sub(COLON.len() as u32)))
+        Name(self.octets(line.name..line.colon))
     }
 
+    #[inline]
     fn value(&self, line: &Line) -> Value<'_> {
         Value(self.octets(line.value..line.end))
     }
 
+    #[inline]
+    fn is_named(&self, line: &Line, name: &[u8]) -> bool {
+        (line.colon - line.name) as usize == name.len() && self.name(line).0 == name
+    }
+
     /// The value of the first line of that name.
+    #[inline]
     pub fn get(&self, name: impl Named) -> Option<Value<'_>> {
         let place = self.place(name.octets())?;
         self.lines.get(place).map(|line| self.value(line))
     }
 
     /// The values of all lines of that name.
+    #[inline]
     pub fn get_all<N: Named>(&self, name: N) -> impl Iterator<Item = Value<'_>> + use<'_, N> {
-        self.lines
+        let lines = match self.place(name.octets()) {
+            Some(place) => self.lines.get(place..).unwrap_or_default(),
+            None => &[],
+        };
+        lines
             .iter()
-            .filter(move |line| self.name(line).0 == name.octets())
+            .filter(move |line| self.is_named(line, name.octets()))
             .map(|line| self.value(line))
     }
 
+    #[inline]
     fn place(&self, name: &[u8]) -> Option<usize> {
-        self.lines.iter().position(|line| self.name(line).0 == name)
+        if self.marks & mark(name) == 0 {
+            return None;
+        }
+        self.search(name)
+    }
+
+    fn search(&self, name: &[u8]) -> Option<usize> {
+        self.lines.iter().position(|line| self.is_named(line, name))
     }
 
     /// Whether there is a line of that name.
+    #[inline]
     pub fn contains_key(&self, name: impl Named) -> bool {
         self.place(name.octets()).is_some()
     }
@@ -192,22 +277,18 @@ impl Fields {
 
     /// Writes a line behind all others.
     fn write(&mut self, name: &[u8], value: &[u8]) -> Line {
-        // A section of 4 GiB is beyond all limits; of what would be behind that nothing is said.
-        let place = |text: &Vec<u8>| u32::try_from(text.len()).unwrap_or(u32::MAX);
-        self.text
-            .reserve(name.len() + COLON.len() + value.len() + CRLF.len());
-        let start = place(&self.text);
-        self.text.extend_from_slice(name);
-        self.text.extend_from_slice(COLON);
-        let middle = place(&self.text);
-        self.text.extend_from_slice(value);
-        let end = place(&self.text);
-        self.text.extend_from_slice(CRLF);
-        Line {
-            name: start,
-            value: middle,
-            end,
-        }
+        let text = &mut self.text;
+        let start = text.len();
+        let colon = start + name.len();
+        let begin = colon + COLON.len();
+        let end = begin + value.len();
+        text.reserve(end + CRLF.len() - start);
+        text.extend_from_slice(name);
+        text.extend_from_slice(COLON);
+        text.extend_from_slice(value);
+        text.extend_from_slice(CRLF);
+        self.marks |= mark(name);
+        Line::new(start..colon, begin..end)
     }
 
     /// One more line.
@@ -216,21 +297,13 @@ impl Fields {
         self.lines.push(line);
     }
 
-    /// One more line as it came: the name is a token in upper or lower case, and the value has nothing in it that no value may
-    /// have.
-    pub(crate) fn take(&mut self, name: &[u8], value: &[u8]) {
-        let line = self.write(name, value);
-        if let Some(name) = self.text.get_mut(line.name as usize..line.value as usize) {
-            name.make_ascii_lowercase();
-        }
-        self.lines.push(line);
-    }
-
     /// The one line of that name, instead of all there were.
     pub fn insert(&mut self, name: impl FieldName, value: impl FieldValue) {
         let name = name.octets();
+        // It is marked as soon as it is written.
+        let place = self.place(name);
         let line = self.write(name, value.octets());
-        let Some(place) = self.place(name) else {
+        let Some(place) = place else {
             self.lines.push(line);
             return;
         };
@@ -249,9 +322,12 @@ impl Fields {
 
     /// Takes all lines of that name out. Says whether there were any.
     pub fn remove(&mut self, name: impl Named) -> bool {
-        let before = self.lines.len();
-        self.take_out(name.octets(), 0);
-        self.lines.len() < before
+        let name = name.octets();
+        let place = self.place(name);
+        if let Some(place) = place {
+            self.take_out(name, place);
+        }
+        place.is_some()
     }
 
     /// Takes out what has that name from a line on.
@@ -279,19 +355,49 @@ impl Fields {
 
     /// Writes the lines that `goes` says as HTTP/1.1 has them.
     pub(crate) fn encode(&self, out: &mut Vec<u8>, mut goes: impl FnMut(Name<'_>) -> bool) {
+        // What stands together goes together.
         let mut run = 0..0;
         for line in &self.lines {
             if !goes(self.name(line)) {
                 continue;
             }
-            // What stands together goes together.
-            if line.name != run.end {
-                out.extend_from_slice(self.octets(run));
-                run = line.name..line.name;
+            let behind = line.end.saturating_add(CRLF.len() as u32);
+            let plain = self.octets(line.colon..line.value) == COLON && self.octets(line.end..behind) == CRLF;
+            if plain && line.name == run.end {
+                run.end = behind;
+                continue;
             }
-            run.end = line.end.saturating_add(CRLF.len() as u32);
+            out.extend_from_slice(self.octets(run));
+            if plain {
+                run = line.name..behind;
+            } else {
+                // It came with more or less white space.
+                run = 0..0;
+                for piece in [self.name(line).0, COLON, self.value(line).0, CRLF] {
+                    out.extend_from_slice(piece);
+                }
+            }
         }
         out.extend_from_slice(self.octets(run));
+    }
+}
+
+impl Name<'static> {
+    /// A name that is known.
+    ///
+    /// # Panics
+    /// Unless it is a token in lower case: at compile time, in a constant.
+    pub const fn from_static(name: &'static str) -> Self {
+        let octets = name.as_bytes();
+        let mut left = octets;
+        while let [first, rest @ ..] = left {
+            assert!(
+                matches!(first, b'a'..=b'z' | b'0'..=b'9' | b'-'),
+                "no name of a field"
+            );
+            left = rest;
+        }
+        Self(octets)
     }
 }
 
@@ -340,6 +446,12 @@ impl<'a> Value<'a> {
 impl PartialEq<HeaderName> for Name<'_> {
     fn eq(&self, other: &HeaderName) -> bool {
         self.0 == Named::octets(other)
+    }
+}
+
+impl PartialEq<Name<'_>> for HeaderName {
+    fn eq(&self, other: &Name<'_>) -> bool {
+        other == self
     }
 }
 
@@ -480,7 +592,6 @@ mod tests {
         Default(usize, u8),
         Remove(usize),
         Retain(usize),
-        Take(usize, u8),
     }
 
     fn name(of: usize) -> HeaderName {
@@ -489,13 +600,12 @@ mod tests {
     }
 
     fn change() -> impl Strategy<Value = Change> {
-        (0..6usize, 0..4usize, 0..9u8).prop_map(|(kind, of, value)| match kind {
+        (0..5usize, 0..4usize, 0..9u8).prop_map(|(kind, of, value)| match kind {
             0 => Change::Append(of, value),
             1 => Change::Insert(of, value),
             2 => Change::Default(of, value),
             3 => Change::Remove(of),
-            4 => Change::Retain(of),
-            _ => Change::Take(of, value),
+            _ => Change::Retain(of),
         })
     }
 
@@ -526,11 +636,6 @@ mod tests {
                         for value in kept {
                             map.append(name(of), value);
                         }
-                    }
-                    Change::Take(of, value) => {
-                        let text = value.to_string();
-                        fields.take(name(of).as_str().to_uppercase().as_bytes(), text.as_bytes());
-                        map.append(name(of), HeaderValue::from_str(&text).unwrap());
                     }
                 }
                 for of in 0..4 {
