@@ -3,11 +3,11 @@
 
 use std::net::IpAddr;
 
-use crate::fields::names::COOKIE;
 use http::{HeaderName, Uri};
 use sekisho_config::model::HashBy;
 
 use crate::fields::Fields;
+use crate::fields::names::COOKIE;
 
 /// FNV-1a with a last mix (the finaliser of splitmix64): small, the same on every machine and in every version.
 pub(crate) fn of(octets: &[u8]) -> u64 {

@@ -1,9 +1,9 @@
 //! `Accept-Encoding` (RFC 9110 section 12.5.3): which of our codings a client likes best.
 
-use crate::fields::names::ACCEPT_ENCODING;
 use sekisho_config::model::Encoding;
 
 use crate::fields::Fields;
+use crate::fields::names::ACCEPT_ENCODING;
 
 /// Members of the list that are looked at; no client needs more.
 const MOST: usize = 32;

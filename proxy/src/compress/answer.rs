@@ -1,13 +1,13 @@
 //! Which answers are compressed, and what that changes in their header section.
 
-use crate::fields::names::{
-    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
-};
 use http::{HeaderName, HeaderValue, Method, StatusCode};
 use sekisho_config::model::Encoding;
 
 use super::Wish;
 use crate::fields::Fields;
+use crate::fields::names::{
+    ACCEPT_RANGES, CACHE_CONTROL, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE, ETAG, VARY,
+};
 use crate::http::headers::tokens;
 
 /// Digests of what goes over the wire or of the chosen representation (RFC 9530 and before): they would be wrong then.

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use crate::fields::names::AUTHORIZATION;
 use aws_lc_rs::{hmac, rand};
 use base64::Engine as _;
 use base64::alphabet;
@@ -21,6 +20,7 @@ use sha_crypt::{PasswordHashRef, ShaCrypt};
 use tokio::sync::oneshot;
 
 use crate::fields::Fields;
+use crate::fields::names::AUTHORIZATION;
 
 /// Octets of what is encoded in base64, at most; SHA-crypt costs more the longer a password is.
 const LONGEST: usize = 512;

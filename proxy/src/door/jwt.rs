@@ -5,7 +5,6 @@
 
 use std::collections::HashSet;
 
-use crate::fields::names::AUTHORIZATION;
 use http::{HeaderName, HeaderValue};
 use jsonwebtoken::jwk::{AlgorithmParameters, EllipticCurve, Jwk, JwkSet, PublicKeyUse};
 use jsonwebtoken::{Algorithm, DecodingKey, Validation, decode, decode_header};
@@ -13,6 +12,7 @@ use sekisho_config::model::Jwt;
 use serde_json::{Map, Value};
 
 use crate::fields::Fields;
+use crate::fields::names::AUTHORIZATION;
 
 /// Octets of a token at most.
 const LONGEST: usize = 16 * 1024;

@@ -1,14 +1,14 @@
 //! Cross-origin resource sharing: preflights are answered here, and what the Service says of it is replaced.
 
+use http::{HeaderValue, Method, StatusCode};
+use sekisho_config::model::{Cors, Origin};
+
+use super::{Answer, Seen};
 use crate::fields::names::{
     ACCESS_CONTROL_ALLOW_CREDENTIALS, ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_METHODS,
     ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_EXPOSE_HEADERS, ACCESS_CONTROL_MAX_AGE,
     ACCESS_CONTROL_REQUEST_HEADERS, ACCESS_CONTROL_REQUEST_METHOD, ORIGIN, VARY,
 };
-use http::{HeaderValue, Method, StatusCode};
-use sekisho_config::model::{Cors, Origin};
-
-use super::{Answer, Seen};
 use crate::fields::{Fields, Name, Value};
 
 #[derive(Debug)]

@@ -12,7 +12,6 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::fields::names::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 use sekisho_config::model::{ErrorPages, Filters, Route};
@@ -20,6 +19,7 @@ use sekisho_config::model::{ErrorPages, Filters, Route};
 use self::edit::Edits;
 use self::rewrite::Base;
 use crate::door;
+use crate::fields::names::{CONTENT_TYPE, LOCATION, RETRY_AFTER};
 use crate::fields::{Fields, Name, Value};
 
 /// The filters of one route.

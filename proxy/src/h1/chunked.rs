@@ -1,14 +1,14 @@
 //! The chunked transfer coding (RFC 9112 section 7.1), read strictly: hexadecimal digits, an extension or none, CRLF.
 
+use bytes::{Buf, BytesMut};
+
+use super::body::{BadBody, Decoded};
+use super::head::{Limits, Parser, Step};
 use crate::fields::names::{
     AUTHORIZATION, CACHE_CONTROL, CONNECTION, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_RANGE, CONTENT_TYPE,
     COOKIE, EXPECT, FORWARDED, HOST, PROXY_AUTHORIZATION, RANGE, SET_COOKIE, TE, TRAILER, TRANSFER_ENCODING,
     UPGRADE,
 };
-use bytes::{Buf, BytesMut};
-
-use super::body::{BadBody, Decoded};
-use super::head::{Limits, Parser, Step};
 use crate::fields::{Fields, Name};
 
 /// Octets of one chunk, as of a whole body (Content-Length).

@@ -1,14 +1,13 @@
 //! Requests: the request line, the target's form, where the body ends.
 
-use crate::fields::names::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use bytes::Bytes;
-use http::HeaderValue;
 use http::uri::PathAndQuery;
-use http::{Extensions, Method, Uri, Version};
+use http::{Extensions, HeaderValue, Method, Uri, Version};
 
 use super::body::Decoder;
 use super::head::{Fault, Limits, Parser, Step, is_token};
 use crate::fields::Fields;
+use crate::fields::names::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use crate::message::request::Parts;
 
 /// Octets of a method at most. The longest registered one has 17.

@@ -1,11 +1,11 @@
 //! Responses of endpoints: the status line, where the body ends.
 
-use crate::fields::names::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use http::{HeaderValue, Method, StatusCode, Version};
 
 use super::body::Decoder;
 use super::head::{Fault, Limits, Parser, Step};
 use super::request::content_length;
+use crate::fields::names::{CONTENT_LENGTH, TRANSFER_ENCODING};
 use crate::message::response::Parts;
 
 /// `HTTP-version SP status-code SP [ reason-phrase ]`; the last space is often missing where no phrase follows.

@@ -1,12 +1,12 @@
 //! What the fields of a header section are together (RFC 9113 section 8.3).
 
-use crate::fields::names::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE};
 use bytes::Bytes;
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderName, HeaderValue, Method, Uri, Version};
 
 use super::hpack::Field;
 use crate::fields::Fields;
+use crate::fields::names::{CONNECTION, CONTENT_LENGTH, TE, TRANSFER_ENCODING, UPGRADE};
 use crate::message::request::Parts;
 
 /// Lines of a request, and their octets, with what is added on its way to an endpoint, for which there is room at once.

@@ -1,12 +1,11 @@
 //! Requests and answers as header sections (RFC 9114 sections 4.2 and 4.3).
 
-use crate::fields::names::{CONTENT_LENGTH, TE};
-use http::HeaderName;
 use http::uri::{Authority, PathAndQuery, Scheme};
-use http::{HeaderValue, Method, StatusCode, Uri, Version};
+use http::{HeaderName, HeaderValue, Method, StatusCode, Uri, Version};
 
 use super::qpack::{self, BadSection};
 use crate::fields::Fields;
+use crate::fields::names::{CONTENT_LENGTH, TE};
 use crate::message::request::Parts;
 
 /// How large a request may be.

@@ -3,13 +3,13 @@
 use std::rc::Rc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::fields::names::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
 
 use super::body::Reply;
 use super::exchange::{self, Exchange};
 use super::grpc;
+use crate::fields::names::{ALLOW, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use crate::h1::Fault;
 use crate::message::Response;
 use crate::metrics::Cell;

@@ -5,7 +5,6 @@ use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use crate::fields::names::CONTENT_LENGTH;
 use bytes::{Buf, Bytes, BytesMut};
 use http::{StatusCode, Version};
 
@@ -14,6 +13,7 @@ use super::exchange::Exchange;
 use super::headers;
 use super::output::Output;
 use crate::buffers;
+use crate::fields::names::CONTENT_LENGTH;
 use crate::h1::head::{Parser, Step};
 use crate::h1::{Decoded, Decoder, Fault, Limits, encode, request, response};
 use crate::http::frame::{Body, Frame, SizeHint};

@@ -3,12 +3,12 @@
 use std::rc::Rc;
 use std::time::Duration;
 
-use crate::fields::names::CONTENT_TYPE;
 use bytes::Bytes;
 use http::{HeaderValue, StatusCode, Version};
 
 use super::body::Reply;
 use super::exchange::Exchange;
+use crate::fields::names::CONTENT_TYPE;
 use crate::fields::{Fields, Name};
 use crate::message::Response;
 

@@ -3,15 +3,14 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use crate::fields::names::{
-    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, UPGRADE,
-};
 use bytes::Bytes;
-use http::HeaderName;
-use http::{HeaderValue, Version};
+use http::{HeaderName, HeaderValue, Version};
 use sekisho_config::model::Prefix;
 use smallvec::SmallVec;
 
+use crate::fields::names::{
+    AUTHORIZATION, CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, TE, TRAILER, UPGRADE,
+};
 use crate::fields::{Fields, Name, Value};
 use crate::h1::chunked::is_claim;
 
@@ -151,7 +150,9 @@ pub(crate) fn prepare_request(headers: &mut Fields, version: Version, forwarding
     if version >= Version::HTTP_2 {
         join_cookies(headers);
     }
-    if let Some(host) = forwarding.host {
+    if let Some(host) = forwarding.host
+        && headers.get(HOST).is_none_or(|said| said != *host)
+    {
         headers.insert(HOST, host);
     }
     let peer = forwarding.peer;

@@ -7,7 +7,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll};
 
-use crate::fields::names::{CONTENT_LENGTH, TRAILER};
 use bytes::Bytes;
 use http::{HeaderValue, Method};
 
@@ -17,6 +16,7 @@ use super::exchange::Exchange;
 use super::frame::{Body, Frame, SizeHint};
 use crate::budget::Share;
 use crate::compress;
+use crate::fields::names::{CONTENT_LENGTH, TRAILER};
 use crate::message::Response;
 use crate::metrics::Cell;
 

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use crate::fields::names::HOST;
 use http::uri::Authority;
 use http::{HeaderValue, Uri, Version};
 
 use crate::fields::Fields;
+use crate::fields::names::HOST;
 
 /// Why a request's host is refused (400).
 #[derive(Clone, Copy, Debug, Eq, PartialEq, thiserror::Error)]

@@ -5,9 +5,6 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-use crate::fields::names::{
-    ALLOW, ALT_SVC, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, REFERER, SERVER, USER_AGENT,
-};
 use bytes::Bytes;
 use http::uri::PathAndQuery;
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
@@ -20,6 +17,9 @@ use super::exchange::{Exchange, Phase, Target};
 use super::respond::Respond;
 use super::{coded, forward, grpc, headers, held, host, http2};
 use crate::compress::{self, Coding};
+use crate::fields::names::{
+    ALLOW, ALT_SVC, CONNECTION, CONTENT_LENGTH, CONTENT_TYPE, EXPECT, ORIGIN, REFERER, SERVER, USER_AGENT,
+};
 use crate::fields::{Fields, Value};
 use crate::h1::request::{MAX_METHOD, plain_length};
 use crate::message::{Response, request};

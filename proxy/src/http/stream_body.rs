@@ -4,12 +4,12 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use crate::fields::names::CONTENT_LENGTH;
 use h2::RecvStream;
 
 use super::body::Piece;
 use super::headers;
 use crate::fields::Fields;
+use crate::fields::names::CONTENT_LENGTH;
 use crate::http::frame::{Body, Frame, SizeHint};
 
 /// The body.

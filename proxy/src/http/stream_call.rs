@@ -6,7 +6,6 @@
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
 
-use crate::fields::names::{CONTENT_LENGTH, HOST};
 use bytes::Bytes;
 use h2::{Reason, SendStream};
 use http::uri::{Authority, PathAndQuery, Scheme};
@@ -18,6 +17,7 @@ use super::headers;
 use super::http2::send::{poll_send, send_trailers};
 use super::stream_body::StreamBody;
 use crate::fields::Fields;
+use crate::fields::names::{CONTENT_LENGTH, HOST};
 use crate::http::frame::Body;
 use crate::message::request::Parts;
 use crate::message::{Response, response};

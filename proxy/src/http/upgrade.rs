@@ -2,13 +2,13 @@
 
 use std::rc::Rc;
 
-use crate::fields::names::{CONNECTION, UPGRADE};
 use bytes::Bytes;
 use http::HeaderValue;
 
 use super::body::{EndpointBody, Reply};
 use super::exchange::{Exchange, Fault, Phase};
 use super::headers;
+use crate::fields::names::{CONNECTION, UPGRADE};
 use crate::message::Response;
 use crate::metrics::Cell;
 use crate::stream::EndpointStream;

@@ -122,13 +122,26 @@ impl Appliance {
     /// # Errors
     /// When the binary is missing or the file cannot be written.
     pub fn start(state: &State, netns: Option<&Netns>, settings: &Settings) -> Result<Self> {
+        Self::start_other(state, netns, settings, &Self::binary()?)
+    }
+
+    /// As [`Appliance::start`], of another build.
+    ///
+    /// # Errors
+    /// When it is missing or the file cannot be written.
+    pub fn start_other(
+        state: &State,
+        netns: Option<&Netns>,
+        settings: &Settings,
+        binary: &Path,
+    ) -> Result<Self> {
         let dir = &settings.directory;
         for sub in ["state", "run"] {
             fs::create_dir_all(dir.join(sub))?;
         }
         let file = dir.join("sekisho.toml");
         fs::write(&file, &settings.toml)?;
-        let mut command = command_in(netns)?;
+        let mut command = command_in(netns, binary);
         command.arg("run").arg("--config").arg(&file);
         let daemon = Daemon::start(state, "sekisho", command)?;
         Ok(Self {
@@ -148,7 +161,7 @@ impl Appliance {
     /// # Errors
     /// When the binary is missing.
     pub fn command(&self, words: &[&str]) -> Result<Command> {
-        let mut command = command_in(self.netns.as_ref())?;
+        let mut command = command_in(self.netns.as_ref(), &Self::binary()?);
         command.args(words).arg("--config").arg(&self.file);
         Ok(command)
     }
@@ -182,7 +195,6 @@ impl Appliance {
     }
 }
 
-fn command_in(netns: Option<&Netns>) -> Result<Command> {
-    let binary = Appliance::binary()?;
-    Ok(netns.map_or_else(|| Command::new(&binary), |netns| netns.command(&binary)))
+fn command_in(netns: Option<&Netns>, binary: &Path) -> Command {
+    netns.map_or_else(|| Command::new(binary), |netns| netns.command(binary))
 }

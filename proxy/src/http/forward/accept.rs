@@ -2,10 +2,10 @@
 
 use std::rc::Rc;
 
-use crate::fields::names::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use http::{HeaderValue, StatusCode};
 
 use crate::fields::Fields;
+use crate::fields::names::{CONTENT_LENGTH, TRANSFER_ENCODING, UPGRADE};
 use crate::health::Sign;
 use crate::http::answer::Refusal;
 use crate::http::body::{EndpointBody, Piece, Reply};

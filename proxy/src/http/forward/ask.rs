@@ -4,10 +4,6 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::rc::Rc;
 
-use crate::fields::names::{
-    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_MATCH, IF_MODIFIED_SINCE,
-    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TE, TRAILER,
-};
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, StatusCode, Uri, Version};
 
@@ -15,6 +11,10 @@ use super::choose::{Wish, connect};
 use super::retry::{Tries, Why};
 use super::send::{Failure, send};
 use crate::door::Auth;
+use crate::fields::names::{
+    ACCEPT_ENCODING, CONTENT_ENCODING, CONTENT_LENGTH, CONTENT_TYPE, HOST, IF_MATCH, IF_MODIFIED_SINCE,
+    IF_NONE_MATCH, IF_RANGE, IF_UNMODIFIED_SINCE, RANGE, TE, TRAILER,
+};
 use crate::fields::{Fields, Name};
 use crate::filter::Answer;
 use crate::health::Sign;

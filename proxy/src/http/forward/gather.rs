@@ -4,11 +4,11 @@
 use std::future::poll_fn;
 use std::pin::Pin;
 
-use crate::fields::names::{CONTENT_LENGTH, TRAILER};
 use bytes::{Bytes, BytesMut};
 
 use super::send::refusal;
 use crate::fields::Fields;
+use crate::fields::names::{CONTENT_LENGTH, TRAILER};
 use crate::http::answer::Refusal;
 use crate::http::body::RequestBody;
 use crate::http::exchange::{Exchange, Fault};

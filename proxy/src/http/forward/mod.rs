@@ -11,7 +11,6 @@ mod send;
 
 use std::rc::Rc;
 
-use crate::fields::names::{CONNECTION, CONTENT_LENGTH, HOST, SET_COOKIE, UPGRADE};
 use http::{HeaderValue, Method, Version};
 use sekisho_config::model::RetryOn;
 
@@ -26,6 +25,7 @@ use super::answer::{Refusal, refuse};
 use super::body::{ClientBody, Reply, RequestBody};
 use super::exchange::{Exchange, Phase, Target};
 use crate::clock;
+use crate::fields::names::{CONNECTION, CONTENT_LENGTH, HOST, SET_COOKIE, UPGRADE};
 use crate::health::Sign;
 use crate::http::frame::Body;
 use crate::message::Response;

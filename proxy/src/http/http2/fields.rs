@@ -1,7 +1,6 @@
 //! Header fields of requests on HTTP/2.
 
 use crate::fields::names::CONTENT_LENGTH;
-
 use crate::fields::{Fields, Value};
 use crate::http::answer::Refusal;
 

@@ -4,10 +4,10 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::task::{Context, Poll, Waker};
 
-use crate::fields::names::DATE;
 use http::StatusCode;
 
 use crate::fields::Fields;
+use crate::fields::names::DATE;
 use crate::h2::{Asked, Connection, Gone, Key, Piece, Reason};
 use crate::http::date;
 use crate::http::headers::clean_trailers;

@@ -6,7 +6,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::fields::names::EXPECT;
 use bytes::Bytes;
 use http::StatusCode;
 
@@ -14,6 +13,7 @@ use super::shared::Respond;
 use super::tunnel::StreamTunnel;
 use super::websocket::{self, WebSocket};
 use crate::fields::Fields;
+use crate::fields::names::EXPECT;
 use crate::h2::{Asked, Gone, Piece as Received, Reason};
 use crate::http::answer::Refusal;
 use crate::http::body::{ClientBody, Piece, Reply};

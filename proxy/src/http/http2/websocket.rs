@@ -1,8 +1,5 @@
 //! WebSocket over HTTP/2 (RFC 8441): an extended CONNECT becomes the upgrade of HTTP/1.1 that pods understand (RFC 6455).
 
-use crate::fields::names::{
-    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
-};
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use aws_lc_rs::rand;
 use base64::Engine;
@@ -10,6 +7,9 @@ use base64::engine::general_purpose::STANDARD;
 use http::{HeaderValue, Method};
 
 use crate::fields::Fields;
+use crate::fields::names::{
+    CONNECTION, CONTENT_LENGTH, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE,
+};
 use crate::message::request::Parts;
 
 /// In a request's extensions: it was an extended CONNECT.

@@ -7,7 +7,6 @@ use std::rc::Rc;
 use std::task::{Poll, ready};
 use std::time::Duration;
 
-use crate::fields::names::{DATE, EXPECT, TE};
 use bytes::Bytes;
 use http::{Method, StatusCode, Version};
 use quinn::{RecvStream, SendStream};
@@ -18,6 +17,7 @@ use super::link::Link;
 use super::send::{Respond, Sender};
 use super::tunnel::StreamTunnel;
 use crate::fields::Fields;
+use crate::fields::names::{DATE, EXPECT, TE};
 use crate::h3::Code;
 use crate::h3::fields::{self, Bad, Head};
 use crate::h3::frame::Piece;

@@ -10,7 +10,6 @@ use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
-use crate::fields::names::EXPECT;
 use bytes::{Buf, BytesMut};
 use http::{Method, Version};
 use tokio::io::AsyncWrite;
@@ -24,6 +23,7 @@ use super::headers;
 use super::io::{ClientStream, ENDING_FRESH};
 use super::service::{refused, serve};
 use crate::fields::Fields;
+use crate::fields::names::EXPECT;
 use crate::h1::head::{Parser, Step};
 use crate::h1::{Decoder, Limits, request};
 use crate::message::Response;

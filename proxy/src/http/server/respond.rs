@@ -5,7 +5,6 @@ use std::pin::Pin;
 use std::rc::Rc;
 use std::task::{Context, Poll, ready};
 
-use crate::fields::names::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use bytes::Bytes;
 use http::{StatusCode, Version};
 
@@ -13,6 +12,7 @@ use super::conn::Conn;
 use super::{End, take_stream};
 use crate::buffers;
 use crate::fields::Fields;
+use crate::fields::names::{CONNECTION, CONTENT_LENGTH, DATE, TRANSFER_ENCODING};
 use crate::h1::encode;
 use crate::http::body::Reply;
 use crate::http::connection::Client;

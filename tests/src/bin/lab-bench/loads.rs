@@ -165,7 +165,7 @@ impl Load {
     }
 
     /// Runs at a fixed rate for some seconds; gives every response time.
-    pub(crate) fn at_rate(&self, scene: &Scene<'_>, proxy: &Proxy, rate: f64) -> Result<Times> {
+    pub(crate) fn at_rate(&self, scene: &Scene<'_>, proxy: &Proxy, rate: f64, seconds: u64) -> Result<Times> {
         let Kind::H2load { words, path, tls } = self.kind else {
             return Ok(Vec::new());
         };
@@ -175,7 +175,7 @@ impl Load {
             .nth(1)
             .and_then(|count| count.parse().ok())
             .context("a load without -c")?;
-        let requests = (rate * 5.0 / clients) as u64 * clients as u64;
+        let requests = (rate * seconds as f64 / clients) as u64 * clients as u64;
         let log = scene.state.file("h2load.log");
         let _ = std::fs::remove_file(&log);
         let mut command = tool(scene, words, HOST, path, proxy.port(tls), tls)?;

@@ -29,6 +29,8 @@ struct Plan {
     requests: u64,
     hosts: usize,
     idle: usize,
+    /// How long a run at a fixed rate takes; 0: there is none.
+    rate_seconds: u64,
 }
 
 fn main() -> ExitCode {
@@ -62,6 +64,7 @@ fn bench(state: &State) -> Result<()> {
         requests: number("REQUESTS", 60_000)?,
         hosts: usize::try_from(number("HOSTS", 10_000)?)?,
         idle: usize::try_from(number("IDLE", 8_000)?)?,
+        rate_seconds: number("RATE_SECONDS", 5)?,
     };
     let loads: Vec<&Load> = LOADS.iter().filter(|load| named("LOADS", load.name)).collect();
     ensure!(
@@ -135,7 +138,7 @@ fn run(plan: &Plan, scene: &Scene<'_>, loads: &[&Load], proxies: &mut [Proxy]) -
 fn latency(plan: &Plan, scene: &Scene<'_>, proxies: &mut [Proxy]) -> Result<()> {
     for load in LOADS
         .iter()
-        .filter(|load| load.latency && named("LOADS", load.name))
+        .filter(|load| plan.rate_seconds > 0 && load.latency && named("LOADS", load.name))
     {
         let reached = proxies
             .iter()
@@ -150,7 +153,7 @@ fn latency(plan: &Plan, scene: &Scene<'_>, proxies: &mut [Proxy]) -> Result<()> 
         for _ in 0..plan.rounds {
             for (index, proxy) in proxies.iter().enumerate() {
                 let times = load
-                    .at_rate(scene, proxy, rate)
+                    .at_rate(scene, proxy, rate, plan.rate_seconds)
                     .with_context(|| format!("{}: {} at a fixed rate", proxy.name, load.name))?;
                 match rows.get_mut(index) {
                     None => rows.push(vec![times]),

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
@@ -15,6 +15,9 @@ use sekisho_tests::lab::{
 
 use crate::report::Results;
 use crate::{GRPC_HOST, HOST, client, named};
+
+/// Another build of ours.
+pub(crate) const BEFORE: &str = "before";
 
 /// What all of them stand in.
 pub(crate) struct Scene<'a> {
@@ -141,8 +144,9 @@ fn variant(text: &str, many: bool) -> String {
 /// Starts all of them that are here and that `PROXIES` names.
 pub(crate) fn start(scene: &Scene<'_>, many: bool) -> Result<Vec<Proxy>> {
     type Start = fn(&Scene<'_>, bool) -> Result<Daemon>;
-    let all: [(&'static str, u16, Start); 5] = [
+    let all: [(&'static str, u16, Start); 6] = [
         ("sekisho", 8001, sekisho),
+        (BEFORE, 8501, before),
         ("haproxy", 8101, haproxy),
         ("nginx", 8201, nginx_proxy),
         ("envoy", 8301, envoy),
@@ -150,7 +154,11 @@ pub(crate) fn start(scene: &Scene<'_>, many: bool) -> Result<Vec<Proxy>> {
     ];
     let mut proxies = Vec::new();
     for (name, plain, start) in all {
-        if !named("PROXIES", name) {
+        let is_asked_for = match name {
+            BEFORE => std::env::var_os("BEFORE").is_some(),
+            _ => named("PROXIES", name),
+        };
+        if !is_asked_for {
             continue;
         }
         let daemon = match start(scene, false) {
@@ -304,7 +312,18 @@ fn traefik(scene: &Scene<'_>, _many: bool) -> Result<Daemon> {
 }
 
 fn sekisho(scene: &Scene<'_>, many: bool) -> Result<Daemon> {
-    let name = if many { "sekisho-many" } else { "sekisho" };
+    let settings = settings(scene, if many { "sekisho-many" } else { "sekisho" }, many, 8001)?;
+    Ok(Appliance::start(scene.state, Some(scene.the_box), &settings)?.daemon)
+}
+
+fn before(scene: &Scene<'_>, many: bool) -> Result<Daemon> {
+    let binary = std::env::var_os("BEFORE").context("BEFORE names no other build")?;
+    let settings = settings(scene, if many { "before-many" } else { "before" }, many, 8501)?;
+    Ok(Appliance::start_other(scene.state, Some(scene.the_box), &settings, Path::new(&binary))?.daemon)
+}
+
+/// An appliance's own files, for the ports from `plain` on.
+fn settings(scene: &Scene<'_>, name: &str, many: bool, plain: u16) -> Result<Settings> {
     let manifests = Manifests::create(&scene.state.file(&format!("{name}-manifests")))?;
     manifests.write("class.yaml", &Manifests::ingress_class())?;
     manifests.write(
@@ -329,14 +348,14 @@ fn sekisho(scene: &Scene<'_>, many: bool) -> Result<Daemon> {
         }
     }
     let directory = scene.state.file(name);
-    let (plain, admin) = if many { (8011, 9902) } else { (8001, 9901) };
+    let plain = plain + if many { 10 } else { 0 };
     let toml = include_str!("../../../../bench/sekisho.toml")
         .replace("{dir}", &directory.display().to_string())
         .replace("{manifests}", &manifests.path().display().to_string())
-        .replace("{admin}", &admin.to_string())
+        .replace("{admin}", &(plain + 1000).to_string())
         .replace("{plain}", &plain.to_string())
         .replace("{tls}", &(plain + 1).to_string());
-    Ok(Appliance::start(scene.state, Some(scene.the_box), &Settings { directory, toml })?.daemon)
+    Ok(Settings { directory, toml })
 }
 
 /// One host of the big table, with its three paths.

@@ -4,7 +4,7 @@ use anyhow::Result;
 
 use crate::loads::{Load, Times};
 use crate::measure;
-use crate::proxies::Proxy;
+use crate::proxies::{BEFORE, Proxy};
 
 /// What one load gave at one proxy, by round.
 #[derive(Default)]
@@ -62,7 +62,11 @@ pub(crate) fn work(loads: &[&Load], proxies: &[Proxy]) {
                 }
             }
         }
-        let best = medians.iter().skip(1).copied().fold(0.0, f64::max);
+        let others = proxies.iter().zip(&medians).skip(1);
+        let best = others
+            .filter(|(proxy, _)| proxy.name != BEFORE)
+            .map(|(_, median)| *median)
+            .fold(0.0, f64::max);
         let ours = medians.first().copied().unwrap_or(0.0);
         if best > 0.0 && ours > 0.0 {
             line += &format!(" {:.2} |", ours / best);
