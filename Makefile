@@ -7,7 +7,7 @@ target := $(or $(CARGO_TARGET_DIR),target)
 cargo := cargo
 FUZZ_SECONDS ?= 60
 
-.PHONY: help demo lab-shell test test-unit test-lab lint bench bench-bgp fuzz deb image clean
+.PHONY: help demo lab-shell test test-unit test-lab lint release train bench bench-bgp fuzz deb image clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile
@@ -45,15 +45,23 @@ lint: ## formatting, clippy without a warning, the lock file of fuzz/, and what 
 	@if command -v cargo-deny >/dev/null; then tests/deny; \
 	else echo 'lint: cargo-deny is not installed: licences and advisories were not checked (cargo install --locked cargo-deny)'; fi
 
+release: ## the binary that ships, target/release/sekisho: optimised for what was hot in the loads of the benches
+	tests/release
+
+train: ## find out anew what is hot, after rustc or a dependency has changed; commit what comes of it
+	tests/train
+
 bench: ## work per CPU second, latency and memory beside HAProxy, nginx, Envoy and Traefik
 	tests/install lab bench
-	$(cargo) build --quiet --locked --release -p sekisho -p sekisho-tests --bins
-	$(target)/release/lab-bench
+	tests/release
+	$(cargo) build --quiet --locked --profile lab -p sekisho-tests --bins
+	SEKISHO=$${SEKISHO:-$(abspath $(target))/release/sekisho} $(target)/lab/lab-bench
 
 bench-bgp: ## a million routes beside BIRD 2, BIRD 1.6, FRR and GoBGP; DAEMONS="sekisho bird2" CASES="packed spread" for some
 	tests/install lab peers
-	$(cargo) build --quiet --locked --release -p sekisho -p sekisho-tests --bins
-	$(target)/release/lab-bgp
+	tests/release
+	$(cargo) build --quiet --locked --profile lab -p sekisho-tests --bins
+	SEKISHO=$${SEKISHO:-$(abspath $(target))/release/sekisho} $(target)/lab/lab-bgp
 
 fuzz: ## every fuzz target for FUZZ_SECONDS (60) each, or those in TARGETS; what they find is kept below fuzz/corpus
 	@command -v c++ >/dev/null || { echo 'fuzz: libFuzzer is written in C++ and there is no compiler for it: apt-get install g++'; exit 1; }
@@ -65,7 +73,8 @@ fuzz: ## every fuzz target for FUZZ_SECONDS (60) each, or those in TARGETS; what
 
 deb: ## a Debian package under target/debian
 	command -v cargo-deb >/dev/null || $(cargo) install --locked cargo-deb
-	$(cargo) deb --locked
+	tests/release
+	$(cargo) deb --locked --no-build
 
 image: ## not there yet
 	@echo 'image: there is no container image yet; `make deb` gives a Debian package'; exit 1

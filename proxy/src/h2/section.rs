@@ -62,7 +62,7 @@ impl Section {
     }
 
     /// Takes a field; `most`: octets of the whole section.
-    pub(crate) fn take(&mut self, field: Field, size: usize, most: usize) {
+    pub(crate) fn take(&mut self, field: &Field, size: usize, most: usize) {
         self.size = self.size.saturating_add(size);
         if self.size > most {
             self.too_large = true;
@@ -70,11 +70,11 @@ impl Section {
         }
         let good = match field {
             Field::Plain(name, value) => return self.plain(name, value),
-            Field::Method(method) => put(&mut self.method, method),
-            Field::Scheme(scheme) => put(&mut self.scheme, scheme),
-            Field::Authority(authority) => put(&mut self.authority, authority),
-            Field::Path(path) => put(&mut self.path, path),
-            Field::Protocol(protocol) => put(&mut self.protocol, protocol),
+            Field::Method(method) => put(&mut self.method, method.clone()),
+            Field::Scheme(scheme) => put(&mut self.scheme, scheme.clone()),
+            Field::Authority(authority) => put(&mut self.authority, authority.clone()),
+            Field::Path(path) => put(&mut self.path, path.clone()),
+            Field::Protocol(protocol) => put(&mut self.protocol, protocol.clone()),
             Field::Bad(_) => false,
         };
         self.pseudo = true;
@@ -82,12 +82,12 @@ impl Section {
         self.malformed |= !good || self.plain;
     }
 
-    fn plain(&mut self, name: HeaderName, value: HeaderValue) {
+    fn plain(&mut self, name: &HeaderName, value: &HeaderValue) {
         self.plain = true;
         // RFC 9113 section 8.2.2.
-        if name == TE {
+        if *name == TE {
             self.malformed |= value != "trailers";
-        } else if name == CONTENT_LENGTH {
+        } else if *name == CONTENT_LENGTH {
             match length(value.as_bytes()) {
                 // Two that differ cannot both be what DATA adds up to (RFC 9113 section 8.1.1).
                 Some(length) => {
@@ -96,9 +96,9 @@ impl Section {
                 }
                 None => self.malformed = true,
             }
-        } else if name == CONNECTION
-            || name == TRANSFER_ENCODING
-            || name == UPGRADE
+        } else if *name == CONNECTION
+            || *name == TRANSFER_ENCODING
+            || *name == UPGRADE
             || matches!(name.as_str(), "keep-alive" | "proxy-connection")
         {
             self.malformed = true;
@@ -184,7 +184,7 @@ mod tests {
     fn section(fields: &[(&str, &str)], most: usize) -> Section {
         let mut section = Section::request();
         for (name, value) in fields {
-            section.take(field(name, value), name.len() + value.len() + 32, most);
+            section.take(&field(name, value), name.len() + value.len() + 32, most);
         }
         section
     }

@@ -78,7 +78,7 @@ impl Decoder {
         &mut self,
         block: &[u8],
         room: &mut Vec<u8>,
-        mut take: impl FnMut(Field, usize),
+        mut take: impl FnMut(&Field, usize),
     ) -> Result<(), Broken> {
         let mut reader = Reader(block);
         let mut begun = false;
@@ -88,7 +88,7 @@ impl Decoder {
             if first & 0x80 != 0 {
                 let index = reader.integer(first, 7)?;
                 let entry = self.entry(index)?;
-                take(entry.field.clone(), entry.size);
+                take(&entry.field, entry.size);
             } else if first & 0xe0 == 0x20 {
                 // A change of the table's size, only before the first field.
                 let most = reader.integer(first, 5)?;
@@ -111,14 +111,14 @@ impl Decoder {
                 let value = Bytes::copy_from_slice(reader.string(room)?);
                 let size = name_length + value.len() + OVERHEAD;
                 let field = name.with(value);
+                take(&field, size);
                 if keep {
                     self.keep(Entry {
-                        field: field.clone(),
+                        field,
                         name: name_length,
                         size,
                     });
                 }
-                take(field, size);
             }
             begun = true;
         }

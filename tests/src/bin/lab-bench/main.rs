@@ -101,7 +101,8 @@ fn bench(state: &State) -> Result<()> {
     report::work(&loads, &proxies);
     latency(&plan, &scene, &mut proxies)?;
     idle(&plan, &scene, &mut proxies)?;
-    report::memory(&proxies)
+    report::memory(&proxies)?;
+    proxies.into_iter().try_for_each(Proxy::end)
 }
 
 /// Every load in turn on every proxy in turn, round after round; round 0 warms caches and pools and is thrown away.

@@ -43,21 +43,31 @@ pub(crate) struct Proxy {
     pub(crate) results: BTreeMap<&'static str, Results>,
     /// Octets for an idle connection: plain, TLS.
     pub(crate) idle_bytes: Vec<f64>,
-    _running: Running,
+    running: Daemon,
 }
 
 /// The instance with the big table.
 pub(crate) struct Many {
     pub(crate) pid: u32,
     pub(crate) port: u16,
-    _running: Running,
+    running: Daemon,
 }
 
-struct Running(#[expect(dead_code, reason = "ends the process when it is dropped")] Daemon);
+/// How long a proxy may take to end.
+const ENDING: Duration = Duration::from_secs(60);
 
 impl Proxy {
     pub(crate) fn port(&self, tls: bool) -> u16 {
         self.plain + u16::from(tls)
+    }
+
+    /// Ends it as its operator would: an instrumented build writes down what it has counted then.
+    pub(crate) fn end(self) -> Result<()> {
+        let many = self.many.map(|many| many.running);
+        for daemon in [self.running].into_iter().chain(many) {
+            daemon.stop(ENDING).with_context(|| self.name)?;
+        }
+        Ok(())
     }
 }
 
@@ -179,7 +189,7 @@ pub(crate) fn start(scene: &Scene<'_>, many: bool) -> Result<Vec<Proxy>> {
             Some(Many {
                 pid: daemon.pid(),
                 port,
-                _running: Running(daemon),
+                running: daemon,
             })
         } else {
             None
@@ -192,7 +202,7 @@ pub(crate) fn start(scene: &Scene<'_>, many: bool) -> Result<Vec<Proxy>> {
             many,
             results: BTreeMap::new(),
             idle_bytes: Vec::new(),
-            _running: Running(daemon),
+            running: daemon,
         };
         proxy.grpc = client::serves_grpc(scene, &proxy);
         proxies.push(proxy);

@@ -155,7 +155,8 @@ impl Bench {
             || injector.send(&octets),
             counts(all),
         )?;
-        self.step(kind, "… the peer goes", &speaker, || injector.cease(), counts(0))
+        self.step(kind, "… the peer goes", &speaker, || injector.cease(), counts(0))?;
+        speaker.end()
     }
 
     /// The same with a path for every five; then each is withdrawn.
@@ -177,7 +178,8 @@ impl Bench {
             &speaker,
             || injector.send(&octets),
             counts(0),
-        )
+        )?;
+        speaker.end()
     }
 
     /// A hundred peers with a hundredth each, all at once.
@@ -205,7 +207,8 @@ impl Bench {
                 Ok(())
             })
         };
-        self.step(kind, "100 peers", &speaker, send, counts(all))
+        self.step(kind, "100 peers", &speaker, send, counts(all))?;
+        speaker.end()
     }
 
     /// 5,000 Calico nodes with four blocks each. BIRD 1.6 waits with `select`, which takes no more than 1,024 sockets, and FRR and GoBGP
@@ -235,7 +238,7 @@ impl Bench {
         }
         note(&mut rows, what, kind, result?);
         self.rows = rows;
-        Ok(())
+        speaker.end()
     }
 
     /// Until all are in the kernel; then until they are gone from it.
@@ -298,7 +301,8 @@ impl Bench {
                 injector.cease()
             },
             check(0)?,
-        )
+        )?;
+        speaker.end()
     }
 
     /// Two peers say the same; the better one dies, and its next hop with it.
@@ -354,7 +358,7 @@ impl Bench {
             peak_mb: peak_memory(speaker.pid())? as f64 / 1e6,
         };
         note(&mut self.rows, "dead next hop under them", kind, cost);
-        drop(speaker);
+        speaker.end()?;
         self.the_box.ip("route flush table main proto 94")?;
         self.the_box.ip("route flush table main proto bird")?;
         Ok(())

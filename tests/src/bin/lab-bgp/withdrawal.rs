@@ -77,7 +77,7 @@ impl Bench {
             at(990).as_secs_f64() * 1e3,
             at(1000).as_secs_f64() * 1e3,
         );
-        drop(speaker);
+        speaker.end()?;
         self.the_box.ip("route flush table main proto 94")?;
         std::fs::remove_dir_all(self.state.file("manifests"))?;
         Ok(())
