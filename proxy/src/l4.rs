@@ -29,7 +29,7 @@ pub(crate) async fn run(
     listener: SocketAddr,
     _admitted: Admitted,
 ) {
-    let live = worker.shared.live.load_full();
+    let live = worker.live();
     let Some(ends) = proxy_protocol::receive(&mut client, peer, None, &live, &worker.counters).await else {
         return client.abort();
     };

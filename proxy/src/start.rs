@@ -143,7 +143,7 @@ pub fn start_with_log(
     let quic = http3::Tls::new(tls::quic_config(Arc::clone(&snapshot)).map_err(StartError::Tls)?)?;
     let shared = Arc::new(Shared {
         snapshot,
-        live: ArcSwap::from_pointee(live),
+        live: Arc::new(ArcSwap::from_pointee(live)),
         appliance: Arc::clone(&appliance),
         tls,
         quic,

@@ -39,7 +39,7 @@ const MOST_PORTS: usize = 16;
 #[derive(Debug)]
 pub(crate) struct Shared {
     pub(crate) snapshot: Arc<ArcSwap<Snapshot>>,
-    pub(crate) live: ArcSwap<Live>,
+    pub(crate) live: Arc<ArcSwap<Live>>,
     pub(crate) appliance: Arc<str>,
     pub(crate) tls: Arc<rustls::ServerConfig>,
     /// TLS of HTTP/3.
@@ -124,6 +124,7 @@ pub(crate) struct Worker {
     /// What is ready to go on waits too long here: new requests are refused.
     pub(crate) sheds: Cell<bool>,
     current: RefCell<Current>,
+    live: RefCell<(Cached<Live>, Rc<Settings>)>,
     request_ids: Cell<u64>,
     /// Ports as text.
     ports: RefCell<Vec<(u16, Rc<HeaderValue>)>>,
@@ -154,11 +155,32 @@ impl Signal {
     }
 }
 
+/// What all workers share, as one of them saw it last.
+type Cached<T> = Cache<Arc<ArcSwap<T>>, Arc<T>>;
+
 /// The snapshot in use, counted by this worker alone: taking it for a request touches no memory that others write.
 #[derive(Debug)]
 struct Current {
-    cache: Cache<Arc<ArcSwap<Snapshot>>, Arc<Snapshot>>,
+    cache: Cached<Snapshot>,
     held: Rc<World>,
+}
+
+/// The settings as one worker holds them: its connections take shares in this.
+#[derive(Debug)]
+pub(crate) struct Settings(Arc<Live>);
+
+impl Settings {
+    pub(crate) fn new(live: Arc<Live>) -> Rc<Self> {
+        Rc::new(Self(live))
+    }
+}
+
+impl std::ops::Deref for Settings {
+    type Target = Live;
+
+    fn deref(&self) -> &Live {
+        &self.0
+    }
 }
 
 /// A snapshot as one worker holds it. A request takes a share in this, so that the count that all workers share is
@@ -212,16 +234,15 @@ impl std::ops::Deref for World {
 /// A place among the connections that may be open at a time.
 #[derive(Debug)]
 pub(crate) struct Admitted {
-    shared: Arc<Shared>,
-    counters: Arc<Counters>,
+    worker: Rc<Worker>,
     gauge: metrics::Cell,
     _counted: Option<Box<Counted>>,
 }
 
 impl Drop for Admitted {
     fn drop(&mut self) {
-        self.shared.admitted.fetch_sub(1, Ordering::Relaxed);
-        self.counters.dec(self.gauge);
+        self.worker.shared.admitted.fetch_sub(1, Ordering::Relaxed);
+        self.worker.counters.dec(self.gauge);
     }
 }
 
@@ -230,6 +251,8 @@ impl Worker {
         let counters = shared.metrics.worker(index).unwrap_or_else(Metrics::detached);
         let mut cache = Cache::new(Arc::clone(&shared.snapshot));
         let held = World::new(cache.load());
+        let mut settings = Cache::new(Arc::clone(&shared.live));
+        let live = Settings::new(Arc::clone(settings.load()));
         let seed = seed(index);
         Rc::new(Self {
             index,
@@ -246,6 +269,7 @@ impl Worker {
             cut: Signal::default(),
             cut_tunnels: CancellationToken::new(),
             current: RefCell::new(Current { cache, held }),
+            live: RefCell::new((settings, live)),
             request_ids: Cell::new(0),
             sheds: Cell::new(false),
             ports: RefCell::default(),
@@ -264,6 +288,17 @@ impl Worker {
         Rc::clone(held)
     }
 
+    /// The settings of this moment. A connection calls this once and keeps them to its end.
+    pub(crate) fn live(&self) -> Rc<Settings> {
+        let mut live = self.live.borrow_mut();
+        let (cache, held) = &mut *live;
+        let now = cache.load();
+        if !Arc::ptr_eq(now, &held.0) {
+            *held = Settings::new(Arc::clone(now));
+        }
+        Rc::clone(held)
+    }
+
     /// Whether as many connections are open as may be. Several listeners that look at the same moment may each let
     /// one more in.
     pub(crate) fn is_full(&self) -> bool {
@@ -276,7 +311,7 @@ impl Worker {
     }
 
     /// Counts one more connection, until the return value is dropped. `None`: its address has too many.
-    pub(crate) fn admit(&self, address: IpAddr, gauge: metrics::Cell) -> Option<Admitted> {
+    pub(crate) fn admit(self: &Rc<Self>, address: IpAddr, gauge: metrics::Cell) -> Option<Admitted> {
         let most = self.shared.live.load().http.max_connections_per_address;
         let Ok(counted) = self.shared.addresses.enter(address, most) else {
             self.counters.inc(metrics::Cell::AddressLimited);
@@ -285,8 +320,7 @@ impl Worker {
         self.shared.admitted.fetch_add(1, Ordering::Relaxed);
         self.counters.inc(gauge);
         Some(Admitted {
-            shared: Arc::clone(&self.shared),
-            counters: Arc::clone(&self.counters),
+            worker: Rc::clone(self),
             gauge,
             _counted: counted.map(Box::new),
         })
@@ -371,8 +405,8 @@ pub(crate) async fn run(
                 }
                 if ticks.is_multiple_of(50) {
                     worker.upstreams.sweep();
-                    // An idle worker must not keep an old snapshot alive.
-                    drop(worker.snapshot());
+                    // An idle worker must not keep what is old alive.
+                    drop((worker.snapshot(), worker.live()));
                 }
             }
         }
@@ -399,7 +433,7 @@ async fn news(mailbox: Option<&Mailbox>) -> Withdrawn {
 
 /// Lets what runs finish: exchanges for their time, tunnels for theirs, both from now.
 async fn drain(worker: &Worker, accepting: &TaskTracker) {
-    let timeouts = worker.shared.live.load_full().timeouts.clone();
+    let timeouts = worker.live().timeouts.clone();
     accepting.close();
     accepting.wait().await;
     worker.connections.close();

@@ -415,6 +415,15 @@ impl<'a> Name<'a> {
 }
 
 impl<'a> Value<'a> {
+    /// What the box itself writes: visible characters of ASCII.
+    pub(crate) fn from_own(text: &'a str) -> Self {
+        debug_assert!(
+            text.bytes().all(|octet| (b' '..=b'~').contains(&octet)),
+            "{text:?} is no value of a field"
+        );
+        Self(text.as_bytes())
+    }
+
     /// The value.
     pub fn as_bytes(self) -> &'a [u8] {
         self.0

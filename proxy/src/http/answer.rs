@@ -1,7 +1,6 @@
 //! Answers of the box itself: short, plain, the same everywhere.
 
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use http::{HeaderValue, Method, StatusCode};
@@ -228,7 +227,7 @@ pub(crate) fn refuse(refusal: Refusal, exchange: Rc<Exchange>) -> Response<Reply
     exchange.client.worker.counters.inc(cell);
     if matches!(refusal, Refusal::CertificateMissing | Refusal::CertificateRefused) {
         // Only another handshake can change it.
-        exchange.client.activity.closing.store(true, Relaxed);
+        exchange.client.activity.closing.set(true);
     }
     exchange.blame(match refusal {
         Refusal::UpstreamFailed | Refusal::UpstreamTimeout => exchange::Fault::Upstream,

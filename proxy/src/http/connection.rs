@@ -26,13 +26,13 @@ use crate::start::Live;
 use crate::stream::Stream;
 use crate::transport::Transport;
 use crate::upstream::Guest;
-use crate::worker::{Admitted, Worker};
+use crate::worker::{Admitted, Settings, Worker};
 
 /// What is known of a client's connection.
 #[derive(Debug)]
 pub(crate) struct Client {
     pub(crate) worker: Rc<Worker>,
-    pub(crate) live: Arc<Live>,
+    pub(crate) live: Rc<Settings>,
     /// Its addresses, from the PROXY header where there is one.
     ends: Ends,
     /// What endpoints are told of it.
@@ -43,7 +43,7 @@ pub(crate) struct Client {
     pub(crate) tls: Option<Box<Tls>>,
     /// It speaks HTTP in the clear where TLS is expected: it is told so, and nothing else.
     pub(crate) not_tls: bool,
-    pub(crate) activity: Arc<Activity>,
+    pub(crate) activity: Activity,
     guest: OnceCell<Rc<Guest>>,
     /// The connection itself, if it speaks HTTP/1.1.
     http1: Option<Rc<Conn>>,
@@ -70,7 +70,7 @@ pub(crate) struct Made {
     pub(crate) tls: Option<Tls>,
     /// It began without TLS where there is to be TLS.
     pub(crate) not_tls: bool,
-    pub(crate) activity: Arc<Activity>,
+    pub(crate) activity: Activity,
     /// The connection itself, if it speaks HTTP/1.1.
     pub(crate) http1: Option<Rc<Conn>>,
     /// What is to be said of HTTP/3.
@@ -79,7 +79,7 @@ pub(crate) struct Made {
 }
 
 impl Client {
-    pub(crate) fn new(worker: Rc<Worker>, live: Arc<Live>, made: Made) -> Rc<Self> {
+    pub(crate) fn new(worker: Rc<Worker>, live: Rc<Settings>, made: Made) -> Rc<Self> {
         let Made {
             ends,
             tls,
@@ -138,7 +138,7 @@ impl Client {
     fn without_connection(&self, admitted: Option<Admitted>) -> Rc<Self> {
         Rc::new(Self {
             worker: Rc::clone(&self.worker),
-            live: Arc::clone(&self.live),
+            live: Rc::clone(&self.live),
             ends: self.ends,
             said: self.said.clone(),
             port_value: Rc::clone(&self.port_value),
@@ -212,7 +212,7 @@ impl Future for Run {
                 Self::Http1(serving) => match ready!(Pin::new(&mut *serving).poll(cx)) {
                     Some((stream, first)) => {
                         let client = serving.client.over_http2();
-                        let io = ClientIo::new(stream, Arc::clone(&client.activity));
+                        let io = ClientIo::new(stream, Rc::clone(&client));
                         *this = Self::Http2(Box::pin(serve_http2(client, io, first)));
                     }
                     None => return Poll::Ready(()),
@@ -231,7 +231,7 @@ async fn begin(
     tls: Option<Arc<AltSvc>>,
     admitted: Admitted,
 ) -> Option<Run> {
-    let live = worker.shared.live.load_full();
+    let live = worker.live();
     let ends = proxy_protocol::receive(&mut stream, peer, local, &live, &worker.counters).await?;
     let secure = tls.is_some();
     // Behind a load balancer that speaks for its clients datagrams go another way, if any.
@@ -273,7 +273,7 @@ async fn begin(
         ends,
         tls,
         not_tls,
-        activity: Arc::clone(&activity),
+        activity,
         http1: http1.clone(),
         alt_svc,
         admitted,
@@ -282,7 +282,7 @@ async fn begin(
     Some(match (http1, stream) {
         (Some(conn), _) => Run::Http1(serve_http1(client, conn)),
         (None, stream) => {
-            let io = ClientIo::new(stream?, activity);
+            let io = ClientIo::new(stream?, Rc::clone(&client));
             Run::Http2(Box::pin(serve_http2(client, io, BytesMut::new())))
         }
     })

@@ -3,7 +3,6 @@
 use std::net::IpAddr;
 use std::ops::Range;
 
-use bytes::Bytes;
 use http::{HeaderName, HeaderValue, Version};
 use sekisho_config::model::Prefix;
 use smallvec::SmallVec;
@@ -119,9 +118,9 @@ pub(crate) fn wanted_upgrade(version: Version, headers: &Fields) -> Option<Heade
 #[derive(Debug)]
 pub(crate) struct Forwarding<'a> {
     /// The peer of the connection.
-    pub(crate) peer: &'a HeaderValue,
+    pub(crate) peer: Value<'a>,
     /// What `Forwarded` says of the connection.
-    pub(crate) element: &'a HeaderValue,
+    pub(crate) element: Value<'a>,
     /// `http` or `https`.
     pub(crate) scheme: &'static str,
     /// Port that the client connected to.
@@ -158,12 +157,11 @@ pub(crate) fn prepare_request(headers: &mut Fields, version: Version, forwarding
     let peer = forwarding.peer;
     extend_list(headers, X_FORWARDED_FOR, peer);
     extend_list(headers, FORWARDED, forwarding.element);
-    let scheme = HeaderValue::from_static(forwarding.scheme);
     let ours = [
-        (X_FORWARDED_PROTO, Some(&scheme)),
-        (X_FORWARDED_PORT, Some(forwarding.port)),
+        (X_FORWARDED_PROTO, Some(Value::from_own(forwarding.scheme))),
+        (X_FORWARDED_PORT, Some(forwarding.port.into())),
         (X_REAL_IP, Some(peer)),
-        (X_FORWARDED_HOST, forwarding.host),
+        (X_FORWARDED_HOST, forwarding.host.map(Value::from)),
     ];
     for (name, value) in ours {
         // Of a peer that is not trusted there is none left.
@@ -206,7 +204,7 @@ pub(crate) fn clean_request_trailers(trailers: &mut Fields) {
 }
 
 /// Puts `ours` behind what a list says already.
-fn extend_list(headers: &mut Fields, name: Name<'_>, ours: &HeaderValue) {
+fn extend_list(headers: &mut Fields, name: Name<'_>, ours: Value<'_>) {
     let mut list = Vec::new();
     for value in headers.get_all(&name) {
         list.extend_from_slice(value.as_bytes());
@@ -216,7 +214,7 @@ fn extend_list(headers: &mut Fields, name: Name<'_>, ours: &HeaderValue) {
         headers.append(name, ours);
     } else {
         list.extend_from_slice(ours.as_bytes());
-        let list = HeaderValue::from_bytes(&list).unwrap_or_else(|_| ours.clone());
+        let list = HeaderValue::from_bytes(&list).unwrap_or_else(|_| ours.into());
         headers.insert(name, list);
     }
 }
@@ -225,7 +223,7 @@ fn extend_list(headers: &mut Fields, name: Name<'_>, ours: &HeaderValue) {
 /// address.
 #[derive(Clone, Debug)]
 pub(crate) struct Said {
-    element: Bytes,
+    element: Box<str>,
     address: Range<u8>,
 }
 
@@ -239,18 +237,15 @@ impl Said {
         let end = element.find([';', ']']).and_then(|end| u8::try_from(end).ok());
         Self {
             address: begin..end.unwrap_or(begin),
-            element: Bytes::from(element),
+            element: element.into(),
         }
     }
 
     /// The element of `Forwarded`, and the address alone.
-    pub(crate) fn values(&self) -> (HeaderValue, HeaderValue) {
+    pub(crate) fn values(&self) -> (Value<'_>, Value<'_>) {
         let address = usize::from(self.address.start)..usize::from(self.address.end);
-        let value = |text: Bytes| HeaderValue::from_maybe_shared(text);
-        (
-            value(self.element.clone()).unwrap_or(HeaderValue::from_static("for=unknown")),
-            value(self.element.slice(address)).unwrap_or(HeaderValue::from_static("unknown")),
-        )
+        let address = self.element.get(address).unwrap_or("unknown");
+        (Value::from_own(&self.element), Value::from_own(address))
     }
 }
 
@@ -335,10 +330,11 @@ mod tests {
         let mut headers = headers(fields);
         let port = HeaderValue::from_static("443");
         let host = HeaderValue::from_static("a.b");
-        let (element, peer) = Said::new("192.0.2.7".parse().unwrap(), "https").values();
+        let said = Said::new("192.0.2.7".parse().unwrap(), "https");
+        let (element, peer) = said.values();
         let forwarding = Forwarding {
-            peer: &peer,
-            element: &element,
+            peer,
+            element,
             scheme: "https",
             port: &port,
             trusted,
@@ -464,7 +460,7 @@ mod tests {
             let values = said.values();
             assert_eq!(
                 (values.0, values.1),
-                (HeaderValue::from_static(want), HeaderValue::from_static(address))
+                (Value::from_own(want), Value::from_own(address))
             );
         }
     }

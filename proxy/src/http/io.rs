@@ -1,9 +1,9 @@
 //! The client's connection, watched: what it is doing and since when, so that one timer serves every time-out.
 
+use std::cell::Cell;
 use std::io;
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
+use std::rc::Rc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -12,6 +12,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Instant;
 use tokio_rustls::server::TlsStream;
 
+use super::connection::Client;
 use crate::clock;
 use crate::stream::Stream;
 use crate::tunnel::Abort;
@@ -23,21 +24,20 @@ pub(crate) enum ClientStream {
     Tls(Box<TlsStream<Stream>>),
 }
 
-/// What a client connection is doing. The atomics are written by one thread; they are atomics because hyper wants the
-/// stream to be `Send` for upgrades.
+/// What a client connection is doing.
 #[derive(Debug)]
 pub(crate) struct Activity {
     start: Instant,
     http1: bool,
-    phase: AtomicU8,
+    phase: Cell<u8>,
     /// Milliseconds after `start` at which the phase began.
-    since: AtomicU64,
+    since: Cell<u64>,
     /// Milliseconds after `start`, plus one, at which writing began to stall; 0: it does not.
-    stalled: AtomicU64,
-    pub(crate) in_flight: AtomicU32,
-    pub(crate) requests: AtomicU64,
+    stalled: Cell<u64>,
+    pub(crate) in_flight: Cell<u32>,
+    pub(crate) requests: Cell<u64>,
     /// The connection is to be closed when its exchanges have ended.
-    pub(crate) closing: AtomicBool,
+    pub(crate) closing: Cell<bool>,
 }
 
 /// How long a connection that has said nothing is kept while the box is stopping.
@@ -58,17 +58,17 @@ pub(crate) enum Expired {
 }
 
 impl Activity {
-    pub(crate) fn new(http1: bool) -> Arc<Self> {
-        Arc::new(Self {
+    pub(crate) fn new(http1: bool) -> Self {
+        Self {
             start: Instant::now(),
             http1,
-            phase: AtomicU8::new(FRESH),
-            since: AtomicU64::new(0),
-            stalled: AtomicU64::new(0),
-            in_flight: AtomicU32::new(0),
-            requests: AtomicU64::new(0),
-            closing: AtomicBool::new(false),
-        })
+            phase: Cell::new(FRESH),
+            since: Cell::new(0),
+            stalled: Cell::new(0),
+            in_flight: Cell::new(0),
+            requests: Cell::new(0),
+            closing: Cell::new(false),
+        }
     }
 
     fn now(&self) -> u64 {
@@ -80,21 +80,23 @@ impl Activity {
     }
 
     pub(crate) fn request_began(&self) {
-        self.in_flight.fetch_add(1, Relaxed);
-        self.requests.fetch_add(1, Relaxed);
-        self.phase.store(BUSY, Relaxed);
+        self.in_flight.set(self.in_flight.get() + 1);
+        self.requests.set(self.requests.get() + 1);
+        self.phase.set(BUSY);
     }
 
     pub(crate) fn request_ended(&self) {
-        if self.in_flight.fetch_sub(1, Relaxed) == 1 {
-            self.phase.store(IDLE, Relaxed);
-            self.since.store(self.now(), Relaxed);
+        let left = self.in_flight.get().saturating_sub(1);
+        self.in_flight.set(left);
+        if left == 0 {
+            self.phase.set(IDLE);
+            self.since.set(self.now());
         }
     }
 
     /// Whether exchanges run that may end without waking the connection: streams of HTTP/2.
     pub(crate) fn has_streams(&self) -> bool {
-        !self.http1 && self.in_flight.load(Relaxed) > 0
+        !self.http1 && self.in_flight.get() > 0
     }
 
     /// When the present wait is too long, and which one it is. `ending`: no further request is wanted.
@@ -102,11 +104,11 @@ impl Activity {
         let at = |since: u64, limit: Duration| self.start + Duration::from_millis(since) + limit;
         let stalled = self
             .stalled
-            .load(Relaxed)
+            .get()
             .checked_sub(1)
             .map(|since| (at(since, timeouts.response_write), Expired::Write));
-        let since = self.since.load(Relaxed);
-        let phase = match self.phase.load(Relaxed) {
+        let since = self.since.get();
+        let phase = match self.phase.get() {
             // A client that has just connected gets a moment to say what it wants, even when the box is stopping.
             FRESH if ending => Some((
                 at(since, timeouts.request_header.min(ENDING_FRESH)),
@@ -123,11 +125,11 @@ impl Activity {
     }
 
     fn wrote(&self, pending: bool) {
-        let stalled = self.stalled.load(Relaxed) != 0;
+        let stalled = self.stalled.get() != 0;
         if pending && !stalled {
-            self.stalled.store(self.now().saturating_add(1), Relaxed);
+            self.stalled.set(self.now().saturating_add(1));
         } else if !pending && stalled {
-            self.stalled.store(0, Relaxed);
+            self.stalled.set(0);
         }
     }
 }
@@ -195,12 +197,12 @@ impl Abort for ClientStream {
 #[derive(Debug)]
 pub(crate) struct ClientIo {
     stream: ClientStream,
-    activity: Arc<Activity>,
+    client: Rc<Client>,
 }
 
 impl ClientIo {
-    pub(crate) fn new(stream: ClientStream, activity: Arc<Activity>) -> Self {
-        Self { stream, activity }
+    pub(crate) fn new(stream: ClientStream, client: Rc<Client>) -> Self {
+        Self { stream, client }
     }
 }
 
@@ -217,7 +219,7 @@ impl AsyncRead for ClientIo {
 impl AsyncWrite for ClientIo {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buf: &[u8]) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.activity.wrote(polled.is_pending());
+        self.client.activity.wrote(polled.is_pending());
         polled
     }
 
@@ -227,7 +229,7 @@ impl AsyncWrite for ClientIo {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let polled = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.activity.wrote(polled.is_pending());
+        self.client.activity.wrote(polled.is_pending());
         polled
     }
 
@@ -237,7 +239,7 @@ impl AsyncWrite for ClientIo {
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let polled = Pin::new(&mut self.stream).poll_flush(cx);
-        self.activity.wrote(polled.is_pending());
+        self.client.activity.wrote(polled.is_pending());
         polled
     }
 

@@ -3,7 +3,6 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 
 use bytes::Bytes;
 use http::uri::PathAndQuery;
@@ -104,11 +103,11 @@ fn finish(client: &Client, version: Version, response: &mut Response<Reply>) {
         fields.remove(CONNECTION);
     }
     let (activity, live) = (&client.activity, &client.live);
-    if activity.requests.load(Relaxed) >= live.http.max_requests_per_connection
+    if activity.requests.get() >= live.http.max_requests_per_connection
         || activity.age() >= live.timeouts.connection_age
         || client.worker.stop.is_given()
     {
-        activity.closing.store(true, Relaxed);
+        activity.closing.set(true);
         if !streams && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             response
                 .headers_mut()
@@ -343,8 +342,8 @@ fn judge(exchange: &Exchange, snapshot: &World, mut parts: request::Parts) -> Re
         &mut parts.headers,
         parts.version,
         &headers::Forwarding {
-            peer: &peer,
-            element: &element,
+            peer,
+            element,
             scheme: client.scheme(),
             port: &client.port_value,
             trusted: client.trusted,

@@ -12,7 +12,6 @@ mod wire;
 use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -182,7 +181,7 @@ async fn run(client: &Rc<Client>, shared: &Rc<Shared>, mut wire: Wire) {
                         continue;
                     }
                 }
-                let enough = worker.stop.is_given() || activity.closing.load(Relaxed) || now >= old;
+                let enough = worker.stop.is_given() || activity.closing.get() || now >= old;
                 if enough && ending.is_none() {
                     ending = Some(now + FAREWELL);
                     shared.with(Connection::announce_end);

@@ -4,7 +4,6 @@ use std::future::poll_fn;
 use std::pin::pin;
 use std::rc::Rc;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::time::Duration;
 
 use futures::StreamExt;
@@ -24,7 +23,7 @@ use crate::http::io::{Activity, Expired};
 use crate::metrics::Cell as Metric;
 use crate::proxy_protocol::Ends;
 use crate::start::Live;
-use crate::worker::Admitted;
+use crate::worker::{Admitted, Settings};
 
 /// Between two words of the end: one round trip, within these.
 const ROUND_TRIP: (Duration, Duration) = (Duration::from_millis(10), Duration::from_millis(500));
@@ -78,7 +77,7 @@ pub(super) async fn run(
     // who it is, and cannot make itself somebody else by a datagram with another sender.
     let client = Client::new(
         Rc::clone(worker),
-        live,
+        Settings::new(live),
         Made {
             ends,
             tls: Some(Tls {
@@ -142,7 +141,7 @@ async fn serve(place: &Place, link: &Rc<Link>) -> Result<(), ConnectionError> {
     let mut timer = pin!(sleep_until(old));
     loop {
         let now = Instant::now();
-        let enough = stopping || activity.closing.load(Relaxed) || now >= old;
+        let enough = stopping || activity.closing.get() || now >= old;
         match stage {
             Stage::Open if enough => {
                 say_goaway(&mut control, NO_STREAM).await;
@@ -159,7 +158,7 @@ async fn serve(place: &Place, link: &Rc<Link>) -> Result<(), ConnectionError> {
         if worker.cut.is_given() {
             return Ok(());
         }
-        let busy = activity.in_flight.load(Relaxed) > 0;
+        let busy = activity.in_flight.get() > 0;
         if let Stage::Last { told, idle } = &mut stage {
             if busy {
                 *idle = now;
@@ -172,7 +171,7 @@ async fn serve(place: &Place, link: &Rc<Link>) -> Result<(), ConnectionError> {
         match wait {
             Some((at, Expired::Write)) if at <= now => return Ok(()),
             Some((at, Expired::Idle)) if at <= now => {
-                activity.closing.store(true, Relaxed);
+                activity.closing.set(true);
                 if stage == Stage::Open {
                     continue;
                 }
