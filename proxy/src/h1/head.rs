@@ -124,7 +124,14 @@ impl Parser {
                 }
                 self.seen = self.line;
             }
-            let next = match line(buffer, self.line)? {
+            let found = match line(buffer, self.line) {
+                // Nothing is said of a line before its end is there: the pieces make no difference.
+                Err(_) if memchr(b'\n', buffer.get(self.line..).unwrap_or_default()).is_none() => {
+                    Found::Partial
+                }
+                found => found?,
+            };
+            let next = match found {
                 Found::Partial => return self.wait(buffer, limits),
                 Found::End(end) => {
                     self.to(end, limits)?;
@@ -364,6 +371,10 @@ mod tests {
             ("x\r\na: b\r\n", Ok((Step::Partial, fields(&[("a", "b")])))),
             ("x\r\na: b\r", Ok((Step::Partial, vec![]))),
             ("", Ok((Step::Partial, vec![]))),
+            // Nothing is said of a line before its end is there.
+            ("x\r\na\u{e9}", Ok((Step::Partial, vec![]))),
+            ("x\r\na: b\0", Ok((Step::Partial, vec![]))),
+            ("x\r\na: b\rc", Ok((Step::Partial, vec![]))),
             ("\r\n\r\n\r\n\r\n\r\nx\r\n\r\n", Err(Fault::Malformed)),
             ("\nx\r\n\r\n", Err(Fault::Malformed)),
             ("x\na: b\r\n\r\n", Err(Fault::Malformed)),
