@@ -128,7 +128,7 @@ fn weaken(fields: &mut Fields) {
     }
     match HeaderValue::from_bytes(&[b"W/", tag.as_bytes()].concat()) {
         Ok(weak) => fields.insert(ETAG, weak),
-        Err(_) => drop(fields.remove(ETAG)),
+        Err(_) => fields.remove(ETAG),
     }
 }
 

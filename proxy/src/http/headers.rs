@@ -149,10 +149,9 @@ pub(crate) fn prepare_request(headers: &mut Fields, version: Version, forwarding
     if version >= Version::HTTP_2 {
         join_cookies(headers);
     }
-    if let Some(host) = forwarding.host
-        && headers.get(HOST).is_none_or(|said| said != *host)
-    {
-        headers.insert(HOST, host);
+    if let Some(host) = forwarding.host {
+        // Where there is a Host header, it says the same.
+        headers.or_insert(HOST, || host);
     }
     let peer = forwarding.peer;
     extend_list(headers, X_FORWARDED_FOR, peer);

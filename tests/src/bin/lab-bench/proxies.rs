@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
@@ -327,9 +327,14 @@ fn sekisho(scene: &Scene<'_>, many: bool) -> Result<Daemon> {
 }
 
 fn before(scene: &Scene<'_>, many: bool) -> Result<Daemon> {
-    let binary = std::env::var_os("BEFORE").context("BEFORE names no other build")?;
+    let binary = PathBuf::from(std::env::var_os("BEFORE").context("BEFORE names no other build")?);
+    ensure!(
+        binary.is_file(),
+        "BEFORE: there is no program at {}",
+        binary.display()
+    );
     let settings = settings(scene, if many { "before-many" } else { "before" }, many, 8501)?;
-    Ok(Appliance::start_other(scene.state, Some(scene.the_box), &settings, Path::new(&binary))?.daemon)
+    Ok(Appliance::start_other(scene.state, Some(scene.the_box), &settings, &binary)?.daemon)
 }
 
 /// An appliance's own files, for the ports from `plain` on.
